@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: Apache-2.0
+# Flags that every target of ours gets, as the interface target maskkv_flags.
+
+find_program(MASKKV_CCACHE ccache)
+if(MASKKV_CCACHE)
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${MASKKV_CCACHE})
+endif()
+
+add_library(maskkv_flags INTERFACE)
+target_include_directories(maskkv_flags INTERFACE ${PROJECT_SOURCE_DIR})
+target_compile_options(maskkv_flags INTERFACE
+  -Wall -Wextra -Wpedantic -Wconversion -Wsign-conversion -Wshadow -Wnon-virtual-dtor
+  # The compiler may not contract a*b+c on its own: which ISA a kernel was compiled for would
+  # change results. Kernels that want FMA say so.
+  -ffp-contract=off)
+if(MASKKV_WERROR)
+  target_compile_options(maskkv_flags INTERFACE -Werror)
+endif()
+if(MASKKV_SANITIZE)
+  add_compile_options(-fsanitize=${MASKKV_SANITIZE} -fno-omit-frame-pointer)
+  add_link_options(-fsanitize=${MASKKV_SANITIZE})
+  if(MASKKV_SANITIZE MATCHES undefined)
+    add_compile_options(-fno-sanitize-recover=undefined)
+  endif()
+endif()

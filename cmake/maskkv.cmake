@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+# One target a folder: explicit sources, dependencies on one line.
+
+# maskkv_library(NAME [SOURCES a.cc ...] [DEPS target ...]); without SOURCES the library is header-only.
+function(maskkv_library NAME)
+  cmake_parse_arguments(ARG "" "" "SOURCES;DEPS" ${ARGN})
+  if(ARG_SOURCES)
+    add_library(${NAME} STATIC ${ARG_SOURCES})
+    target_link_libraries(${NAME} PUBLIC ${ARG_DEPS} PRIVATE maskkv_flags)
+    target_include_directories(${NAME} PUBLIC ${PROJECT_SOURCE_DIR})
+  else()
+    add_library(${NAME} INTERFACE)
+    target_link_libraries(${NAME} INTERFACE ${ARG_DEPS})
+    target_include_directories(${NAME} INTERFACE ${PROJECT_SOURCE_DIR})
+  endif()
+endfunction()
+
+# maskkv_binary(NAME OUTPUT file-name SOURCES ... DEPS ...)
+function(maskkv_binary NAME)
+  cmake_parse_arguments(ARG "" "OUTPUT" "SOURCES;DEPS" ${ARGN})
+  add_executable(${NAME} ${ARG_SOURCES})
+  target_link_libraries(${NAME} PRIVATE maskkv_flags ${ARG_DEPS})
+  if(ARG_OUTPUT)
+    set_target_properties(${NAME} PROPERTIES OUTPUT_NAME ${ARG_OUTPUT})
+  endif()
+endfunction()
+
+# maskkv_test(NAME SOURCES ... DEPS ...): a GoogleTest binary, one ctest entry.
+function(maskkv_test NAME)
+  cmake_parse_arguments(ARG "" "" "SOURCES;DEPS" ${ARGN})
+  add_executable(${NAME} ${ARG_SOURCES})
+  target_link_libraries(${NAME} PRIVATE maskkv_flags ${ARG_DEPS} GTest::gmock GTest::gtest_main)
+  target_compile_definitions(${NAME} PRIVATE MASKKV_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
+  set_target_properties(${NAME} PROPERTIES
+    RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/tests)
+  add_test(NAME ${NAME} COMMAND ${NAME})
+  set_tests_properties(${NAME} PROPERTIES TIMEOUT 1200)
+endfunction()
+
+# maskkv_bench(NAME SOURCES ... DEPS ...): a Google Benchmark binary, never run by ctest.
+function(maskkv_bench NAME)
+  cmake_parse_arguments(ARG "" "" "SOURCES;DEPS" ${ARGN})
+  add_executable(${NAME} ${ARG_SOURCES})
+  target_link_libraries(${NAME} PRIVATE maskkv_flags ${ARG_DEPS} benchmark::benchmark
+                                        benchmark::benchmark_main)
+  set_target_properties(${NAME} PROPERTIES
+    RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/bench)
+endfunction()
+
+# maskkv_fuzz(NAME SOURCES ... DEPS ... [CORPUS dir] [RUNS n]): a libFuzzer target that ctest runs
+# for a bounded count with a fixed seed.
+function(maskkv_fuzz NAME)
+  cmake_parse_arguments(ARG "" "CORPUS;RUNS" "SOURCES;DEPS" ${ARGN})
+  add_executable(${NAME} ${ARG_SOURCES})
+  target_link_libraries(${NAME} PRIVATE maskkv_flags ${ARG_DEPS})
+  target_compile_definitions(${NAME} PRIVATE MASKKV_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
+  target_link_options(${NAME} PRIVATE -fsanitize=fuzzer)
+  set_target_properties(${NAME} PROPERTIES
+    RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/fuzz)
+  if(NOT ARG_RUNS)
+    set(ARG_RUNS 20000)
+  endif()
+  add_test(NAME ${NAME} COMMAND ${NAME} -runs=${ARG_RUNS} -seed=1 -max_len=8192 -timeout=20
+                                -rss_limit_mb=4096 ${ARG_CORPUS})
+endfunction()
