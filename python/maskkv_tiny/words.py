@@ -33,9 +33,9 @@ bugle cornet recorder piccolo timpani drums cymbals gong bongo tabla lyre dulcim
 """.split()
 
 ANIMALS = """
-cat dog horse goat sheep pig cow donkey camel llama alpaca rabbit hamster ferret hedgehog parrot
-canary pigeon falcon owl raven goose duck turkey peacock swan tortoise lizard gecko snake frog
-newt spider scorpion crab lobster squirrel badger otter beaver
+cat dog horse goat sheep pig cow donkey camel llama jackal rabbit hamster ferret hedgehog parrot
+canary pigeon falcon hawk raven goose duck turkey peacock swan tortoise lizard gecko snake frog
+newt spider scorpion crab lobster squirrel badger weasel beaver
 """.split()
 
 CROPS = """

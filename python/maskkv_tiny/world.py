@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Documents of facts about people between sentences of filler, and questions about them.
 
-A document says, of a dozen people, where they live, what they play, own and grow, for whom they
-work and beside whom they sit. A question asks for one fact ("single") or for a fact about the
+A document says, of a dozen people, where they live, what they play, own and grow, whom they
+serve and whom they trust. A question asks for one fact ("single") or for a fact about the
 person that another fact names ("two_hop"). Within a document no two people share a value of the
 same kind, so an answer is unambiguous, and a guess among the values of the right kind that the
 document mentions is right with probability 1 / len(candidates).
@@ -60,8 +60,8 @@ ATTRIBUTES = (
     Attribute("crop", tuple(words.CROPS), "grows some", ("What does", "grow?")),
 )
 RELATIONS = (
-    Relation("boss", "works for", ("Who does", "work for?"), "boss"),
-    Relation("neighbour", "sits beside", ("Who does", "sit beside?"), "neighbour"),
+    Relation("boss", "serves under", ("Who does", "serve?"), "boss"),
+    Relation("friend", "trusts in", ("Who does", "trust?"), "friend"),
 )
 _TOKEN = re.compile(r"\w+|[^\w\s]")
 

@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Trains the tiny model from nothing to a checkpoint; resumes where it stopped.
+
+    python -m maskkv_tiny.train --work build/tiny-train
+
+A curriculum of stages; each ends when its accuracy on held-out people reaches the stage's goal,
+or at its step limit. The state after every few hundred steps is in --work; running the command
+again goes on from there. `python -m maskkv_tiny.export` then writes the checkpoint.
+"""
+
+import argparse
+import pathlib
+import time
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from maskkv_tiny import batches
+from maskkv_tiny import tokenizer as tok
+from maskkv_tiny.initial import initialise
+from maskkv_tiny.model import Llada, Shape
+
+
+@dataclass(frozen=True)
+class Stage:
+    name: str
+    length: int  # tokens a document
+    batch: int
+    steps: int  # limit
+    shortest: int = 0  # when set, lengths are drawn from [shortest, length]
+    questions: int = 8  # a document, in layout "segments"
+    people: int | None = None
+    two_hop_share: float = 0.5
+    layout: str = "segments"
+    answer_lengths: tuple = (4,)
+    whole_share: float = 0.7
+    goal: tuple = (1.1, 1.1)  # accuracy by kind that ends the stage
+    muon_lr: float = 0.005
+    embed_lr: float = 0.01
+    decay: bool = False  # learning rates fall linearly to a tenth over the stage
+
+
+STAGES = (
+    Stage("short", 128, 32, 3000, people=3, questions=10, goal=(0.95, 0.9)),
+    Stage("medium", 256, 16, 1500, people=6, questions=12, goal=(0.97, 0.9)),
+    Stage("long", 1000, 4, 500, questions=16, goal=(0.97, 0.9)),
+    Stage("chat", 1000, 4, 600, shortest=300, layout="chat", answer_lengths=(4, 8, 8, 16),
+          decay=True),
+)
+EVALUATED_EVERY = 100
+
+
+def attention_bias(segment, seeker):
+    """(B, 1, n, n) bfloat16: 0 where row i may see column j, a large negative number elsewhere."""
+    own = segment[:, :, None] == segment[:, None, :]
+    document = seeker[:, :, None] & (segment[:, None, :] == 0)
+    return torch.where(own | document, 0.0, -30000.0).to(torch.bfloat16)[:, None]
+
+
+def forward(model, rows):
+    """Logits, targets, weights and kinds of the predicted positions of a batch."""
+    tensors = [torch.from_numpy(a) for a in
+               (rows.ids, rows.positions, rows.segment, rows.seeker, rows.targets)]
+    ids, positions, segment, seeker, targets = tensors
+    picked = (targets.flatten() != batches.IGNORED).nonzero().squeeze(1)
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = model(ids, positions, attention_bias(segment, seeker), picked)
+    flat = [torch.from_numpy(a).flatten()[picked] for a in (rows.targets, rows.weights, rows.kind)]
+    return logits.float(), *flat
+
+
+def accuracy(logits, targets, kinds):
+    """Per kind: (right first answer tokens, asked), where the whole answer was masked."""
+    right = logits.argmax(-1) == targets
+    return [(right[kinds == k].sum().item(), (kinds == k).sum().item())
+            for k in range(len(batches.KINDS))]
+
+
+class Trainer:
+    def __init__(self, work, seed, shape, compile_model=True):
+        self.work, self.seed = work, seed
+        work.mkdir(parents=True, exist_ok=True)
+        self.tokenizer = tok.train()
+        self.encoder = batches.Encoder(self.tokenizer)
+        self.model = Llada(replace(shape, vocab_size=self.tokenizer.get_vocab_size()))
+        initialise(self.model, seed, self.encoder.mask, self.encoder.eot)
+        self.run = torch.compile(self.model, dynamic=None) if compile_model else self.model
+        matrices, others = [], []
+        for name, p in self.model.named_parameters():
+            matrices.append(p) if "blocks" in name and p.dim() == 2 else others.append(p)
+        self.muon = torch.optim.Muon(matrices, lr=0.005, weight_decay=0.0)
+        self.adam = torch.optim.AdamW(others, lr=0.01, betas=(0.9, 0.98), weight_decay=0.0)
+        self.progress = {"stage": 0, "step": 0, "seconds": 0.0}
+        self.state_file = work / "state.pt"
+        if self.state_file.exists():
+            self._load()
+
+    def _load(self):
+        state = torch.load(self.state_file, weights_only=True)
+        self.model.load_state_dict(state["model"])
+        self.muon.load_state_dict(state["muon"])
+        self.adam.load_state_dict(state["adam"])
+        self.progress = state["progress"]
+
+    def save(self):
+        partial = self.state_file.with_suffix(".partial")
+        torch.save({"model": self.model.state_dict(), "muon": self.muon.state_dict(),
+                    "adam": self.adam.state_dict(), "progress": self.progress}, partial)
+        partial.replace(self.state_file)
+
+    def _set_rates(self, stage, step):
+        warm = min(1.0, (step + 1) / 50)
+        scale = warm * (1.0 - 0.9 * step / stage.steps if stage.decay else 1.0)
+        self.muon.param_groups[0]["lr"] = stage.muon_lr * scale
+        self.adam.param_groups[0]["lr"] = stage.embed_lr * scale
+
+    def step(self, stage, step):
+        self._set_rates(stage, step)
+        rows = batches.build(self.encoder, stage, "train", f"{self.seed}/{stage.name}/{step}")
+        logits, targets, weights, kinds = forward(self.run, rows)
+        loss = F.cross_entropy(logits, targets, reduction="none")
+        loss = (loss * weights).sum() / weights.sum()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        for optimizer in (self.muon, self.adam):
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        return loss.item(), accuracy(logits, targets, kinds)
+
+    @torch.no_grad()
+    def evaluate(self, stage, rounds=4):
+        """Accuracy by kind on documents about held-out people."""
+        stage = replace(stage, whole_share=1.0)
+        totals = np.zeros((len(batches.KINDS), 2))
+        for i in range(rounds):
+            rows = batches.build(self.encoder, stage, "test", f"{self.seed}/{stage.name}/eval/{i}")
+            logits, targets, _, kinds = forward(self.run, rows)
+            totals += accuracy(logits, targets, kinds)
+        return [right / max(asked, 1) for right, asked in totals]
+
+    def train(self, stages):
+        while self.progress["stage"] < len(stages):
+            stage = stages[self.progress["stage"]]
+            self._train_stage(stage)
+            self.progress = {**self.progress, "stage": self.progress["stage"] + 1, "step": 0}
+            self.save()
+
+    def _train_stage(self, stage):
+        window, started = [], time.monotonic()
+        while self.progress["step"] < stage.steps:
+            step = self.progress["step"]
+            window.append(self.step(stage, step))
+            self.progress["step"] = step + 1
+            if (step + 1) % 20 == 0:
+                now = time.monotonic()
+                self.progress["seconds"] += now - started
+                started = now
+                counts = np.sum([w[1] for w in window], axis=0)
+                rates = " ".join(f"{k} {r / max(a, 1):.3f}"
+                                 for k, (r, a) in zip(batches.KINDS, counts))
+                print(f"{stage.name} {step + 1} loss {np.mean([w[0] for w in window]):.3f} {rates}"
+                      f" {self.progress['seconds']:.0f} s", flush=True)
+                window = []
+            if (step + 1) % EVALUATED_EVERY == 0:
+                held_out = self.evaluate(stage)
+                print(f"{stage.name} {step + 1} held out "
+                      + " ".join(f"{k} {a:.3f}" for k, a in zip(batches.KINDS, held_out)),
+                      flush=True)
+                self.save()
+                if all(a >= g for a, g in zip(held_out, stage.goal)):
+                    return
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="python -m maskkv_tiny.train", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=pathlib.Path, default=pathlib.Path("build/tiny-train"))
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=1)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    Trainer(args.work, args.seed, Shape(vocab_size=0)).train(STAGES)
+
+
+if __name__ == "__main__":
+    main()
