@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kernels/compact/gather.h"
+
+#include <algorithm>
+#include <cstddef>
+
+namespace maskkv::kernels {
+
+void GatherRows(const float* rows, std::int64_t ld, std::int64_t head_dim,
+                std::span<const std::int32_t> kept, DType dtype, void* out) {
+  auto* bytes = static_cast<std::byte*>(out);
+  for (const std::int32_t position : kept) {
+    const float* row = rows + position * ld;
+    if (dtype == DType::kF32) {
+      std::copy_n(row, head_dim, reinterpret_cast<float*>(bytes));
+    } else {
+      ConvertToBf16(row, head_dim, reinterpret_cast<Bf16*>(bytes));
+    }
+    bytes += static_cast<std::size_t>(head_dim) * SizeOf(dtype);
+  }
+}
+
+}  // namespace maskkv::kernels
