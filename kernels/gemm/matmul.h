@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// MatMul: y = x W^T, or y += x W^T, on every worker of a pool. Inputs and outputs are f32; a bf16
+// matrix rounds x to the nearest bf16 once (products of bf16 are exact in f32) and accumulates in
+// f32. A row of y depends on its row of x and on W alone: bit for bit the same for any number of
+// rows in the call, any place in it and any number of threads (packed_matrix.h says how). Denormal
+// bf16 inputs count as zero on machines whose bf16 unit flushes them.
+#ifndef MASKKV_KERNELS_GEMM_MATMUL_H_
+#define MASKKV_KERNELS_GEMM_MATMUL_H_
+
+#include <cstdint>
+#include <memory>
+
+#include "kernels/base/dtype.h"
+#include "kernels/gemm/packed_matrix.h"
+#include "kernels/parallel/worker_pool.h"
+
+namespace maskkv::kernels {
+
+// Scratch memory of MatMul and of the vocabulary head. Owned by the caller, grows to the largest
+// call seen and then allocates nothing. Not thread safe: one call at a time.
+class GemmWorkspace {
+ public:
+  GemmWorkspace();
+  GemmWorkspace(GemmWorkspace&&) noexcept;
+  GemmWorkspace& operator=(GemmWorkspace&&) noexcept;
+  ~GemmWorkspace();
+
+  // Memory held.
+  std::int64_t bytes() const;
+
+  struct Impl;  // kernels/gemm/gemm_scratch.h
+  Impl& impl() { return *impl_; }
+
+ private:
+  std::unique_ptr<Impl> impl_;
+};
+
+enum class Store {
+  kOverwrite,  // y = x W^T; y is not read
+  kAdd,        // y = y + x W^T, one f32 addition of the finished product
+};
+
+// x: (rows, weights.in()), row stride ldx >= in. y: (rows, weights.out()), row stride ldy >= out.
+// x and y do not overlap. rows == 0 does nothing. NaN and infinity propagate within their row.
+// Error of an element against the exact product of the (rounded) inputs: at most
+// (in + 2) * 2^-24 * sum_k |x_k| |w_k| to first order.
+void MatMul(WorkerPool& pool, const PackedMatrix& weights, const float* x, std::int64_t rows,
+            std::int64_t ldx, float* y, std::int64_t ldy, Store store, GemmWorkspace& workspace);
+
+}  // namespace maskkv::kernels
+
+#endif  // MASKKV_KERNELS_GEMM_MATMUL_H_

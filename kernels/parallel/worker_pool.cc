@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kernels/parallel/worker_pool.h"
+
+#include <omp.h>
+
+#include "kernels/base/require.h"
+
+namespace maskkv::kernels {
+namespace {
+
+// How long a waiting thread polls before it sleeps: tens of microseconds, about the serial part
+// between two loops of a decode step. A sleep and a wake-up cost more than most loops of a small
+// model.
+constexpr int kSpins = 1000;
+
+void Pause() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#endif
+}
+
+// Polling steals the core that the other side needs when there are more workers than cores.
+int SpinsFor(int threads) {
+  const unsigned cores = std::thread::hardware_concurrency();
+  return static_cast<unsigned>(threads) <= cores ? kSpins : 0;
+}
+
+// Limits OpenMP to the calling thread for a scope: libraries called from a loop body must not start
+// their own team.
+class SingleThreadedOpenMp {
+ public:
+  SingleThreadedOpenMp() : before_(omp_get_max_threads()) { omp_set_num_threads(1); }
+  ~SingleThreadedOpenMp() { omp_set_num_threads(before_); }
+  SingleThreadedOpenMp(const SingleThreadedOpenMp&) = delete;
+  SingleThreadedOpenMp& operator=(const SingleThreadedOpenMp&) = delete;
+
+ private:
+  const int before_;
+};
+
+}  // namespace
+
+WorkerPool::WorkerPool(int threads) : threads_(threads), spins_(SpinsFor(threads)) {
+  MASKKV_REQUIRE(threads >= 1, "a pool needs a thread");
+  team_.reserve(static_cast<std::size_t>(threads - 1));
+  for (int worker = 1; worker < threads; ++worker) {
+    team_.emplace_back([this, worker] { WorkerMain(worker); });
+  }
+}
+
+WorkerPool::~WorkerPool() {
+  MASKKV_REQUIRE(!busy_.load(std::memory_order_acquire), "pool destroyed inside a loop");
+  stop_.store(true, std::memory_order_relaxed);  // published by the increment
+  generation_.fetch_add(1, std::memory_order_release);
+  generation_.notify_all();
+  for (std::thread& thread : team_) thread.join();
+}
+
+void WorkerPool::ParallelFor(std::int64_t items, Body body) {
+  MASKKV_REQUIRE(items >= 0, "negative number of items");
+  MASKKV_REQUIRE(!busy_.exchange(true, std::memory_order_acquire), "concurrent or nested loop");
+  const SingleThreadedOpenMp openmp;
+  body_ = &body;
+  items_ = items;
+  next_item_.store(0, std::memory_order_relaxed);
+  const bool alone = threads_ == 1 || items <= 1;
+  if (!alone) {
+    pending_.store(static_cast<std::uint32_t>(threads_ - 1), std::memory_order_relaxed);
+    generation_.fetch_add(1, std::memory_order_release);
+    generation_.notify_all();
+  }
+  RunItems(0);
+  if (!alone) WaitForWorkers();
+  body_ = nullptr;
+  busy_.store(false, std::memory_order_release);
+}
+
+void WorkerPool::RunItems(int worker) noexcept {
+  for (;;) {
+    const std::int64_t item = next_item_.fetch_add(1, std::memory_order_relaxed);
+    if (item >= items_) return;
+    (*body_)(item, worker);
+  }
+}
+
+void WorkerPool::WaitForWorkers() {
+  for (int spin = 0; spin < spins_; ++spin) {
+    if (pending_.load(std::memory_order_acquire) == 0) return;
+    Pause();
+  }
+  for (;;) {
+    const std::uint32_t pending = pending_.load(std::memory_order_acquire);
+    if (pending == 0) return;
+    pending_.wait(pending, std::memory_order_acquire);
+  }
+}
+
+void WorkerPool::WorkerMain(int worker) {
+  omp_set_num_threads(1);
+  std::uint32_t seen = 0;
+  for (;;) {
+    for (int spin = 0; spin < spins_; ++spin) {
+      if (generation_.load(std::memory_order_acquire) != seen) break;
+      Pause();
+    }
+    generation_.wait(seen, std::memory_order_acquire);
+    // A loop starts only after every worker has left the one before: no generation is ever skipped.
+    ++seen;
+    if (stop_.load(std::memory_order_relaxed)) return;
+    RunItems(worker);
+    if (pending_.fetch_sub(1, std::memory_order_release) == 1) pending_.notify_one();
+  }
+}
+
+void WorkerPool::CheckInvariants() const {
+  MASKKV_REQUIRE(!busy_.load(), "a loop is running");
+  MASKKV_REQUIRE(body_ == nullptr, "an idle pool holds a body");
+  MASKKV_REQUIRE(pending_.load() == 0, "a worker has not left the last loop");
+  MASKKV_REQUIRE(team_.size() + 1 == static_cast<std::size_t>(threads_), "a worker is missing");
+}
+
+}  // namespace maskkv::kernels

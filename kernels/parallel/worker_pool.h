@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// WorkerPool: a fixed team of threads that runs the items of one loop at a time. It is the only
+// source of parallelism in the kernels: every worker limits OpenMP to one thread, so a library
+// primitive called from a loop body stays on the worker that called it.
+//
+// Ownership: the pool owns its threads; the destructor stops and joins them. Loop bodies and what
+// they refer to belong to the caller, who is blocked until the last item is done. Thread safety:
+// one caller at a time, any thread; a second concurrent or nested ParallelFor ends the process
+// (MASKKV_REQUIRE). Invariant: between calls no worker holds an item or the body.
+//
+// Items are claimed through an atomic counter, so which worker runs an item changes from run to
+// run. A body therefore writes only what its item owns and uses `worker` for scratch memory alone;
+// then results depend neither on the thread count nor on timing.
+#ifndef MASKKV_KERNELS_PARALLEL_WORKER_POOL_H_
+#define MASKKV_KERNELS_PARALLEL_WORKER_POOL_H_
+
+#include <atomic>
+#include <cstdint>
+#include <thread>
+#include <vector>
+
+#include "kernels/base/function_ref.h"
+
+namespace maskkv::kernels {
+
+class WorkerPool {
+ public:
+  using Body = FunctionRef<void(std::int64_t item, int worker)>;
+
+  // A team of `threads` workers: the caller of ParallelFor and threads - 1 threads of its own.
+  // REQUIRES: threads >= 1. Throws std::system_error if the system refuses a thread.
+  explicit WorkerPool(int threads);
+  WorkerPool(const WorkerPool&) = delete;
+  WorkerPool& operator=(const WorkerPool&) = delete;
+  ~WorkerPool();
+
+  int threads() const { return threads_; }
+
+  // Calls body(item, worker) exactly once for every item in [0, items), worker in [0, threads()),
+  // and returns when all calls have. The caller is worker 0. What the bodies wrote is visible to
+  // the caller afterwards. items == 0 does nothing. Allocates nothing. REQUIRES: items >= 0; not
+  // called from a body; the body throws nothing (an exception ends the process).
+  void ParallelFor(std::int64_t items, Body body);
+
+  // Ends the process unless the pool is idle and consistent. Call it between loops only.
+  void CheckInvariants() const;
+
+ private:
+  void WorkerMain(int worker);
+  void RunItems(int worker) noexcept;
+  void WaitForWorkers();
+
+  // Constant after construction.
+  const int threads_;
+  const int spins_;
+  std::vector<std::thread> team_;
+
+  // The current loop. Written by the caller before generation_ is released, read by workers after
+  // they have acquired it.
+  const Body* body_ = nullptr;
+  std::int64_t items_ = 0;
+
+  // Set while a ParallelFor runs; guards against concurrent and nested calls.
+  std::atomic<bool> busy_{false};
+  std::atomic<bool> stop_{false};
+  // Items are claimed with relaxed increments: claiming orders nothing but itself.
+  alignas(64) std::atomic<std::int64_t> next_item_{0};
+  // Incremented (release) to start a loop or to stop; workers wait on it (acquire).
+  alignas(64) std::atomic<std::uint32_t> generation_{0};
+  // Workers that have not left the current loop; decremented with release, the caller acquires
+  // zero.
+  alignas(64) std::atomic<std::uint32_t> pending_{0};
+};
+
+}  // namespace maskkv::kernels
+
+#endif  // MASKKV_KERNELS_PARALLEL_WORKER_POOL_H_
