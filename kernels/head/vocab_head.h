@@ -57,13 +57,11 @@ struct HeadRow {
 // (row, panel) and one tile a worker. Not thread safe: one call at a time.
 struct HeadWorkspace {
   GemmWorkspace gemm;
-  AlignedBuffer<float> hidden;          // (rows, in)
   AlignedBuffer<std::byte> states;      // a row's panel states are contiguous
   AlignedBuffer<std::int64_t> offsets;  // of a row's first state, in bytes
 
   std::int64_t bytes() const {
-    return gemm.bytes() + hidden.capacity_bytes() + states.capacity_bytes() +
-           offsets.capacity_bytes();
+    return gemm.bytes() + states.capacity_bytes() + offsets.capacity_bytes();
   }
 };
 

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What is inside a GemmWorkspace, and the rows of x cut into tiles that a PanelProduct accepts:
+// padded to a tile height, in the matrix's storage type, contiguous. Rows that already are such a
+// tile are used where they lie. Shared by MatMul and the vocabulary head.
+#ifndef MASKKV_KERNELS_GEMM_GEMM_SCRATCH_H_
+#define MASKKV_KERNELS_GEMM_GEMM_SCRATCH_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "kernels/base/aligned_buffer.h"
+#include "kernels/base/function_ref.h"
+#include "kernels/gemm/matmul.h"
+#include "kernels/gemm/panel_product.h"
+#include "kernels/parallel/worker_pool.h"
+
+namespace maskkv::kernels {
+
+struct GemmWorkspace::Impl {
+  std::vector<WorkerScratch> workers;
+  AlignedBuffer<std::byte> input;  // tiles of x that had to be converted, moved or padded
+};
+
+// A view of the tiles of one call; valid while x and the workspace's input are left alone.
+class InputTiles {
+ public:
+  // row(i) is the i-th row, (in) f32. `contiguous`: the rows are one (rows, in) block from row(0),
+  // so f32 products may read it in place. tile_rows: one of product.heights(); every tile but the
+  // last has it.
+  InputTiles(WorkerPool& pool, const PanelProduct& product,
+             FunctionRef<const float*(std::int64_t)> row, std::int64_t rows, bool contiguous,
+             std::int64_t tile_rows, AlignedBuffer<std::byte>& input);
+
+  std::int64_t count() const { return (rows_ + tile_rows_ - 1) / tile_rows_; }
+  std::int64_t Begin(std::int64_t tile) const { return tile * tile_rows_; }
+  // Rows of the call in a tile, and the height to multiply it with.
+  std::int64_t Rows(std::int64_t tile) const {
+    return tile + 1 == count() ? rows_ - Begin(tile) : tile_rows_;
+  }
+  std::int64_t Height(std::int64_t tile) const {
+    return tile + 1 == count() ? last_height_ : tile_rows_;
+  }
+  const void* Data(std::int64_t tile) const {
+    return Begin(tile) < copied_from_ ? in_place_ + Begin(tile) * row_bytes_
+                                      : copied_ + (Begin(tile) - copied_from_) * row_bytes_;
+  }
+
+ private:
+  std::int64_t rows_;
+  std::int64_t tile_rows_;
+  std::int64_t last_height_;
+  std::int64_t row_bytes_;
+  std::int64_t copied_from_;  // rows before it are read in place
+  const std::byte* in_place_;
+  const std::byte* copied_;
+};
+
+}  // namespace maskkv::kernels
+
+#endif  // MASKKV_KERNELS_GEMM_GEMM_SCRATCH_H_

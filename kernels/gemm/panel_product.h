@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// PanelProduct: the packed panels of a matrix and the product of one row tile with one panel, on
+// the calling thread. MatMul and the vocabulary head loop over it. A panel's `in` is summed in
+// slabs of at most kSlab: oneDNN sums a slab in registers, slabs are added in ascending order
+// (longer sums make its bf16 kernels block, which costs more than the additions). Immutable and
+// thread safe after Pack.
+#ifndef MASKKV_KERNELS_GEMM_PANEL_PRODUCT_H_
+#define MASKKV_KERNELS_GEMM_PANEL_PRODUCT_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "kernels/base/aligned_buffer.h"
+#include "kernels/base/dtype.h"
+#include "kernels/gemm/packed_matrix.h"
+#include "kernels/gemm/tile_ladder.h"
+#include "kernels/parallel/worker_pool.h"
+
+namespace maskkv::kernels {
+
+// One worker's scratch: the finished tile and the slab being added to it.
+struct WorkerScratch {
+  AlignedBuffer<float> tile;
+  AlignedBuffer<float> slab;
+  TileRunner runner;
+
+  std::int64_t bytes() const {
+    return tile.capacity_bytes() + slab.capacity_bytes() + runner.bytes();
+  }
+};
+
+class PanelProduct {
+ public:
+  // The longest slab of `in`.
+  static constexpr std::int64_t kSlab = 4096;
+
+  // As PackedMatrix::Pack.
+  static std::unique_ptr<const PanelProduct> Pack(WorkerPool& pool,
+                                                  std::span<const MatrixSource> parts,
+                                                  std::int64_t in, DType compute);
+
+  std::int64_t out() const { return out_; }
+  std::int64_t in() const { return in_; }
+  DType compute() const { return compute_; }
+  // What tiles of x are stored as: compute(), or kF32 holding rounded values where bf16 is
+  // emulated.
+  DType storage() const { return storage_; }
+  std::int64_t bytes() const { return packed_.capacity_bytes(); }
+
+  std::int64_t panels() const { return (out_ + panel_width_ - 1) / panel_width_; }
+  std::int64_t PanelBegin(std::int64_t panel) const { return panel * panel_width_; }
+  std::int64_t PanelWidth(std::int64_t panel) const {
+    return panel + 1 == panels() ? out_ - PanelBegin(panel) : panel_width_;
+  }
+
+  // Allowed tile heights, ascending, the first is kRowStep.
+  std::span<const std::int64_t> heights() const { return heights_; }
+  // The smallest allowed height >= rows, or the tallest there is.
+  std::int64_t HeightFor(std::int64_t rows) const;
+
+  // tile = x W_panel^T. x: (height, in) of storage(), contiguous. Returns (height,
+  // PanelWidth(panel)) f32, contiguous, inside scratch.tile, until the next call with that scratch.
+  // REQUIRES: height is one of heights().
+  float* Multiply(std::int64_t panel, std::int64_t height, const void* x,
+                  WorkerScratch& scratch) const;
+
+ private:
+  PanelProduct(std::int64_t out, std::int64_t in, DType compute);
+  bool FindLadders(DType storage);
+  void FindHeights();
+  void PackPanel(std::int64_t panel, std::span<const MatrixSource> parts, WorkerScratch& scratch);
+  const TileLadder& LadderOf(std::int64_t panel, std::int64_t slab) const;
+  std::byte* PackedAt(std::int64_t panel, std::int64_t slab) const;
+  std::int64_t SlabBegin(std::int64_t slab) const { return slab * slab_; }
+  std::int64_t SlabLength(std::int64_t slab) const {
+    return slab + 1 == slabs_ ? in_ - SlabBegin(slab) : slab_;
+  }
+
+  std::int64_t out_;
+  std::int64_t in_;
+  DType compute_;
+  DType storage_;
+  std::int64_t panel_width_ = 0;
+  std::int64_t slabs_ = 0;
+  std::int64_t slab_ = 0;  // length of every slab but the last
+  // By [last panel?][last slab?]; owned by TileLadder.
+  const TileLadder* ladders_[2][2] = {};
+  std::vector<std::int64_t> heights_;
+  std::int64_t slab_stride_ = 0;   // bytes of a packed slab, padded to 64
+  std::int64_t panel_stride_ = 0;  // bytes of a packed panel
+  AlignedBuffer<std::byte> packed_;
+};
+
+}  // namespace maskkv::kernels
+
+#endif  // MASKKV_KERNELS_GEMM_PANEL_PRODUCT_H_

@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kernels/gemm/tile_kernel.h"
+
+#include <array>
+
+#include "kernels/base/require.h"
+
+namespace maskkv::kernels {
+namespace {
+
+using dnnl::memory;
+
+memory::data_type TypeOf(DType dtype) {
+  return dtype == DType::kBF16 ? memory::data_type::bf16 : memory::data_type::f32;
+}
+
+dnnl::primitive_attr UserScratchpad() {
+  dnnl::primitive_attr attr;
+  attr.set_scratchpad_mode(dnnl::scratchpad_mode::user);
+  return attr;
+}
+
+// A oneDNN engine is a handle of the processor: it holds no state of ours.
+const dnnl::engine& Processor() {
+  static const dnnl::engine engine(dnnl::engine::kind::cpu, 0);
+  return engine;
+}
+
+void RequireSuccess(dnnl_status_t status) {
+  MASKKV_REQUIRE(status == dnnl_success, "a oneDNN primitive failed to run");
+}
+
+}  // namespace
+
+TileKernel::TileKernel(const dnnl::matmul::primitive_desc& desc, std::int64_t k, std::int64_t n,
+                       DType dtype)
+    : desc_(desc), matmul_(desc), k_(k), n_(n), dtype_(dtype) {}
+
+std::unique_ptr<const TileKernel> TileKernel::Create(std::int64_t rows, std::int64_t k,
+                                                     std::int64_t n, std::int64_t ldx,
+                                                     DType dtype) try {
+  const memory::desc x({rows, k}, TypeOf(dtype), memory::dims{ldx, 1});
+  const memory::desc w({k, n}, TypeOf(dtype), memory::format_tag::any);
+  const memory::desc y({rows, n}, memory::data_type::f32, memory::dims{n, 1});
+  const dnnl::matmul::primitive_desc desc({x, w, y}, UserScratchpad(), Processor());
+  return std::unique_ptr<const TileKernel>(new TileKernel(desc, k, n, dtype));
+} catch (const dnnl::error& error) {
+  if (error.status == dnnl_out_of_memory) throw std::bad_alloc();
+  return nullptr;
+}
+
+bool TileKernel::SharesWeightsWith(const TileKernel& other) const {
+  return desc_.weights_desc() == other.desc_.weights_desc();
+}
+
+std::size_t TileKernel::packed_bytes() const { return desc_.weights_desc().get_size(); }
+
+void TileKernel::PackWeights(const void* w, std::int64_t ldw, void* packed,
+                             TileRunner& runner) const {
+  const memory::desc stored({k_, n_}, TypeOf(dtype_), memory::dims{1, ldw});
+  memory from(stored, Processor(), const_cast<void*>(w));  // oneDNN takes no pointer to const
+  memory to(desc_.weights_desc(), Processor(), packed);
+  dnnl::reorder(from, to).execute(runner.stream_, from, to);
+}
+
+void TileKernel::Run(const void* x, const void* packed, float* y, TileRunner& runner) const {
+  TileRunner::Arguments& arguments = runner.ArgumentsOf(*this);
+  arguments.x.set_data_handle(const_cast<void*>(x));
+  arguments.weights.set_data_handle(const_cast<void*>(packed));
+  arguments.y.set_data_handle(y);
+  arguments.scratch.set_data_handle(runner.scratch_.data());
+  const std::array<dnnl_exec_arg_t, 4> list{{{DNNL_ARG_SRC, arguments.x.get()},
+                                             {DNNL_ARG_WEIGHTS, arguments.weights.get()},
+                                             {DNNL_ARG_DST, arguments.y.get()},
+                                             {DNNL_ARG_SCRATCHPAD, arguments.scratch.get()}}};
+  RequireSuccess(dnnl_primitive_execute(matmul_.get(), runner.stream_.get(),
+                                        static_cast<int>(list.size()), list.data()));
+}
+
+TileRunner::TileRunner() : stream_(Processor()) {}
+
+TileRunner::Arguments& TileRunner::ArgumentsOf(const TileKernel& kernel) {
+  const auto found = arguments_.find(&kernel);
+  if (found != arguments_.end()) return found->second;
+  const auto scratch_bytes = static_cast<std::int64_t>(kernel.desc_.scratchpad_desc().get_size());
+  if (scratch_bytes > scratch_.size()) scratch_.Resize(scratch_bytes);
+  const dnnl::engine& engine = Processor();
+  Arguments arguments{memory(kernel.desc_.src_desc(), engine, DNNL_MEMORY_NONE),
+                      memory(kernel.desc_.weights_desc(), engine, DNNL_MEMORY_NONE),
+                      memory(kernel.desc_.dst_desc(), engine, DNNL_MEMORY_NONE),
+                      memory(kernel.desc_.scratchpad_desc(), engine, DNNL_MEMORY_NONE)};
+  return arguments_.emplace(&kernel, std::move(arguments)).first->second;
+}
+
+}  // namespace maskkv::kernels
