@@ -7,6 +7,7 @@ find_package(nlohmann_json REQUIRED)
 find_package(ICU REQUIRED COMPONENTS uc i18n)
 find_package(OpenSSL REQUIRED COMPONENTS Crypto)
 find_package(GTest REQUIRED)
+find_package(CLI11 REQUIRED)
 
 # Debian's dnnl-config.cmake asks for OpenCL's development files although the library does not
 # need them, so the target is made by hand.

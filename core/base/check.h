@@ -14,10 +14,10 @@ namespace maskkv {
 
 }  // namespace maskkv
 
-#define MASKKV_CHECK(condition, message)                                       \
-  do {                                                                         \
-    if (!(condition)) [[unlikely]]                                             \
-      ::maskkv::CheckFailed(__FILE__, __LINE__, #condition, message);          \
+#define MASKKV_CHECK(condition, message)                              \
+  do {                                                                \
+    if (!(condition)) [[unlikely]]                                    \
+      ::maskkv::CheckFailed(__FILE__, __LINE__, #condition, message); \
   } while (false)
 
 #endif  // MASKKV_CORE_BASE_CHECK_H_

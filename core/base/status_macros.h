@@ -13,13 +13,13 @@
 #define MASKKV_CONCAT_(a, b) MASKKV_CONCAT_INNER_(a, b)
 
 // Returns from the function if `expression` (an absl::Status) is not OK.
-#define MASKKV_RETURN_IF_ERROR(expression)                            \
-  do {                                                                \
-    if (absl::Status maskkv_status_ = (expression); !maskkv_status_.ok()) \
-      return maskkv_status_;                                          \
+#define MASKKV_RETURN_IF_ERROR(expression)                                                       \
+  do {                                                                                           \
+    if (absl::Status maskkv_status_ = (expression); !maskkv_status_.ok()) return maskkv_status_; \
   } while (false)
 
-// `target` = value of `expression` (an absl::StatusOr), or returns its status. `target` may declare.
+// `target` = value of `expression` (an absl::StatusOr), or returns its status. `target` may
+// declare.
 #define MASKKV_ASSIGN_OR_RETURN(target, expression) \
   MASKKV_ASSIGN_OR_RETURN_(MASKKV_CONCAT_(maskkv_or_, __LINE__), target, expression)
 #define MASKKV_ASSIGN_OR_RETURN_(holder, target, expression) \

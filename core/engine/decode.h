@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Decode: diffusion steps of many requests as one ragged batch. Requests with different prompts,
+// lengths, budgets and schedules join and leave between steps; nothing is padded, so a request's
+// tokens do not depend on its neighbours or on the number of threads, bit for bit.
+//
+// Each step recomputes every response row of every request over [kept prompt pairs | response rows]
+// (or the whole canvas when a request has no cache), projects the masked rows of the current blocks
+// onto the vocabulary, and commits by LLaDA's low-confidence remasking.
+//
+// Ownership: borrows the transformer, shares each request's entry until it leaves. Not thread safe.
+#ifndef MASKKV_CORE_ENGINE_DECODE_H_
+#define MASKKV_CORE_ENGINE_DECODE_H_
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "core/engine/canvas.h"
+#include "core/engine/generate_params.h"
+#include "core/engine/kv.h"
+#include "core/transformer/transformer.h"
+#include "kernels/base/aligned_buffer.h"
+
+namespace maskkv::engine {
+
+using RequestId = std::uint64_t;
+
+struct DecodeRequest {
+  // The whole prompt when cache is null; else only its length counts and it may stay empty.
+  std::vector<std::int32_t> prompt;
+  // Where the response starts: prompt tokens at positions 0 .. prompt_tokens - 1.
+  std::int64_t prompt_tokens = 0;
+  GenerateParams params;
+  // The prompt's entry; null recomputes the prompt in every step.
+  std::shared_ptr<const KvView> cache;
+};
+
+// What one step did for one request.
+struct StepEvent {
+  RequestId request = 0;
+  std::int64_t step = 0;              // 0-based over all blocks
+  std::vector<Prediction> committed;  // by ascending position
+  FinishReason finish_reason = FinishReason::kNone;
+  absl::Status status;  // not OK: the request failed and takes no further step
+};
+
+class Decoder {
+ public:
+  explicit Decoder(transformer::Transformer& transformer) : transformer_(transformer) {}
+
+  // The request takes part from the next step on.
+  // Errors: INVALID_ARGUMENT (parameters, prompt, length), FAILED_PRECONDITION (the entry belongs
+  // to another model's shape).
+  absl::StatusOr<RequestId> Add(DecodeRequest request);
+
+  // The request leaves now, finished or not. Errors: NOT_FOUND.
+  absl::Status Remove(RequestId id);
+
+  // The request's canvas; null if it is not here. Valid until it is removed.
+  const Canvas* Find(RequestId id) const;
+
+  // Requests that the next step will advance.
+  std::int64_t running() const;
+
+  // One denoising step of every running request; one event each, by ascending id. Finished and
+  // failed requests stay, without a further step, until they are removed.
+  std::vector<StepEvent> Step();
+
+  void CheckInvariants() const;
+
+ private:
+  struct Request {
+    DecodeRequest request;
+    Canvas canvas;
+    bool failed = false;
+
+    bool running() const { return !failed && !canvas.finished(); }
+  };
+  // Rows of one request in a step's batch.
+  struct Sequence {
+    RequestId id = 0;
+    Request* request = nullptr;
+    std::int64_t first_row = 0;  // in the batch
+    std::int64_t rows = 0;
+    std::int64_t first_query = 0;  // in the last layer's masked rows
+    std::int64_t queries = 0;
+  };
+
+  absl::Status CheckRequest(const DecodeRequest& request) const;
+  void GatherRows();
+  void RunLayers();
+  // Advances every row, or in the last layer the gathered masked rows, through `layer`.
+  void Advance(std::int64_t layer, bool masked_rows_only);
+  void GatherMaskedRows();
+  std::vector<StepEvent> Sample();
+
+  transformer::Transformer& transformer_;
+  std::map<RequestId, Request> requests_;
+  RequestId next_id_ = 1;
+
+  // The step in progress.
+  std::vector<Sequence> sequences_;
+  std::vector<std::int32_t> tokens_, positions_, query_positions_;
+  std::vector<transformer::AttentionSource> sources_;
+  kernels::AlignedBuffer<float> hidden_;        // (rows, hidden)
+  kernels::AlignedBuffer<float> query_hidden_;  // (masked rows, hidden)
+  kernels::AlignedBuffer<float> normed_;        // (masked rows, hidden)
+  kernels::AlignedBuffer<float> kv_;            // (rows, 2 * kv_width)
+};
+
+}  // namespace maskkv::engine
+
+#endif  // MASKKV_CORE_ENGINE_DECODE_H_

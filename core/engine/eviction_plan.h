@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Which pairs of a prompt a prefill keeps: the plan is an argument of the engine, whoever made it
+// (command line, budget controller). A value.
+#ifndef MASKKV_CORE_ENGINE_EVICTION_PLAN_H_
+#define MASKKV_CORE_ENGINE_EVICTION_PLAN_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "absl/status/status.h"
+
+namespace maskkv::engine {
+
+enum class Selection : std::uint8_t {
+  kFull,    // every pair
+  kMaskKv,  // mask voting, layer and head budgets (docs/policy.md)
+  kRandom,  // `budget` random pairs of every head: the floor that a policy must beat
+};
+
+enum class LayerRule : std::uint8_t {
+  kOffline,  // layer budgets from a measured profile: one layer's full K and V alive at a time
+  kOnline,   // layer budgets from this prompt's own importance: all layers' K and V alive at once
+  kUniform,  // every layer gets the budget
+};
+
+struct EvictionPlan {
+  Selection selection = Selection::kMaskKv;
+  LayerRule layer_rule = LayerRule::kOffline;
+  std::int64_t budget = 64;        // B: mean pairs kept a head a layer, >= 1
+  double alpha = 0.1;              // base rate of heads, 0..1
+  double beta = 0.4;               // base rate of layers, 0..1
+  std::vector<double> importance;  // kOffline: one a layer (equation 8), else ignored
+  std::uint64_t random_seed = 0;   // kRandom
+};
+
+// Errors: INVALID_ARGUMENT naming the field, found, expected.
+absl::Status Validate(const EvictionPlan& plan, std::int64_t layers);
+
+}  // namespace maskkv::engine
+
+#endif  // MASKKV_CORE_ENGINE_EVICTION_PLAN_H_

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/engine/generate_params.h"
+
+#include <cmath>
+
+#include "absl/strings/str_format.h"
+
+namespace maskkv::engine {
+namespace {
+
+// Bounds that keep every product of lengths far from overflow.
+constexpr std::int64_t kMaxLength = std::int64_t{1} << 24;
+
+absl::Status OutOfRange(const char* name, std::int64_t found) {
+  return absl::InvalidArgumentError(
+      absl::StrFormat("%s: expected 1 to %d, found %d", name, kMaxLength, found));
+}
+
+}  // namespace
+
+absl::Status Validate(const GenerateParams& params) {
+  if (params.gen_length < 1 || params.gen_length > kMaxLength) {
+    return OutOfRange("gen_length", params.gen_length);
+  }
+  if (params.block_length < 1 || params.block_length > kMaxLength) {
+    return OutOfRange("block_length", params.block_length);
+  }
+  if (params.steps < 1 || params.steps > kMaxLength) return OutOfRange("steps", params.steps);
+  if (params.gen_length % params.block_length != 0) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("gen_length: expected a multiple of block_length %d, found %d",
+                        params.block_length, params.gen_length));
+  }
+  if (params.steps % params.blocks() != 0) {
+    return absl::InvalidArgumentError(absl::StrFormat(
+        "steps: expected a multiple of the %d blocks (gen_length / block_length), found %d",
+        params.blocks(), params.steps));
+  }
+  if (!std::isfinite(params.temperature) || params.temperature < 0) {
+    return absl::InvalidArgumentError(absl::StrFormat(
+        "temperature: expected a finite number >= 0, found %g", params.temperature));
+  }
+  if (params.suppress_eos && params.stop_ids.empty()) {
+    return absl::InvalidArgumentError(
+        "suppress_eos: expected an eos id among stop_ids, found none");
+  }
+  return absl::OkStatus();
+}
+
+std::int64_t CommitCount(std::int64_t masks, std::int64_t steps, std::int64_t step) {
+  return masks / steps + (step < masks % steps ? 1 : 0);
+}
+
+std::string_view Name(FinishReason reason) {
+  switch (reason) {
+    case FinishReason::kNone:
+      return "none";
+    case FinishReason::kStop:
+      return "stop";
+    case FinishReason::kLength:
+      return "length";
+  }
+  return "none";
+}
+
+}  // namespace maskkv::engine

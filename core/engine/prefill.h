@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Prefill: one forward over prompt + masks, layer by layer. After a layer has run, the mask queries
+// vote (equations 6 and 7), the plan's budgets are cut, the kept pairs go into the sink and the
+// layer's full K and V are dropped. With LayerRule::kOnline the budgets need every layer's
+// importance first, so all K and V stay alive until the end.
+//
+// Prefill commits nothing: every denoising step runs over the entry, the first too. So the last
+// layer advances the mask rows only, unless importance is measured.
+//
+// Not thread safe: a Prefiller uses the transformer's scratch memory and pool.
+#ifndef MASKKV_CORE_ENGINE_PREFILL_H_
+#define MASKKV_CORE_ENGINE_PREFILL_H_
+
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "core/engine/eviction_plan.h"
+#include "core/engine/kv.h"
+#include "core/engine/prompt.h"
+#include "core/transformer/transformer.h"
+
+namespace maskkv::engine {
+
+struct PrefillRequest {
+  // Prompt rows first, then response rows; positions are free. At least one response row.
+  std::span<const Row> rows;
+  EvictionPlan plan;
+  kernels::DType kv_dtype = kernels::DType::kF32;  // of the entry
+  // Called after each layer with (layers done, layers); a status that is not OK stops the prefill
+  // and is returned: cancellation, deadlines, progress.
+  std::function<absl::Status(std::int64_t, std::int64_t)> after_layer;
+};
+
+// What one layer kept. Per-head vectors have kv_heads entries.
+struct LayerReport {
+  std::vector<std::int64_t> pairs;
+  std::vector<double> preference;   // equation 14
+  std::vector<double> kept_mass;    // mask-query score of the kept pairs
+  std::vector<double> prompt_mass;  // mask-query score of all prompt pairs
+  double importance = 0;            // equation 8, measured by LayerRule::kOnline; else 0
+};
+
+struct PrefillPhases {  // seconds
+  double forward = 0, score = 0, select = 0, pack = 0;
+};
+
+struct PrefillResult {
+  std::int64_t prompt_tokens = 0;
+  std::int64_t masks = 0;
+  std::vector<LayerReport> layers;
+  PrefillPhases phases;
+  // Most bytes of uncompressed K and V alive at once: one layer's offline, all layers' online.
+  std::int64_t peak_full_kv_bytes = 0;
+
+  std::int64_t pairs() const;
+  // Kept prompt score / all prompt score over layers and heads; 1 for an empty prompt.
+  double kept_mass() const;
+};
+
+class Prefiller {
+ public:
+  explicit Prefiller(transformer::Transformer& transformer) : transformer_(transformer) {}
+
+  // Errors: INVALID_ARGUMENT (rows, plan), RESOURCE_EXHAUSTED and others from the sink,
+  // DATA_LOSS (NaN scores: a broken checkpoint), whatever after_layer returns. On an error the
+  // sink is not finished.
+  absl::StatusOr<PrefillResult> Run(const PrefillRequest& request, KvSink& sink);
+
+  // Equation 8 for every layer over all rows, without an entry: what calibration averages.
+  // Errors: INVALID_ARGUMENT (rows).
+  absl::StatusOr<std::vector<double>> MeasureImportance(std::span<const Row> rows);
+
+ private:
+  struct Pass;  // one forward
+
+  absl::Status CheckRows(std::span<const Row> rows) const;
+  void Start(Pass& pass, std::span<const Row> rows);
+  void RunLayer(Pass& pass, std::int64_t layer, float* kv);
+  void ScoreLayer(Pass& pass, std::int64_t layer, const float* kv);
+  absl::Status EvictLayer(Pass& pass, const PrefillRequest& request, std::int64_t layer,
+                          const float* kv, std::int64_t layer_budget, KvSink& sink);
+  absl::Status RunOffline(Pass& pass, const PrefillRequest& request, KvSink& sink);
+  absl::Status RunOnline(Pass& pass, const PrefillRequest& request, KvSink& sink);
+
+  transformer::Transformer& transformer_;
+};
+
+}  // namespace maskkv::engine
+
+#endif  // MASKKV_CORE_ENGINE_PREFILL_H_

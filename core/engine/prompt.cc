@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/engine/prompt.h"
+
+#include "absl/strings/str_format.h"
+
+namespace maskkv::engine {
+
+std::vector<Row> PromptThenMasks(std::span<const std::int32_t> prompt, std::int64_t masks,
+                                 std::int32_t mask_id) {
+  std::vector<Row> rows;
+  rows.reserve(prompt.size() + static_cast<std::size_t>(masks));
+  std::int32_t position = 0;
+  for (const std::int32_t token : prompt) rows.push_back({token, position++, Role::kPrompt});
+  for (std::int64_t i = 0; i < masks; ++i) rows.push_back({mask_id, position++, Role::kResponse});
+  return rows;
+}
+
+absl::Status ValidatePrompt(const model::ModelConfig& config, std::span<const std::int32_t> prompt,
+                            std::int64_t masks, std::int64_t max_positions) {
+  const auto length = static_cast<std::int64_t>(prompt.size());
+  if (masks < 1) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("gen_length: expected at least 1 mask, found %d", masks));
+  }
+  if (masks > max_positions || length > max_positions - masks) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("prompt: expected at most %d positions with %d masks, found a prompt of %d "
+                        "tokens",
+                        max_positions, masks, length));
+  }
+  for (std::int64_t i = 0; i < length; ++i) {
+    const std::int32_t token = prompt[static_cast<std::size_t>(i)];
+    if (token < 0 || token >= config.vocab_rows) {
+      return absl::InvalidArgumentError(
+          absl::StrFormat("prompt: position %d: expected an id from 0 to %d, found %d", i,
+                          config.vocab_rows - 1, token));
+    }
+    if (token == config.mask_id) {
+      return absl::InvalidArgumentError(absl::StrFormat(
+          "prompt: position %d: expected no mask token, found the mask id %d", i, token));
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace maskkv::engine

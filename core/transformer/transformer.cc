@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/transformer/transformer.h"
+
+#include <algorithm>
+
+#include "core/base/scoped_timer.h"
+#include "kernels/activation/swiglu.h"
+#include "kernels/norm/cosine.h"
+#include "kernels/norm/rms_norm.h"
+
+namespace maskkv::transformer {
+namespace {
+
+// Rows a work item of the element-wise operations.
+constexpr std::int64_t kRowsPerItem = 16;
+
+// body(begin, end) over row ranges.
+template <typename Body>
+void ForRowRanges(kernels::WorkerPool& pool, std::int64_t rows, const Body& body) {
+  const std::int64_t items = (rows + kRowsPerItem - 1) / kRowsPerItem;
+  pool.ParallelFor(items, [&](std::int64_t item, int) {
+    const std::int64_t begin = item * kRowsPerItem;
+    body(begin, std::min(begin + kRowsPerItem, rows));
+  });
+}
+
+}  // namespace
+
+Transformer::Transformer(const Weights& weights, kernels::WorkerPool& pool,
+                         std::int64_t max_positions)
+    : weights_(weights),
+      pool_(pool),
+      shape_{weights.config().heads, weights.config().kv_heads, weights.config().head_dim},
+      rope_(kernels::RopeTable::Build(weights.config().rope_theta, weights.config().head_dim,
+                                      max_positions)) {}
+
+void Transformer::Embed(std::span<const std::int32_t> tokens, float* hidden) {
+  const ScopedTimer timer(op_seconds_.embed);
+  ForRowRanges(
+      pool_, static_cast<std::int64_t>(tokens.size()), [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t row = begin; row < end; ++row) {
+          weights_.Embed(tokens[static_cast<std::size_t>(row)], hidden + row * this->hidden());
+        }
+      });
+}
+
+void Transformer::NormRows(const float* hidden, std::int64_t rows, const float* weight,
+                           float* out) {
+  const ScopedTimer timer(op_seconds_.norm);
+  const std::int64_t width = this->hidden();
+  const auto eps = static_cast<float>(config().rms_norm_eps);
+  ForRowRanges(pool_, rows, [&](std::int64_t begin, std::int64_t end) {
+    kernels::RmsNorm(hidden + begin * width, end - begin, width, width, weight, eps,
+                     out + begin * width, width);
+  });
+}
+
+void Transformer::Multiply(const kernels::PackedMatrix& matrix, const float* x, std::int64_t rows,
+                           float* y, std::int64_t ldy, kernels::Store store) {
+  const ScopedTimer timer(op_seconds_.gemm);
+  kernels::MatMul(pool_, matrix, x, rows, matrix.in(), y, ldy, store, gemm_workspace_);
+}
+
+void Transformer::Rotate(float* x, std::int64_t rows, std::int64_t ldx, std::int64_t heads,
+                         const std::int32_t* positions) {
+  const ScopedTimer timer(op_seconds_.rope);
+  ForRowRanges(pool_, rows, [&](std::int64_t begin, std::int64_t end) {
+    kernels::ApplyRope(rope_, positions + begin, x + begin * ldx, end - begin, ldx, heads);
+  });
+}
+
+void Transformer::ProjectKeysValues(std::int64_t layer, const float* hidden, std::int64_t rows,
+                                    const std::int32_t* positions, float* kv) {
+  const LayerWeights& weights = weights_.layer(layer);
+  const std::int64_t ld = 2 * kv_width();
+  // In blocks, so that no normed copy of a whole prompt is ever held.
+  for (std::int64_t first = 0; first < rows; first += kRowBlock) {
+    const std::int64_t count = std::min(kRowBlock, rows - first);
+    normed_.Resize(count * this->hidden());
+    NormRows(hidden + first * this->hidden(), count, weights.attn_norm.data(), normed_.data());
+    float* block = kv + first * ld;
+    Multiply(weights.key_value, normed_.data(), count, block, ld, kernels::Store::kOverwrite);
+    Rotate(block, count, ld, shape_.kv_heads, positions + first);
+    if (weights_.compute() == kernels::DType::kBF16) {
+      kernels::RoundToBf16InPlace(block, count * ld);
+    }
+  }
+}
+
+void Transformer::Attend(std::span<const AttentionSource> sources) {
+  const ScopedTimer timer(op_seconds_.attention);
+  const std::int64_t width = query_width();
+  requests_.clear();
+  std::int64_t row = 0;
+  for (const AttentionSource& source : sources) {
+    requests_.push_back({.q = query_.data() + row * width,
+                         .ldq = width,
+                         .query_rows = source.rows,
+                         .k = source.keys,
+                         .v = source.values,
+                         .ldkv = source.ldkv,
+                         .own_rows = source.own_rows,
+                         .cached = source.cached,
+                         .cached_dtype = source.cached_dtype,
+                         .out = attended_.data() + row * width,
+                         .ldo = width,
+                         .lse = source.log_sum_exp});
+    row += source.rows;
+  }
+  kernels::RaggedAttention(pool_, shape_, requests_, attention_workspace_);
+}
+
+void Transformer::FeedForward(const LayerWeights& weights, float* hidden, std::int64_t rows) {
+  const std::int64_t ffn = config().ffn;
+  gate_up_.Resize(rows * 2 * ffn);
+  activated_.Resize(rows * ffn);
+  NormRows(hidden, rows, weights.ffn_norm.data(), normed_.data());
+  Multiply(weights.gate_up, normed_.data(), rows, gate_up_.data(), 2 * ffn,
+           kernels::Store::kOverwrite);
+  {
+    const ScopedTimer timer(op_seconds_.activation);
+    ForRowRanges(pool_, rows, [&](std::int64_t begin, std::int64_t end) {
+      const float* gate = gate_up_.data() + begin * 2 * ffn;
+      kernels::SwiGlu(gate, gate + ffn, end - begin, 2 * ffn, ffn, activated_.data() + begin * ffn,
+                      ffn);
+    });
+  }
+  Multiply(weights.down, activated_.data(), rows, hidden, this->hidden(), kernels::Store::kAdd);
+}
+
+void Transformer::Advance(std::int64_t layer, float* hidden, std::int64_t rows,
+                          const std::int32_t* positions, std::span<const AttentionSource> sources,
+                          double* cosines) {
+  const LayerWeights& weights = weights_.layer(layer);
+  const std::int64_t width = this->hidden();
+  const std::int64_t q_width = query_width();
+  normed_.Resize(rows * width);
+  query_.Resize(rows * q_width);
+  attended_.Resize(rows * q_width);
+
+  NormRows(hidden, rows, weights.attn_norm.data(), normed_.data());
+  Multiply(weights.query, normed_.data(), rows, query_.data(), q_width, kernels::Store::kOverwrite);
+  Rotate(query_.data(), rows, q_width, shape_.heads, positions);
+  Attend(sources);
+  if (cosines != nullptr) {
+    before_.Resize(rows * width);
+    std::copy_n(hidden, rows * width, before_.data());
+  }
+  Multiply(weights.attn_out, attended_.data(), rows, hidden, width, kernels::Store::kAdd);
+  if (cosines != nullptr) {
+    ForRowRanges(pool_, rows, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t row = begin; row < end; ++row) {
+        cosines[row] =
+            kernels::CosineSimilarity(before_.data() + row * width, hidden + row * width, width);
+      }
+    });
+  }
+  FeedForward(weights, hidden, rows);
+}
+
+void Transformer::FinalNorm(const float* hidden, std::int64_t rows, float* out) {
+  NormRows(hidden, rows, weights_.final_norm(), out);
+}
+
+void Transformer::Project(std::span<const kernels::HeadRow> rows) {
+  const ScopedTimer timer(op_seconds_.head);
+  kernels::ProjectVocabulary(pool_, weights_.head(), rows, head_workspace_);
+}
+
+std::int64_t Transformer::workspace_bytes() const {
+  return normed_.capacity_bytes() + query_.capacity_bytes() + attended_.capacity_bytes() +
+         before_.capacity_bytes() + gate_up_.capacity_bytes() + activated_.capacity_bytes() +
+         gemm_workspace_.bytes() + attention_workspace_.bytes() + head_workspace_.bytes();
+}
+
+}  // namespace maskkv::transformer

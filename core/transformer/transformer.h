@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The transformer as two verbs a layer, so that prefill and decode share one forward:
+//
+//   ProjectKeysValues   K and V of rows, K rotated; every row of a sequence needs them first
+//   Advance             Q, attention, output projection, FFN of rows, in place in `hidden`
+//
+// LLaDA block: x += attn_out(Attn(norm(x))); n = ffn_norm(x); x += down(silu(gate(n)) * up(n)).
+// Attention is bidirectional, without a mask: a row sees every cached pair and every own row of its
+// sequence. Rows are computed independently of each other, so a caller may advance a sequence in
+// blocks of rows: nothing larger than (block, ffn) is ever held.
+//
+// Activations are f32. With bf16 weights the GEMM inputs are rounded to bf16, and K and V are
+// rounded after RoPE so that a pair is the same number in an entry and in its own row.
+//
+// Ownership: borrows weights and pool, owns scratch memory that only grows. Not thread safe: one
+// caller at a time (it uses the whole pool). Results are bitwise independent of the pool's thread
+// count and, if blocks of a sequence are cut relative to its first row, of other sequences in a
+// call.
+#ifndef MASKKV_CORE_TRANSFORMER_TRANSFORMER_H_
+#define MASKKV_CORE_TRANSFORMER_TRANSFORMER_H_
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "core/transformer/weights.h"
+#include "kernels/attention/attention.h"
+#include "kernels/gemm/matmul.h"
+#include "kernels/head/vocab_head.h"
+#include "kernels/rope/rope.h"
+
+namespace maskkv::transformer {
+
+// What a run of consecutive query rows attends to.
+struct AttentionSource {
+  std::int64_t rows = 0;          // query rows of this run
+  const float* keys = nullptr;    // (own_rows, kv_width), row stride ldkv
+  const float* values = nullptr;  // (own_rows, kv_width), row stride ldkv
+  std::int64_t ldkv = 0;
+  std::int64_t own_rows = 0;
+  std::span<const kernels::CachedHead> cached;  // kv_heads entries or empty
+  kernels::DType cached_dtype = kernels::DType::kF32;
+  float* log_sum_exp = nullptr;  // (heads, rows) or nullptr
+};
+
+// Where the time went, in seconds, since construction.
+struct OpSeconds {
+  double embed = 0, norm = 0, gemm = 0, rope = 0, attention = 0, activation = 0, head = 0;
+
+  double total() const { return embed + norm + gemm + rope + attention + activation + head; }
+
+  // Adds sign * other, field by field.
+  void Add(const OpSeconds& other, double sign = 1) {
+    embed += sign * other.embed;
+    norm += sign * other.norm;
+    gemm += sign * other.gemm;
+    rope += sign * other.rope;
+    attention += sign * other.attention;
+    activation += sign * other.activation;
+    head += sign * other.head;
+  }
+};
+
+// Query rows are advanced at most so many at a time; blocks are cut relative to a sequence's start.
+inline constexpr std::int64_t kRowBlock = 256;
+
+class Transformer {
+ public:
+  // max_positions bounds the position of every row (the rotation table has that many rows).
+  Transformer(const Weights& weights, kernels::WorkerPool& pool, std::int64_t max_positions);
+
+  const Weights& weights() const { return weights_; }
+  const model::ModelConfig& config() const { return weights_.config(); }
+  kernels::WorkerPool& pool() { return pool_; }
+  const kernels::AttentionShape& shape() const { return shape_; }
+  std::int64_t hidden() const { return config().hidden; }
+  std::int64_t query_width() const { return shape_.heads * shape_.head_dim; }
+  std::int64_t kv_width() const { return shape_.kv_heads * shape_.head_dim; }
+  std::int64_t max_positions() const { return rope_.positions(); }
+
+  // hidden (tokens.size(), hidden()) = embeddings.
+  void Embed(std::span<const std::int32_t> tokens, float* hidden);
+
+  // kv (rows, 2 * kv_width()): K, rotated to its position, then V. hidden (rows, hidden()) is read.
+  void ProjectKeysValues(std::int64_t layer, const float* hidden, std::int64_t rows,
+                         const std::int32_t* positions, float* kv);
+
+  // Advances rows through one layer, in place in hidden (rows, hidden()).
+  // sources: runs in row order, their rows sum to `rows`.
+  // cosines: nullptr, or (rows): cosine similarity of each row before and after the attention
+  // sub-layer with its residual (equation 8).
+  void Advance(std::int64_t layer, float* hidden, std::int64_t rows, const std::int32_t* positions,
+               std::span<const AttentionSource> sources, double* cosines = nullptr);
+
+  // The rotated queries (rows, query_width()) of the last Advance; valid until the next call.
+  const float* queries() const { return query_.data(); }
+
+  kernels::AttentionWorkspace& attention_workspace() { return attention_workspace_; }
+
+  // out (rows, hidden()) = the final norm of hidden (rows, hidden()).
+  void FinalNorm(const float* hidden, std::int64_t rows, float* out);
+
+  // Streams the vocabulary head over normed rows through their reducers.
+  void Project(std::span<const kernels::HeadRow> rows);
+
+  // Scratch memory held now.
+  std::int64_t workspace_bytes() const;
+
+  const OpSeconds& op_seconds() const { return op_seconds_; }
+
+ private:
+  void NormRows(const float* hidden, std::int64_t rows, const float* weight, float* out);
+  void Multiply(const kernels::PackedMatrix& matrix, const float* x, std::int64_t rows, float* y,
+                std::int64_t ldy, kernels::Store store);
+  void Rotate(float* x, std::int64_t rows, std::int64_t ldx, std::int64_t heads,
+              const std::int32_t* positions);
+  void Attend(std::span<const AttentionSource> sources);
+  void FeedForward(const LayerWeights& weights, float* hidden, std::int64_t rows);
+
+  // Constant after construction.
+  const Weights& weights_;
+  kernels::WorkerPool& pool_;
+  kernels::AttentionShape shape_;
+  kernels::RopeTable rope_;
+
+  OpSeconds op_seconds_;
+
+  // Scratch, overwritten by every call.
+  kernels::AlignedBuffer<float> normed_, query_, attended_, before_, gate_up_, activated_;
+  std::vector<kernels::AttentionRequest> requests_;
+  kernels::GemmWorkspace gemm_workspace_;
+  kernels::AttentionWorkspace attention_workspace_;
+  kernels::HeadWorkspace head_workspace_;
+};
+
+}  // namespace maskkv::transformer
+
+#endif  // MASKKV_CORE_TRANSFORMER_TRANSFORMER_H_

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A checkpoint made ready to compute with: every matrix packed once for the GEMM, norms widened to
+// f32, the embedding table left where the checkpoint is mapped. Immutable after Load, so it may be
+// read from any thread; it owns the checkpoint's mapping. Families differ here and in
+// transformer.h only.
+#ifndef MASKKV_CORE_TRANSFORMER_WEIGHTS_H_
+#define MASKKV_CORE_TRANSFORMER_WEIGHTS_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "core/model/checkpoint.h"
+#include "core/model/config.h"
+#include "kernels/base/aligned_buffer.h"
+#include "kernels/base/dtype.h"
+#include "kernels/gemm/packed_matrix.h"
+#include "kernels/parallel/worker_pool.h"
+
+namespace maskkv::transformer {
+
+// One block. Matrices compute y = x W^T with W (out, in) as stored.
+struct LayerWeights {
+  kernels::AlignedBuffer<float> attn_norm;  // (hidden)
+  kernels::AlignedBuffer<float> ffn_norm;   // (hidden)
+  kernels::PackedMatrix query;              // (heads * head_dim, hidden)
+  kernels::PackedMatrix key_value;  // K rows above V rows: (2 * kv_heads * head_dim, hidden)
+  kernels::PackedMatrix attn_out;   // (hidden, heads * head_dim)
+  kernels::PackedMatrix gate_up;    // gate rows above up rows: (2 * ffn, hidden)
+  kernels::PackedMatrix down;       // (hidden, ffn)
+};
+
+class Weights {
+ public:
+  // Reads every tensor that the configuration asks for and packs it for `compute`.
+  // Errors: what Checkpoint::Tensor reports (missing tensor, wrong shape or dtype).
+  static absl::StatusOr<Weights> Load(model::Checkpoint checkpoint, kernels::DType compute,
+                                      kernels::WorkerPool& pool);
+
+  const model::ModelConfig& config() const { return checkpoint_.config(); }
+  const model::Checkpoint& checkpoint() const { return checkpoint_; }
+  kernels::DType compute() const { return compute_; }
+  const LayerWeights& layer(std::int64_t index) const {
+    return layers_[static_cast<std::size_t>(index)];
+  }
+  const float* final_norm() const { return final_norm_.data(); }  // (hidden)
+  const kernels::PackedMatrix& head() const { return head_; }     // (vocab_rows, hidden)
+
+  // Writes the embedding of `token` to out (hidden). REQUIRES: 0 <= token < vocab_rows.
+  void Embed(std::int32_t token, float* out) const;
+
+  // Bytes of packed matrices and norms, without the mapped checkpoint.
+  std::int64_t packed_bytes() const;
+
+ private:
+  explicit Weights(model::Checkpoint checkpoint) : checkpoint_(std::move(checkpoint)) {}
+
+  model::Checkpoint checkpoint_;
+  kernels::DType compute_ = kernels::DType::kF32;
+  kernels::DType embedding_dtype_ = kernels::DType::kF32;
+  const std::byte* embedding_ = nullptr;  // (vocab_rows, hidden), inside the checkpoint's mapping
+  std::vector<LayerWeights> layers_;
+  kernels::AlignedBuffer<float> final_norm_;
+  kernels::PackedMatrix head_;
+};
+
+}  // namespace maskkv::transformer
+
+#endif  // MASKKV_CORE_TRANSFORMER_WEIGHTS_H_

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// maskkv calibrate: measures layer importance (equation 8) over a set of prompts and writes the
+// profile that offline layer budgets are cut from.
+#include <cstdio>
+
+#include "absl/strings/str_format.h"
+#include "core/base/status_macros.h"
+#include "core/policy/profile.h"
+#include "services/maskkv/command.h"
+#include "services/maskkv/generation.h"
+#include "services/maskkv/progress.h"
+#include "services/maskkv/questions.h"
+
+namespace maskkv::cli {
+namespace {
+
+constexpr const char* kExamples = R"(Examples:
+  maskkv calibrate --model models/tiny-llada --prompts models/tiny-llada/calibration.jsonl
+  maskkv calibrate --model DIR --prompts mine.jsonl --samples 64 --output my_profile.json)";
+
+class CalibrateCommand final : public Command {
+ public:
+  explicit CalibrateCommand(CLI::App& app) {
+    CLI::App* sub = app.add_subcommand("calibrate", "Measure layer importance into a profile");
+    sub->footer(kExamples);
+    model_.Declare(*sub);
+    sub->add_option("--prompts", prompts_, "JSON lines with document and question")
+        ->required()
+        ->type_name("FILE");
+    sub->add_option("--samples", samples_, "Prompts to use; 0 is all")
+        ->check(CLI::NonNegativeNumber)
+        ->capture_default_str();
+    sub->add_option("--gen-length", gen_length_, "Masks after each prompt")
+        ->check(CLI::Range(1, 1 << 16))
+        ->capture_default_str();
+    sub->add_option("--output", output_, "Profile [maskkv_profile.json in the model]")
+        ->type_name("FILE");
+  }
+
+  absl::Status Run() override {
+    MASKKV_ASSIGN_OR_RETURN(const std::vector<Question> questions,
+                            ReadQuestions(prompts_, samples_, /*need_answers=*/false));
+    MASKKV_ASSIGN_OR_RETURN(const std::unique_ptr<ModelHost> host, ModelHost::Load(model_));
+    std::vector<std::vector<std::int32_t>> prompts;
+    std::size_t longest = 0;
+    for (const Question& question : questions) {
+      MASKKV_ASSIGN_OR_RETURN(
+          std::vector<std::int32_t> prompt,
+          host->ChatPrompt(DocumentAndQuestion(question.document, question.question)));
+      longest = std::max(longest, prompt.size());
+      prompts.push_back(std::move(prompt));
+    }
+    host->Prepare(static_cast<std::int64_t>(longest) + gen_length_);
+
+    policy::ImportanceAccumulator accumulator(host->config().layers);
+    {
+      ProgressBar progress("prompts", static_cast<std::int64_t>(prompts.size()));
+      for (const std::vector<std::int32_t>& prompt : prompts) {
+        MASKKV_RETURN_IF_ERROR(AddSample(*host, prompt, accumulator));
+        progress.Advance();
+      }
+    }
+    const policy::ImportanceProfile profile =
+        accumulator.Profile(host->checkpoint().Fingerprint(), gen_length_);
+    const std::string path =
+        output_.empty() ? host->directory() + "/" + std::string(policy::kProfileFileName) : output_;
+    MASKKV_RETURN_IF_ERROR(policy::SaveProfile(profile, path));
+    Print(profile, path);
+    return absl::OkStatus();
+  }
+
+ private:
+  absl::Status AddSample(ModelHost& host, const std::vector<std::int32_t>& prompt,
+                         policy::ImportanceAccumulator& accumulator) const {
+    MASKKV_RETURN_IF_ERROR(engine::ValidatePrompt(host.config(), prompt, gen_length_,
+                                                  host.transformer().max_positions()));
+    const std::vector<engine::Row> rows =
+        engine::PromptThenMasks(prompt, gen_length_, host.config().mask_id);
+    MASKKV_ASSIGN_OR_RETURN(const std::vector<double> importance,
+                            engine::Prefiller(host.transformer()).MeasureImportance(rows));
+    if (Interrupted()) return absl::CancelledError("interrupted");
+    return accumulator.Add(importance, static_cast<std::int64_t>(rows.size()));
+  }
+
+  static void Print(const policy::ImportanceProfile& profile, const std::string& path) {
+    double largest = 0;
+    for (const double value : profile.importance) largest = std::max(largest, value);
+    for (std::size_t layer = 0; layer < profile.importance.size(); ++layer) {
+      const double share = largest > 0 ? profile.importance[layer] / largest : 0;
+      std::printf("layer %3zu  %.6f  %s\n", layer, profile.importance[layer],
+                  Bar(static_cast<std::int64_t>(share * 1000), 1000, 40).c_str());
+    }
+    std::printf("%s: %lld samples\n", path.c_str(), static_cast<long long>(profile.samples));
+  }
+
+  ModelFlags model_;
+  std::string prompts_;
+  std::string output_;
+  std::int64_t samples_ = 0;
+  std::int64_t gen_length_ = 32;
+};
+
+}  // namespace
+
+std::unique_ptr<Command> MakeCalibrateCommand(CLI::App& app) {
+  return std::make_unique<CalibrateCommand>(app);
+}
+
+}  // namespace maskkv::cli

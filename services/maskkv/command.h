@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What a subcommand is: it declares its flags on a CLI11 app and runs afterwards. Exit codes are
+// documented in docs/cli.md; every error is one line on standard error.
+#ifndef MASKKV_SERVICES_MASKKV_COMMAND_H_
+#define MASKKV_SERVICES_MASKKV_COMMAND_H_
+
+#include <CLI/CLI.hpp>
+#include <memory>
+
+#include "absl/status/status.h"
+
+namespace maskkv::cli {
+
+inline constexpr int kExitOk = 0;
+inline constexpr int kExitInternal = 1;       // a defect of ours or of the machine
+inline constexpr int kExitUsage = 2;          // unknown or malformed flags
+inline constexpr int kExitBadInput = 3;       // a file, checkpoint, prompt or parameter is wrong
+inline constexpr int kExitNoResources = 4;    // memory or another limit
+inline constexpr int kExitInterrupted = 130;  // SIGINT or SIGTERM
+
+// The exit code for a status.
+int ExitCode(const absl::Status& status);
+
+class Command {
+ public:
+  virtual ~Command() = default;
+  virtual absl::Status Run() = 0;
+};
+
+// Each adds its subcommand to `app`; the result lives as long as the parse and the run.
+std::unique_ptr<Command> MakeGenerateCommand(CLI::App& app);
+std::unique_ptr<Command> MakeCalibrateCommand(CLI::App& app);
+std::unique_ptr<Command> MakeInspectCommand(CLI::App& app);
+std::unique_ptr<Command> MakeEvaluateCommand(CLI::App& app);
+std::unique_ptr<Command> MakeBenchCommand(CLI::App& app);
+
+// True once SIGINT or SIGTERM has arrived; commands look at it between steps.
+bool Interrupted();
+// Installs the handlers behind Interrupted().
+void WatchSignals();
+
+}  // namespace maskkv::cli
+
+#endif  // MASKKV_SERVICES_MASKKV_COMMAND_H_

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "services/maskkv/common_flags.h"
+
+#include <thread>
+
+#include "absl/strings/str_format.h"
+#include "core/base/status_macros.h"
+#include "core/policy/profile.h"
+
+namespace maskkv::cli {
+
+void ModelFlags::Declare(CLI::App& app) {
+  app.add_option("--model", model,
+                 "Checkpoint directory: config.json, *.safetensors, tokenizer.json")
+      ->required()
+      ->type_name("DIR");
+  app.add_option("--dtype", dtype, "Type of weights, GEMM inputs and cached pairs")
+      ->check(CLI::IsMember({"f32", "bf16"}))
+      ->capture_default_str();
+  app.add_option("--threads", threads, "Worker threads; 0 is one a hardware thread")
+      ->check(CLI::Range(0, 1024))
+      ->capture_default_str();
+}
+
+kernels::DType ModelFlags::compute() const {
+  return dtype == "bf16" ? kernels::DType::kBF16 : kernels::DType::kF32;
+}
+
+void PromptFlags::Declare(CLI::App& app) {
+  CLI::Option* text = app.add_option("--document", document, "Text file, - for standard input");
+  text->type_name("FILE");
+  app.add_option("-q,--question", question, "Question, put after the document")
+      ->type_name("TEXT")
+      ->needs(text);
+  app.add_option("--prompt-ids", prompt_ids, "JSON array of token ids instead of text")
+      ->type_name("FILE")
+      ->excludes(text);
+}
+
+void DecodeFlags::Declare(CLI::App& app) {
+  app.add_option("--gen-length", gen_length, "Masks to append: the longest answer, in tokens")
+      ->capture_default_str();
+  app.add_option("--block-length", block_length,
+                 "Masks decoded together; divides --gen-length [8 if it divides, else all]");
+  app.add_option("--steps", steps,
+                 "Denoising steps; a multiple of the number of blocks [--gen-length]");
+  app.add_option("--temperature", temperature, "0 takes the most likely token")
+      ->capture_default_str();
+  app.add_option("--seed", seed, "Of the sampling noise")->capture_default_str();
+  app.add_flag("--ignore-eos", ignore_eos, "Decode every mask even after an end token");
+  app.add_flag("--suppress-eos", suppress_eos, "Never predict the checkpoint's end token");
+}
+
+engine::GenerateParams DecodeFlags::params() const {
+  engine::GenerateParams params;
+  params.gen_length = gen_length;
+  params.block_length = block_length != 0 ? block_length : gen_length % 8 == 0 ? 8 : gen_length;
+  params.steps = steps != 0 ? steps : gen_length;
+  params.temperature = temperature;
+  params.seed = seed;
+  params.ignore_eos = ignore_eos;
+  params.suppress_eos = suppress_eos;
+  return params;
+}
+
+void CacheFlags::Declare(CLI::App& app) {
+  app.add_option(
+         "--cache", cache,
+         "maskkv: evict by mask voting; full: keep every pair; none: recompute the prompt in "
+         "every step; random: keep --budget random pairs a head")
+      ->check(CLI::IsMember({"maskkv", "full", "none", "random"}))
+      ->capture_default_str();
+  app.add_option("--layers", layers,
+                 "Layer budgets from the profile (offline), from this prompt (online), all equal "
+                 "(uniform)")
+      ->check(CLI::IsMember({"offline", "online", "uniform"}))
+      ->capture_default_str();
+  app.add_option("--budget", budget, "Mean pairs kept a head a layer")->capture_default_str();
+  app.add_option("--alpha", alpha, "Base rate of head budgets, 0 to 1")->capture_default_str();
+  app.add_option("--beta", beta, "Base rate of layer budgets, 0 to 1")->capture_default_str();
+  app.add_option("--profile", profile, "Importance profile [maskkv_profile.json in the model]")
+      ->type_name("FILE");
+}
+
+CacheMode CacheFlags::mode() const {
+  if (cache == "full") return CacheMode::kFull;
+  if (cache == "none") return CacheMode::kNone;
+  if (cache == "random") return CacheMode::kRandom;
+  return CacheMode::kMaskKv;
+}
+
+absl::StatusOr<engine::EvictionPlan> CacheFlags::Plan(const model::Checkpoint& checkpoint,
+                                                      std::uint64_t seed) const {
+  engine::EvictionPlan plan;
+  plan.selection = mode() == CacheMode::kFull     ? engine::Selection::kFull
+                   : mode() == CacheMode::kRandom ? engine::Selection::kRandom
+                                                  : engine::Selection::kMaskKv;
+  plan.layer_rule = layers == "online"    ? engine::LayerRule::kOnline
+                    : layers == "uniform" ? engine::LayerRule::kUniform
+                                          : engine::LayerRule::kOffline;
+  plan.budget = budget;
+  plan.alpha = alpha;
+  plan.beta = beta;
+  plan.random_seed = seed;
+  if (plan.selection != engine::Selection::kMaskKv ||
+      plan.layer_rule != engine::LayerRule::kOffline) {
+    return plan;
+  }
+  const std::string path =
+      profile.empty() ? checkpoint.directory() + "/" + std::string(policy::kProfileFileName)
+                      : profile;
+  MASKKV_ASSIGN_OR_RETURN(policy::ImportanceProfile loaded, policy::LoadProfile(path));
+  if (loaded.model_fingerprint != checkpoint.Fingerprint()) {
+    return absl::FailedPreconditionError(
+        absl::StrFormat("%s: field model_fingerprint: expected this checkpoint's %s, found %s: run "
+                        "maskkv calibrate",
+                        path, checkpoint.Fingerprint(), loaded.model_fingerprint));
+  }
+  plan.importance = std::move(loaded.importance);
+  return plan;
+}
+
+}  // namespace maskkv::cli

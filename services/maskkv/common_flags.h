@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Flags that several subcommands share, as values, with the functions that declare them. A flag's
+// text form is checked where it is parsed; what only the model can judge is checked by the engine.
+#ifndef MASKKV_SERVICES_MASKKV_COMMON_FLAGS_H_
+#define MASKKV_SERVICES_MASKKV_COMMON_FLAGS_H_
+
+#include <CLI/CLI.hpp>
+#include <cstdint>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "core/engine/eviction_plan.h"
+#include "core/engine/generate_params.h"
+#include "core/model/checkpoint.h"
+#include "kernels/base/dtype.h"
+
+namespace maskkv::cli {
+
+struct ModelFlags {
+  std::string model;          // checkpoint directory
+  std::string dtype = "f32";  // f32 | bf16
+  int threads = 0;            // 0: one a hardware thread
+
+  void Declare(CLI::App& app);
+  kernels::DType compute() const;
+};
+
+struct PromptFlags {
+  std::string document;    // a file, or "-" for standard input
+  std::string question;    // appended to the document after an empty line
+  std::string prompt_ids;  // a file with a JSON array of token ids
+
+  void Declare(CLI::App& app);
+};
+
+struct DecodeFlags {
+  std::int64_t gen_length = 32;
+  std::int64_t block_length = 0;  // 0: 8 if it divides gen_length, else gen_length
+  std::int64_t steps = 0;         // 0: gen_length
+  double temperature = 0;
+  std::uint64_t seed = 0;
+  bool ignore_eos = false;
+  bool suppress_eos = false;
+
+  void Declare(CLI::App& app);
+  // With the defaults above filled in; stop_ids stay empty.
+  engine::GenerateParams params() const;
+};
+
+enum class CacheMode { kMaskKv, kFull, kNone, kRandom };
+
+struct CacheFlags {
+  std::string cache = "maskkv";    // maskkv | full | none | random
+  std::string layers = "offline";  // offline | online | uniform
+  std::int64_t budget = 64;
+  double alpha = 0.1;
+  double beta = 0.4;
+  std::string profile;  // "" is maskkv_profile.json in the model directory
+
+  void Declare(CLI::App& app);
+  CacheMode mode() const;
+  // The plan; reads the importance profile when the offline rule needs one.
+  // Errors: of ImportanceProfile's loading; FAILED_PRECONDITION if it was made for other weights.
+  absl::StatusOr<engine::EvictionPlan> Plan(const model::Checkpoint& checkpoint,
+                                            std::uint64_t seed) const;
+};
+
+}  // namespace maskkv::cli
+
+#endif  // MASKKV_SERVICES_MASKKV_COMMON_FLAGS_H_

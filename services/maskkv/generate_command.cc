@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// maskkv generate: one prompt, one answer, streamed; --json prints one object instead, whose schema
+// is docs/generate.schema.json.
+#include <cstdio>
+#include <numeric>
+
+#include "core/base/status_macros.h"
+#include "services/maskkv/command.h"
+#include "services/maskkv/generation.h"
+#include "services/maskkv/json_report.h"
+#include "services/maskkv/live_view.h"
+
+namespace maskkv::cli {
+namespace {
+
+constexpr const char* kExamples = R"(Examples:
+  maskkv generate --model models/tiny-llada --document letter.txt -q "Where does Ann live?"
+  cat book.txt | maskkv generate --model DIR --document - -q "Who did it?" --budget 128 --json
+  maskkv generate --model DIR --prompt-ids ids.json --cache none --gen-length 64 --steps 32)";
+
+class GenerateCommand final : public Command {
+ public:
+  explicit GenerateCommand(CLI::App& app) {
+    CLI::App* sub = app.add_subcommand("generate", "Answer a question about a document");
+    sub->footer(kExamples);
+    model_.Declare(*sub);
+    prompt_.Declare(*sub);
+    decode_.Declare(*sub);
+    cache_.Declare(*sub);
+    sub->add_flag("--json", json_, "Print one JSON object instead of the text");
+  }
+
+  absl::Status Run() override {
+    engine::GenerateParams params = decode_.params();
+    MASKKV_RETURN_IF_ERROR(engine::Validate(params));
+    MASKKV_ASSIGN_OR_RETURN(const std::unique_ptr<ModelHost> host, ModelHost::Load(model_));
+    params.stop_ids = host->StopIds();
+    MASKKV_ASSIGN_OR_RETURN(const std::vector<std::int32_t> prompt, host->Prompt(prompt_));
+    host->Prepare(static_cast<std::int64_t>(prompt.size()) + params.gen_length);
+    std::optional<engine::EvictionPlan> plan;
+    if (cache_.mode() != CacheMode::kNone) {
+      MASKKV_ASSIGN_OR_RETURN(plan, cache_.Plan(host->checkpoint(), params.seed));
+    }
+
+    LiveView view(*host, stdout);
+    std::optional<engine::Canvas> last;
+    MASKKV_ASSIGN_OR_RETURN(
+        const Generation generation,
+        Generate(*host, prompt, params, plan,
+                 [&](const engine::StepEvent& event, const engine::Canvas& now) {
+                   if (!json_) view.Show(now);
+                   if (event.finish_reason != engine::FinishReason::kNone) last.emplace(now);
+                 }));
+    if (json_) {
+      std::printf("%s\n", GenerationJson(*host, prompt, generation).c_str());
+      return absl::OkStatus();
+    }
+    const double seconds =
+        std::accumulate(generation.step_seconds.begin(), generation.step_seconds.end(), 0.0);
+    view.Finish(*last, static_cast<double>(generation.tokens.size()) / seconds);
+    return absl::OkStatus();
+  }
+
+ private:
+  ModelFlags model_;
+  PromptFlags prompt_;
+  DecodeFlags decode_;
+  CacheFlags cache_;
+  bool json_ = false;
+};
+
+}  // namespace
+
+std::unique_ptr<Command> MakeGenerateCommand(CLI::App& app) {
+  return std::make_unique<GenerateCommand>(app);
+}
+
+}  // namespace maskkv::cli

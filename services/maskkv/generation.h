@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// One prompt answered: prefill, then steps until the canvas is decided, with what was measured on
+// the way. Shared by generate, evaluate and bench.
+#ifndef MASKKV_SERVICES_MASKKV_GENERATION_H_
+#define MASKKV_SERVICES_MASKKV_GENERATION_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "core/engine/decode.h"
+#include "core/engine/heap_kv.h"
+#include "core/engine/prefill.h"
+#include "services/maskkv/model_host.h"
+
+namespace maskkv::cli {
+
+// A compressed prompt.
+struct PrefilledPrompt {
+  std::shared_ptr<const engine::HeapKvEntry> entry;
+  engine::PrefillResult result;
+  double seconds = 0;
+};
+
+// Prefills prompt + masks by `plan` into the heap; the entry has the model's compute type.
+absl::StatusOr<PrefilledPrompt> PrefillPrompt(ModelHost& host, std::span<const std::int32_t> prompt,
+                                              std::int64_t masks, const engine::EvictionPlan& plan);
+
+struct Generation {
+  std::optional<PrefilledPrompt> prefill;  // absent without a cache
+  std::vector<engine::StepEvent> steps;
+  std::vector<double> step_seconds;
+  std::vector<std::int32_t> tokens;  // the answer up to, without, the first end token
+  engine::FinishReason finish_reason = engine::FinishReason::kNone;
+};
+
+using StepObserver = std::function<void(const engine::StepEvent&, const engine::Canvas&)>;
+
+// plan absent: no cache, the whole canvas in every step.
+// Errors: of the engines; CANCELLED after SIGINT or SIGTERM.
+absl::StatusOr<Generation> Generate(ModelHost& host, std::span<const std::int32_t> prompt,
+                                    const engine::GenerateParams& params,
+                                    const std::optional<engine::EvictionPlan>& plan,
+                                    const StepObserver& after_step = {});
+
+}  // namespace maskkv::cli
+
+#endif  // MASKKV_SERVICES_MASKKV_GENERATION_H_

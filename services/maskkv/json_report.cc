@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "services/maskkv/json_report.h"
+
+#include <cstdio>
+#include <fstream>
+#include <numeric>
+
+namespace maskkv::cli {
+namespace {
+
+// A "VmXxx:  123 kB" line of /proc/self/status, in bytes; 0 if it is not there.
+std::int64_t StatusBytes(const std::string& field) {
+  std::ifstream status("/proc/self/status");
+  for (std::string line; std::getline(status, line);) {
+    if (line.starts_with(field)) return std::stoll(line.substr(field.size())) * 1024;
+  }
+  return 0;
+}
+
+Json Milliseconds(const std::vector<double>& seconds) {
+  Json list = Json::array();
+  for (const double value : seconds) list.push_back(value * 1e3);
+  return list;
+}
+
+}  // namespace
+
+std::int64_t PeakMemoryBytes() { return StatusBytes("VmHWM:"); }
+std::int64_t ResidentMemoryBytes() { return StatusBytes("VmRSS:"); }
+
+bool ResetPeakMemory() {
+  std::ofstream file("/proc/self/clear_refs");
+  file << "5" << std::flush;
+  return file.good();
+}
+
+Json KeptJson(const engine::PrefillResult& result) {
+  Json per_layer = Json::array(), per_head = Json::array();
+  for (const engine::LayerReport& layer : result.layers) {
+    per_layer.push_back(std::accumulate(layer.pairs.begin(), layer.pairs.end(), std::int64_t{0}));
+    per_head.push_back(layer.pairs);
+  }
+  return {{"pairs", result.pairs()},
+          {"per_layer", std::move(per_layer)},
+          {"per_head", std::move(per_head)},
+          {"mass", result.kept_mass()}};
+}
+
+Json KeptJson(const Generation& generation) {
+  return generation.prefill ? KeptJson(generation.prefill->result) : Json(nullptr);
+}
+
+std::string GenerationJson(const ModelHost& host, std::span<const std::int32_t> prompt,
+                           const Generation& generation) {
+  Json steps = Json::array();
+  for (const engine::StepEvent& event : generation.steps) {
+    Json committed = Json::array();
+    for (const engine::Prediction& prediction : event.committed) {
+      committed.push_back({prediction.position, prediction.token, prediction.confidence});
+    }
+    steps.push_back({{"step", event.step}, {"committed", std::move(committed)}});
+  }
+  const bool cached = generation.prefill.has_value();
+  const Json report = {
+      {"prompt_tokens", prompt.size()},
+      {"tokens", generation.tokens},
+      {"text", host.Text(generation.tokens)},
+      {"finish_reason", engine::Name(generation.finish_reason)},
+      {"steps", std::move(steps)},
+      {"kept", KeptJson(generation)},
+      {"timings_ms",
+       {{"load", host.load_seconds() * 1e3},
+        {"prefill", cached ? generation.prefill->seconds * 1e3 : 0.0},
+        {"steps", Milliseconds(generation.step_seconds)}}},
+      {"memory_bytes",
+       {{"peak", PeakMemoryBytes()}, {"entry", cached ? generation.prefill->entry->bytes() : 0}}}};
+  return report.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+}  // namespace maskkv::cli

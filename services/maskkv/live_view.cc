@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "services/maskkv/live_view.h"
+
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <vector>
+
+#include "absl/strings/str_format.h"
+#include "services/maskkv/progress.h"
+
+namespace maskkv::cli {
+namespace {
+
+constexpr const char* kMask = "·";
+
+int TerminalColumns(std::FILE* out) {
+  winsize size{};
+  if (ioctl(fileno(out), TIOCGWINSZ, &size) == 0 && size.ws_col > 0) return size.ws_col;
+  return 80;
+}
+
+// Lines of `columns` characters; a code point counts as one column.
+std::vector<std::string> Wrap(const std::string& text, int columns) {
+  std::vector<std::string> lines(1);
+  int used = 0;
+  for (std::size_t i = 0; i < text.size();) {
+    std::size_t length = 1;
+    while (i + length < text.size() &&
+           (static_cast<unsigned char>(text[i + length]) & 0xc0U) == 0x80U) {
+      ++length;
+    }
+    if (text[i] == '\n' || used == columns) {
+      lines.emplace_back();
+      used = 0;
+    }
+    if (text[i] != '\n') {
+      lines.back().append(text, i, length);
+      ++used;
+    }
+    i += length;
+  }
+  return lines;
+}
+
+}  // namespace
+
+LiveView::LiveView(const ModelHost& host, std::FILE* out)
+    : host_(host), out_(out), terminal_(isatty(fileno(out)) != 0) {}
+
+void LiveView::Show(const engine::Canvas& canvas) {
+  if (!terminal_) {
+    PrintPrefix(canvas, /*last=*/false);
+    return;
+  }
+  const std::int64_t done =
+      std::count_if(canvas.tokens().begin(), canvas.tokens().end(),
+                    [&](std::int32_t token) { return token != host_.config().mask_id; });
+  Redraw(canvas, absl::StrFormat("%s %d/%d tokens decided", Bar(done, canvas.params().gen_length),
+                                 done, canvas.params().gen_length));
+}
+
+void LiveView::Finish(const engine::Canvas& canvas, double tokens_per_second) {
+  if (!terminal_) {
+    PrintPrefix(canvas, /*last=*/true);
+    std::fputc('\n', out_);
+  } else {
+    Redraw(canvas,
+           absl::StrFormat("%s %d steps, %.1f tokens/s", engine::Name(canvas.finish_reason()),
+                           canvas.step(), tokens_per_second));
+    std::fputc('\n', out_);
+  }
+  std::fflush(out_);
+}
+
+void LiveView::PrintPrefix(const engine::Canvas& canvas, bool last) {
+  std::string text = host_.Text(canvas.Answer());
+  // The end of a prefix may be half a character until the next token is decided.
+  if (!last && text.ends_with("\xef\xbf\xbd")) return;
+  if (text.size() > printed_bytes_) {
+    std::fwrite(text.data() + printed_bytes_, 1, text.size() - printed_bytes_, out_);
+    std::fflush(out_);
+    printed_bytes_ = text.size();
+  }
+}
+
+void LiveView::Redraw(const engine::Canvas& canvas, const std::string& progress) {
+  std::string text;
+  std::vector<std::int32_t> run;
+  const auto flush = [&] {
+    text += host_.Text(run);
+    run.clear();
+  };
+  for (std::int64_t i = 0; i < canvas.params().gen_length; ++i) {
+    if (!canvas.masked(i)) {
+      run.push_back(canvas.tokens()[static_cast<std::size_t>(i)]);
+    } else if (!canvas.finished()) {
+      flush();
+      text += kMask;
+    }
+  }
+  flush();
+  std::string frame;
+  if (drawn_lines_ > 0) frame += absl::StrFormat("\x1b[%dA", drawn_lines_);
+  const std::vector<std::string> lines = Wrap(text, TerminalColumns(out_));
+  for (const std::string& line : lines) frame += "\r\x1b[2K" + line + "\n";
+  frame += "\r\x1b[J\x1b[2m" + progress + "\x1b[0m";
+  drawn_lines_ = static_cast<int>(lines.size());
+  std::fwrite(frame.data(), 1, frame.size(), out_);
+  std::fflush(out_);
+}
+
+}  // namespace maskkv::cli
