@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// How many prompt pairs each KV head of a layer keeps: equation (15) of MaskKV (arXiv 2510.09309).
+// Heads that read the prompt (large preference P_h, preference.h) get more of the layer's
+// N_h * k_l pairs than heads that plan structure among the masks.
+//
+// The arithmetic, so that another implementation agrees to the pair (IEEE double operations, in the
+// order of the brackets; Sum is ExactSum, rounded once):
+//
+//   x_h  = (alpha * k_l) + (((1 - alpha) * (N_h * k_l)) * (P_h / Sum P))
+//   k_lh = floor(x_h), then the clamp and the remainder
+//
+// What the equation leaves open is one rule: the integers in [1, n_p] with the sum N_h * k_l that
+// are nearest to x. That is: floors are clamped to [1, n_p]; while pairs are left, the head below
+// n_p with the largest claim x_h - k_lh gets one (ties: the lower index); while there are too many,
+// because of heads raised to 1, the head above 1 with the smallest claim gives one back (ties: the
+// higher index). So a remainder goes by largest fraction, what a head cannot hold past n_p stays in
+// the layer, and every head keeps at least one pair. Claims are compared without rounding, first
+// floor(x_h) - k_lh, then the fraction of x_h. All preferences zero: x_h = k_l.
+//
+// Invariant of every result: sum == k_l * N_h, and 1 <= k_lh <= n_p when n_p >= 1. A permutation of
+// heads with distinct preferences permutes the budgets. Pure function, thread safe.
+#ifndef MASKKV_CORE_POLICY_HEAD_BUDGET_H_
+#define MASKKV_CORE_POLICY_HEAD_BUDGET_H_
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "absl/status/statusor.h"
+
+namespace maskkv::policy {
+
+// preference    (heads) f64, P_h of equation (14), finite and >= 0.
+// layer_budget  k_l, pairs per head: 1 to n_p; 0 if n_p == 0.
+// alpha         [0, 1]: the share of the layer that is split evenly.
+// prompt_tokens n_p in [0, 2^31 - 1].
+// Returns: (heads) pairs of each head.
+// Errors: INVALID_ARGUMENT naming argument, found and expected.
+absl::StatusOr<std::vector<std::int64_t>> AllocateHeadBudgets(std::span<const double> preference,
+                                                              std::int64_t layer_budget,
+                                                              double alpha,
+                                                              std::int64_t prompt_tokens);
+
+}  // namespace maskkv::policy
+
+#endif  // MASKKV_CORE_POLICY_HEAD_BUDGET_H_

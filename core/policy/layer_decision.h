@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// One layer's eviction, from its mask-query scores alone: preferences (14), head budgets (15), kept
+// positions (16). With layer budgets known beforehand (a profile) a layer is evicted as soon as it
+// has run, so only one layer's full keys and values ever exist. Pure function, thread safe.
+#ifndef MASKKV_CORE_POLICY_LAYER_DECISION_H_
+#define MASKKV_CORE_POLICY_LAYER_DECISION_H_
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "absl/status/statusor.h"
+
+namespace maskkv::policy {
+
+// Every vector has one element a KV head.
+struct LayerDecision {
+  std::vector<std::vector<std::int32_t>> kept;  // prompt positions, strictly ascending
+  std::vector<double> preference;               // P_h
+  std::vector<double> kept_mass;                // score of the kept positions
+  std::vector<double> prompt_mass;              // score of all prompt positions
+};
+
+// scores         (kv_heads, keys) f32, contiguous: kernels/attention/mask_scores.h. The first
+//                prompt_tokens keys of each row are the prompt's, the others the masks'.
+// keys           >= 1; scores.size() is a positive multiple of it, the multiple being kv_heads.
+// prompt_tokens  0 to keys.
+// layer_budget   k_l of AllocateLayerBudgets: 1 to prompt_tokens; 0 if that is 0.
+// alpha          [0, 1].
+// Returns: kept positions, kv_heads * layer_budget in all; none for an empty prompt.
+// Errors: INVALID_ARGUMENT naming the argument, or the head and position of a score.
+absl::StatusOr<LayerDecision> DecideLayer(std::span<const float> scores, std::int64_t keys,
+                                          std::int64_t prompt_tokens, std::int64_t layer_budget,
+                                          double alpha);
+
+}  // namespace maskkv::policy
+
+#endif  // MASKKV_CORE_POLICY_LAYER_DECISION_H_
