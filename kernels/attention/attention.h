@@ -5,7 +5,8 @@
 // of n rows over themselves (the same call with `cached` empty). No n x n matrix ever exists: a
 // tile of scores lives in the first-level cache and is folded into a running softmax.
 //
-//   out(i, h) = sum_j softmax_j(q(i, h) . k(j, g) / sqrt(head_dim)) v(j, g),    g = h / (heads/kv_heads)
+//   out(i, h) = sum_j softmax_j(q(i, h) . k(j, g) / sqrt(head_dim)) v(j, g),    g = h /
+//   (heads/kv_heads)
 //
 // j runs over the cached pairs of head g in their order, then over the request's own rows; the
 // tiles of the running softmax run across that border, so attention over [cached | own] equals, bit
@@ -18,7 +19,8 @@
 //
 // Error of out against exact arithmetic on the same inputs, eps = 2^-24, per element (derived in
 // tests/unit/kernels/attention/bounds.h):
-//   |error| <= (2 S + keys + tiles + 16) eps * sum_j p_j |v_j|,   S = (head_dim + 3) max_j sum|q||k|/sqrt(d)
+//   |error| <= (2 S + keys + tiles + 16) eps * sum_j p_j |v_j|,   S = (head_dim + 3) max_j
+//   sum|q||k|/sqrt(d)
 // Weights below 2^-126 of the largest one are taken as zero.
 //
 // Thread safety: a call owns the pool and its workspace until it returns; inputs are only read.

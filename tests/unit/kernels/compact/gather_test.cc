@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kernels/compact/gather.h"
+
+#include <gtest/gtest.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <random>
+#include <vector>
+
+namespace maskkv::kernels {
+namespace {
+
+struct Rows {
+  Rows(std::int64_t count, std::int64_t leading) : ld(leading) {
+    std::mt19937_64 random(4);
+    std::normal_distribution<float> normal;
+    values.resize(static_cast<std::size_t>(count * ld));
+    for (float& value : values) value = normal(random);
+  }
+  float At(std::int64_t row, std::int64_t c) const {
+    return values[static_cast<std::size_t>(row * ld + c)];
+  }
+  std::vector<float> values;
+  std::int64_t ld;
+};
+
+TEST(GatherRows, CopiesTheChosenRowsOfAStridedHead) {
+  const Rows rows(50, 21);
+  const std::vector<std::int32_t> kept = {0, 3, 4, 49, 7, 7};
+  for (const std::int64_t head_dim : {1, 6, 16}) {
+    std::vector<float> out(kept.size() * static_cast<std::size_t>(head_dim) + 1, -5.0F);
+    GatherRows(rows.values.data() + 2, rows.ld, head_dim, kept, DType::kF32, out.data());
+    std::size_t at = 0;
+    for (const std::int32_t row : kept) {
+      for (std::int64_t c = 0; c < head_dim; ++c) EXPECT_EQ(out[at++], rows.At(row, c + 2));
+    }
+    EXPECT_EQ(out[at], -5.0F);
+  }
+}
+
+TEST(GatherRows, RoundsToTheNearestBf16) {
+  const Rows rows(50, 21);
+  const std::vector<std::int32_t> kept = {1, 2, 48};
+  for (const std::int64_t head_dim : {1, 6, 21}) {
+    std::vector<Bf16> out(kept.size() * static_cast<std::size_t>(head_dim) + 1, Bf16{0x1234});
+    GatherRows(rows.values.data(), rows.ld, head_dim, kept, DType::kBF16, out.data());
+    std::size_t at = 0;
+    for (const std::int32_t row : kept) {
+      for (std::int64_t c = 0; c < head_dim; ++c) {
+        EXPECT_EQ(out[at++].bits, ToBf16(rows.At(row, c)).bits);
+      }
+    }
+    EXPECT_EQ(out[at].bits, 0x1234);
+  }
+}
+
+TEST(GatherRows, TouchesNothingWhenNothingIsKept) {
+  GatherRows(nullptr, 8, 8, {}, DType::kF32, nullptr);
+}
+
+}  // namespace
+}  // namespace maskkv::kernels
