@@ -25,9 +25,10 @@ function(maskkv_binary NAME)
   endif()
 endfunction()
 
-# maskkv_test(NAME SOURCES ... DEPS ...): a GoogleTest binary, one ctest entry.
+# maskkv_test(NAME [THREADS] SOURCES ... DEPS ...): a GoogleTest binary, one ctest entry. THREADS
+# labels a test that runs several threads: those run under ThreadSanitizer too.
 function(maskkv_test NAME)
-  cmake_parse_arguments(ARG "" "" "SOURCES;DEPS" ${ARGN})
+  cmake_parse_arguments(ARG "THREADS" "" "SOURCES;DEPS" ${ARGN})
   add_executable(${NAME} ${ARG_SOURCES})
   target_link_libraries(${NAME} PRIVATE maskkv_flags ${ARG_DEPS} GTest::gmock GTest::gtest_main)
   target_compile_definitions(${NAME} PRIVATE MASKKV_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
@@ -35,6 +36,9 @@ function(maskkv_test NAME)
     RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/tests)
   add_test(NAME ${NAME} COMMAND ${NAME})
   set_tests_properties(${NAME} PROPERTIES TIMEOUT 1200)
+  if(ARG_THREADS)
+    set_tests_properties(${NAME} PROPERTIES LABELS threads)
+  endif()
 endfunction()
 
 # maskkv_bench(NAME SOURCES ... DEPS ...): a Google Benchmark binary, never run by ctest.

@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// maskkv evaluate: exact-match accuracy over a file of questions, for several caches and budgets
+// side by side. Every configuration answers the same questions. Answers of all cached
+// configurations are decoded in one batch.
+#include <cstdio>
+#include <map>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_format.h"
+#include "core/base/status_macros.h"
+#include "services/maskkv/command.h"
+#include "services/maskkv/generation.h"
+#include "services/maskkv/json_report.h"
+#include "services/maskkv/progress.h"
+#include "services/maskkv/questions.h"
+
+namespace maskkv::cli {
+namespace {
+
+constexpr const char* kExamples = R"(Examples:
+  maskkv evaluate --model models/tiny-llada --questions test.jsonl --caches none,full,maskkv,random --budgets 8,32,128 --json
+  python -m maskkv_tools.accuracy_table result.json   draws the table)";
+
+// One configuration and its counts by kind of question.
+struct Cell {
+  CacheFlags flags;
+  engine::EvictionPlan plan;  // unused without a cache
+  struct Count {
+    std::int64_t questions = 0;
+    std::int64_t correct = 0;
+  };
+  std::map<std::string, Count> by_kind;
+  double mass = 0;  // sum of kept mass over questions
+};
+
+// White space at the ends of an answer does not count.
+std::string Trimmed(const std::string& text) {
+  return std::string(absl::StripAsciiWhitespace(absl::string_view(text.data(), text.size())));
+}
+
+class EvaluateCommand final : public Command {
+ public:
+  explicit EvaluateCommand(CLI::App& app) {
+    CLI::App* sub = app.add_subcommand("evaluate", "Measure accuracy by cache and budget");
+    sub->footer(kExamples);
+    model_.Declare(*sub);
+    decode_.Declare(*sub);
+    sub->add_option("--questions", questions_,
+                    "JSON lines with document, question, answer and kind")
+        ->required()
+        ->type_name("FILE");
+    sub->add_option("--limit", limit_, "Questions to ask; 0 is all")
+        ->check(CLI::NonNegativeNumber)
+        ->capture_default_str();
+    sub->add_option("--caches", caches_, "Which caches to compare")
+        ->delimiter(',')
+        ->check(CLI::IsMember({"none", "full", "maskkv", "random"}))
+        ->capture_default_str();
+    sub->add_option("--budgets", budgets_, "Budgets of maskkv and random")
+        ->delimiter(',')
+        ->check(CLI::PositiveNumber)
+        ->capture_default_str();
+    sub->add_option("--layers", base_.layers, "Layer budgets: offline, online, uniform")
+        ->check(CLI::IsMember({"offline", "online", "uniform"}))
+        ->capture_default_str();
+    sub->add_option("--alpha", base_.alpha, "Base rate of head budgets")->capture_default_str();
+    sub->add_option("--beta", base_.beta, "Base rate of layer budgets")->capture_default_str();
+    sub->add_option("--profile", base_.profile, "Importance profile")->type_name("FILE");
+    sub->add_flag("--json", json_, "Print one JSON object");
+  }
+
+  absl::Status Run() override {
+    params_ = decode_.params();
+    MASKKV_RETURN_IF_ERROR(engine::Validate(params_));
+    MASKKV_ASSIGN_OR_RETURN(const std::vector<Question> questions,
+                            ReadQuestions(questions_, limit_, /*need_answers=*/true));
+    MASKKV_ASSIGN_OR_RETURN(host_, ModelHost::Load(model_));
+    params_.stop_ids = host_->StopIds();
+    MASKKV_RETURN_IF_ERROR(MakeCells());
+    std::int64_t tokens = 0;
+    {
+      ProgressBar progress("questions", static_cast<std::int64_t>(questions.size()));
+      for (std::size_t i = 0; i < questions.size(); ++i) {
+        MASKKV_ASSIGN_OR_RETURN(const std::int64_t length,
+                                Ask(questions[i], static_cast<std::uint64_t>(i)));
+        tokens += length;
+        progress.Advance();
+      }
+    }
+    Report(static_cast<double>(tokens) / static_cast<double>(questions.size()));
+    return absl::OkStatus();
+  }
+
+ private:
+  absl::Status MakeCells() {
+    for (const std::string& cache : caches_) {
+      CacheFlags flags = base_;
+      flags.cache = cache;
+      const bool budgeted = cache == "maskkv" || cache == "random";
+      for (const std::int64_t budget : budgeted ? budgets_ : std::vector<std::int64_t>{1}) {
+        flags.budget = budget;
+        Cell& cell = cells_.emplace_back();
+        cell.flags = flags;
+        if (cache == "none") continue;
+        MASKKV_ASSIGN_OR_RETURN(cell.plan, flags.Plan(host_->checkpoint(), /*seed=*/0));
+      }
+    }
+    return absl::OkStatus();
+  }
+
+  // Asks every configuration one question. Returns the prompt's length in tokens.
+  absl::StatusOr<std::int64_t> Ask(const Question& question, std::uint64_t number) {
+    MASKKV_ASSIGN_OR_RETURN(
+        const std::vector<std::int32_t> prompt,
+        host_->ChatPrompt(DocumentAndQuestion(question.document, question.question)));
+    const std::int64_t positions = static_cast<std::int64_t>(prompt.size()) + params_.gen_length;
+    if (positions > prepared_positions_) {
+      host_->Prepare(positions);
+      prepared_positions_ = positions;
+    }
+    engine::Decoder decoder(host_->transformer());
+    std::vector<engine::RequestId> ids;
+    for (Cell& cell : cells_) {
+      engine::DecodeRequest request{.prompt = prompt,
+                                    .prompt_tokens = static_cast<std::int64_t>(prompt.size()),
+                                    .params = params_,
+                                    .cache = nullptr};
+      if (cell.flags.mode() == CacheMode::kNone) {
+        cell.mass += 1;
+      } else {
+        cell.plan.random_seed = number;
+        MASKKV_ASSIGN_OR_RETURN(const PrefilledPrompt prefilled,
+                                PrefillPrompt(*host_, prompt, params_.gen_length, cell.plan));
+        cell.mass += prefilled.result.kept_mass();
+        request.cache = prefilled.entry;
+      }
+      MASKKV_ASSIGN_OR_RETURN(const engine::RequestId id, decoder.Add(std::move(request)));
+      ids.push_back(id);
+    }
+    while (decoder.running() > 0) {
+      if (Interrupted()) return absl::CancelledError("interrupted");
+      for (const engine::StepEvent& event : decoder.Step()) MASKKV_RETURN_IF_ERROR(event.status);
+    }
+    for (std::size_t i = 0; i < cells_.size(); ++i) {
+      Cell::Count& count = cells_[i].by_kind[question.kind];
+      ++count.questions;
+      const std::string answer = Trimmed(host_->Text(decoder.Find(ids[i])->Answer()));
+      if (answer == Trimmed(question.answer)) ++count.correct;
+    }
+    return static_cast<std::int64_t>(prompt.size());
+  }
+
+  void Report(double mean_prompt_tokens) const {
+    Json cells = Json::array();
+    for (const Cell& cell : cells_) {
+      Json kinds = Json::object();
+      std::int64_t questions = 0, correct = 0;
+      for (const auto& [kind, count] : cell.by_kind) {
+        kinds[kind] = {{"questions", count.questions}, {"correct", count.correct}};
+        questions += count.questions;
+        correct += count.correct;
+      }
+      const CacheMode mode = cell.flags.mode();
+      const bool budgeted = mode == CacheMode::kMaskKv || mode == CacheMode::kRandom;
+      cells.push_back({{"cache", cell.flags.cache},
+                       {"budget", budgeted ? Json(cell.flags.budget) : Json(nullptr)},
+                       {"questions", questions},
+                       {"correct", correct},
+                       {"kept_mass", cell.mass / static_cast<double>(questions)},
+                       {"kinds", std::move(kinds)}});
+    }
+    if (json_) {
+      const Json report = {{"model", host_->directory()},
+                           {"questions", questions_},
+                           {"gen_length", params_.gen_length},
+                           {"dtype", model_.dtype},
+                           {"layers", base_.layers},
+                           {"alpha", base_.alpha},
+                           {"beta", base_.beta},
+                           {"mean_prompt_tokens", mean_prompt_tokens},
+                           {"cells", std::move(cells)}};
+      std::printf("%s\n", report.dump().c_str());
+      return;
+    }
+    for (const Json& cell : cells) {
+      std::printf("%-7s %6s  %5.1f %% of %lld, kept mass %.3f ",
+                  cell["cache"].get<std::string>().c_str(),
+                  cell["budget"].is_null() ? "" : cell["budget"].dump().c_str(),
+                  100 * cell["correct"].get<double>() / cell["questions"].get<double>(),
+                  cell["questions"].get<long long>(), cell["kept_mass"].get<double>());
+      for (const auto& [kind, count] : cell["kinds"].items()) {
+        std::printf(" %s %.3f", kind.c_str(),
+                    count["correct"].get<double>() / count["questions"].get<double>());
+      }
+      std::printf("\n");
+    }
+  }
+
+  ModelFlags model_;
+  DecodeFlags decode_;
+  CacheFlags base_;
+  std::string questions_;
+  std::int64_t limit_ = 0;
+  std::vector<std::string> caches_{"none", "full", "maskkv", "random"};
+  std::vector<std::int64_t> budgets_{8, 16, 32, 64, 128};
+  bool json_ = false;
+
+  engine::GenerateParams params_;
+  std::unique_ptr<ModelHost> host_;
+  std::int64_t prepared_positions_ = 0;
+  std::vector<Cell> cells_;
+};
+
+}  // namespace
+
+std::unique_ptr<Command> MakeEvaluateCommand(CLI::App& app) {
+  return std::make_unique<EvaluateCommand>(app);
+}
+
+}  // namespace maskkv::cli
