@@ -27,8 +27,6 @@ namespace maskkv::kernels {
 
 // The tallest row tile. Calls of other heights are cut and zero-padded.
 inline constexpr std::int64_t kRowTile = 64;
-// Tile heights are multiples of it, so at most kRowStep - 1 rows of a call are padding.
-inline constexpr std::int64_t kRowStep = 8;
 // The widest panel.
 inline constexpr std::int64_t kMaxPanelWidth = 128;
 

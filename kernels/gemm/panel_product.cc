@@ -94,11 +94,20 @@ std::unique_ptr<const PanelProduct> PanelProduct::Pack(WorkerPool& pool,
 bool PanelProduct::FindLadders(DType storage) {
   storage_ = storage;
   panel_width_ = PanelWidthFor(slab_, storage);
+  for (const std::int64_t step : TileLadder::kSteps) {
+    if (FindLaddersOfStep(step)) return true;
+  }
+  return false;
+}
+
+bool PanelProduct::FindLaddersOfStep(std::int64_t step) {
+  step_ = step;
   slab_stride_ = 0;
+  for (auto& by_slab : ladders_) std::ranges::fill(by_slab, nullptr);
   for (const std::int64_t panel : {std::int64_t{0}, panels() - 1}) {
     for (const std::int64_t slab : {std::int64_t{0}, slabs_ - 1}) {
       const TileLadder* const ladder =
-          TileLadder::Get(SlabLength(slab), PanelWidth(panel), in_, storage);
+          TileLadder::Get({SlabLength(slab), PanelWidth(panel), in_, storage_, step});
       if (ladder == nullptr) return false;
       ladders_[panel + 1 == panels()][slab + 1 == slabs_] = ladder;
       const auto bytes = static_cast<std::int64_t>(ladder->base().packed_bytes());
@@ -117,7 +126,7 @@ void PanelProduct::FindHeights() {
         everywhere = everywhere && (ladder == nullptr || ladder->kernel(index) != nullptr);
       }
     }
-    if (everywhere) heights_.push_back((index + 1) * kRowStep);
+    if (everywhere) heights_.push_back((index + 1) * step_);
   }
 }
 
@@ -151,7 +160,7 @@ std::int64_t PanelProduct::HeightFor(std::int64_t rows) const {
 
 float* PanelProduct::Multiply(std::int64_t panel, std::int64_t height, const void* x,
                               WorkerScratch& scratch) const {
-  const std::int64_t index = height / kRowStep - 1;
+  const std::int64_t index = height / step_ - 1;
   const std::int64_t count = height * PanelWidth(panel);
   scratch.tile.Resize(kRowTile * kMaxPanelWidth);
   LadderOf(panel, 0).kernel(index)->Run(x, PackedAt(panel, 0), scratch.tile.data(), scratch.runner);

@@ -57,7 +57,7 @@ class PanelProduct {
     return panel + 1 == panels() ? out_ - PanelBegin(panel) : panel_width_;
   }
 
-  // Allowed tile heights, ascending, the first is kRowStep.
+  // Allowed tile heights, ascending, multiples of the first.
   std::span<const std::int64_t> heights() const { return heights_; }
   // The smallest allowed height >= rows, or the tallest there is.
   std::int64_t HeightFor(std::int64_t rows) const;
@@ -71,6 +71,7 @@ class PanelProduct {
  private:
   PanelProduct(std::int64_t out, std::int64_t in, DType compute);
   bool FindLadders(DType storage);
+  bool FindLaddersOfStep(std::int64_t step);
   void FindHeights();
   void PackPanel(std::int64_t panel, std::span<const MatrixSource> parts, WorkerScratch& scratch);
   const TileLadder& LadderOf(std::int64_t panel, std::int64_t slab) const;
@@ -87,6 +88,7 @@ class PanelProduct {
   std::int64_t panel_width_ = 0;
   std::int64_t slabs_ = 0;
   std::int64_t slab_ = 0;  // length of every slab but the last
+  std::int64_t step_ = 0;  // heights are multiples of it
   // By [last panel?][last slab?]; owned by TileLadder.
   const TileLadder* ladders_[2][2] = {};
   std::vector<std::int64_t> heights_;

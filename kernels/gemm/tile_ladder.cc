@@ -5,40 +5,38 @@
 #include <map>
 #include <mutex>
 #include <random>
-#include <tuple>
-#include <vector>
 
 #include "kernels/base/aligned_buffer.h"
-#include "kernels/base/require.h"
 
 namespace maskkv::kernels {
 namespace {
 
-// Random inputs of a shape and what the base height makes of them.
+// Random inputs of a shape and what the base height makes of them. Kernels that ran in a probe
+// outlive it.
 class Probe {
  public:
-  Probe(const TileKernel& base, std::int64_t k, std::int64_t n, std::int64_t ldx, DType dtype)
-      : n_(n),
-        row_bytes_(ldx * static_cast<std::int64_t>(SizeOf(dtype))),
-        x_(kRowTile * row_bytes_),
+  Probe(const TileKernel& base, const LadderShape& shape)
+      : shape_(shape),
+        row_bytes_(shape.ldx * static_cast<std::int64_t>(SizeOf(shape.dtype))),
+        x_(RowsOf(shape) * row_bytes_),
         packed_(static_cast<std::int64_t>(base.packed_bytes())),
-        expected_(kRowTile * n),
-        y_(kRowTile * n) {
+        expected_(RowsOf(shape) * shape.n),
+        y_(RowsOf(shape) * shape.n) {
     std::minstd_rand random(1);
-    Fill(kRowTile * ldx, dtype, random, x_.data());
-    AlignedBuffer<std::byte> w(n * k * static_cast<std::int64_t>(SizeOf(dtype)));
-    Fill(n * k, dtype, random, w.data());
-    base.PackWeights(w.data(), k, packed_.data(), runner_);
-    for (std::int64_t row = 0; row < kRowTile; row += kRowStep) {
-      base.Run(x_.data() + row * row_bytes_, packed_.data(), expected_.data() + row * n, runner_);
+    Fill(RowsOf(shape) * shape.ldx, random, x_.data());
+    AlignedBuffer<std::byte> w(shape.n * shape.k * static_cast<std::int64_t>(SizeOf(shape.dtype)));
+    Fill(shape.n * shape.k, random, w.data());
+    base.PackWeights(w.data(), shape.k, packed_.data(), runner_);
+    for (std::int64_t row = 0; row < RowsOf(shape); row += shape.step) {
+      base.Run(RowOf(row), packed_.data(), expected_.data() + row * shape.n, runner_);
     }
   }
 
   // The base height gives a row the same bits at every place of its tile.
   bool PlacesAgree(const TileKernel& base) {
-    for (std::int64_t shift = 1; shift < kRowStep; ++shift) {
-      base.Run(x_.data() + shift * row_bytes_, packed_.data(), y_.data(), runner_);
-      if (!Same(expected_.data() + shift * n_, kRowStep)) return false;
+    for (std::int64_t shift = 1; shift < shape_.step; ++shift) {
+      base.Run(RowOf(shift), packed_.data(), y_.data(), runner_);
+      if (!Same(expected_.data() + shift * shape_.n, shape_.step)) return false;
     }
     return true;
   }
@@ -50,24 +48,28 @@ class Probe {
   }
 
  private:
-  static void Fill(std::int64_t count, DType dtype, std::minstd_rand& random, std::byte* values) {
+  static std::int64_t RowsOf(const LadderShape& shape) { return TileLadder::kHeights * shape.step; }
+
+  const std::byte* RowOf(std::int64_t row) const { return x_.data() + row * row_bytes_; }
+
+  void Fill(std::int64_t count, std::minstd_rand& random, std::byte* values) const {
     std::uniform_real_distribution<float> uniform(-1.0F, 1.0F);
+    const std::size_t size = SizeOf(shape_.dtype);
     for (std::int64_t i = 0; i < count; ++i) {
       const float value = uniform(random);
       const Bf16 narrow = ToBf16(value);
-      const auto size = static_cast<std::int64_t>(SizeOf(dtype));
-      std::memcpy(values + i * size,
-                  dtype == DType::kBF16 ? static_cast<const void*>(&narrow) : &value,
-                  SizeOf(dtype));
+      const void* const from =
+          shape_.dtype == DType::kBF16 ? static_cast<const void*>(&narrow) : &value;
+      std::memcpy(values + i * static_cast<std::int64_t>(size), from, size);
     }
   }
 
   bool Same(const float* expected, std::int64_t rows) const {
-    return std::memcmp(expected, y_.data(), static_cast<std::size_t>(rows * n_) * sizeof(float)) ==
-           0;
+    return std::memcmp(expected, y_.data(),
+                       static_cast<std::size_t>(rows * shape_.n) * sizeof(float)) == 0;
   }
 
-  const std::int64_t n_;
+  const LadderShape shape_;
   const std::int64_t row_bytes_;
   AlignedBuffer<std::byte> x_;
   AlignedBuffer<std::byte> packed_;
@@ -78,30 +80,35 @@ class Probe {
 
 }  // namespace
 
-std::unique_ptr<const TileLadder> TileLadder::Build(std::int64_t k, std::int64_t n,
-                                                    std::int64_t ldx, DType dtype) {
-  std::unique_ptr<TileLadder> ladder(new TileLadder);
-  ladder->kernels_[0] = TileKernel::Create(kRowStep, k, n, ldx, dtype);
-  if (ladder->kernels_[0] == nullptr) return nullptr;
-  Probe probe(ladder->base(), k, n, ldx, dtype);
-  MASKKV_REQUIRE(probe.PlacesAgree(ladder->base()), "oneDNN's product depends on a row's place");
-  for (std::int64_t index = 1; index < kHeights; ++index) {
-    const std::int64_t height = (index + 1) * kRowStep;
-    auto kernel = TileKernel::Create(height, k, n, ldx, dtype);
-    if (kernel == nullptr || !kernel->SharesWeightsWith(ladder->base())) continue;
-    if (!probe.Agrees(*kernel, height)) continue;
-    ladder->kernels_[static_cast<std::size_t>(index)] = std::move(kernel);
+std::unique_ptr<const TileLadder> TileLadder::Build(const LadderShape& shape) {
+  auto ladder = std::make_unique<TileLadder>();
+  auto& kernels = ladder->kernels_;
+  for (std::size_t index = 0; index < kernels.size(); ++index) {
+    const std::int64_t height = static_cast<std::int64_t>(index + 1) * shape.step;
+    kernels[index] = TileKernel::Create(height, shape.k, shape.n, shape.ldx, shape.dtype);
+    if (kernels[0] == nullptr) return nullptr;
+  }
+  std::array<bool, kHeights> passed{};
+  Probe probe(ladder->base(), shape);
+  if (!probe.PlacesAgree(ladder->base())) return nullptr;
+  for (std::size_t index = 0; index < kernels.size(); ++index) {
+    const std::int64_t height = static_cast<std::int64_t>(index + 1) * shape.step;
+    passed[index] = kernels[index] != nullptr &&
+                    kernels[index]->SharesWeightsWith(ladder->base()) &&
+                    probe.Agrees(*kernels[index], height);
+  }
+  for (std::size_t index = 0; index < kernels.size(); ++index) {
+    if (!passed[index]) kernels[index].reset();
   }
   return ladder;
 }
 
-const TileLadder* TileLadder::Get(std::int64_t k, std::int64_t n, std::int64_t ldx, DType dtype) {
-  using Shape = std::tuple<std::int64_t, std::int64_t, std::int64_t, DType>;
+const TileLadder* TileLadder::Get(const LadderShape& shape) {
   static std::mutex mutex;
-  static std::map<Shape, std::unique_ptr<const TileLadder>> ladders;
+  static std::map<LadderShape, std::unique_ptr<const TileLadder>> ladders;
   const std::lock_guard lock(mutex);
-  const auto [at, is_new] = ladders.try_emplace(Shape(k, n, ldx, dtype));
-  if (is_new) at->second = Build(k, n, ldx, dtype);
+  const auto [at, is_new] = ladders.try_emplace(shape);
+  if (is_new) at->second = Build(shape);
   return at->second.get();
 }
 

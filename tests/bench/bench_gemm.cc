@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// MatMul beside one oneDNN matmul primitive of the same shape, both with kThreads threads, in
+// alternating blocks of one run. oneDNN gets what it likes best: weights packed for that very
+// shape, inputs already in the computing type, output contiguous, its own OpenMP team. Counters:
+// GFLOP/s of both and their ratio, from the median call of each. Arguments: rows, in, out.
+#include <benchmark/benchmark.h>
+#include <omp.h>
+
+#include <algorithm>
+#include <chrono>
+#include <oneapi/dnnl/dnnl.hpp>
+#include <random>
+#include <vector>
+
+#include "kernels/gemm/matmul.h"
+
+namespace maskkv::kernels {
+namespace {
+
+constexpr int kThreads = 2;
+constexpr int kBlocks = 9;
+constexpr int kLeastCalls = 5;
+constexpr double kBlockSeconds = 0.03;
+
+using Clock = std::chrono::steady_clock;
+
+double Seconds(Clock::time_point from) {
+  return std::chrono::duration<double>(Clock::now() - from).count();
+}
+
+double Median(std::vector<double> values) {
+  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
+  std::nth_element(values.begin(), middle, values.end());
+  return *middle;
+}
+
+// Calls for a while; drops the first third, in which the other side's threads still spin.
+template <typename Call>
+void Block(Call call, std::vector<double>& times) {
+  std::vector<double> block;
+  const Clock::time_point start = Clock::now();
+  while (static_cast<int>(block.size()) < kLeastCalls || Seconds(start) < kBlockSeconds) {
+    const Clock::time_point begin = Clock::now();
+    call();
+    block.push_back(Seconds(begin));
+  }
+  times.insert(times.end(), block.begin() + static_cast<std::ptrdiff_t>(block.size() / 3),
+               block.end());
+}
+
+// One primitive with its own memory; runs on OpenMP's team.
+class OneDnn {
+ public:
+  OneDnn(std::int64_t rows, std::int64_t in, std::int64_t out, DType dtype) {
+    using Memory = dnnl::memory;
+    const auto type = dtype == DType::kBF16 ? Memory::data_type::bf16 : Memory::data_type::f32;
+    const Memory::desc x({rows, in}, type, Memory::format_tag::ab);
+    const Memory::desc w({in, out}, type, Memory::format_tag::any);
+    const Memory::desc y({rows, out}, Memory::data_type::f32, Memory::format_tag::ab);
+    const dnnl::matmul::primitive_desc desc({x, w, y}, engine_);
+    matmul_ = dnnl::matmul(desc);
+    x_ = Memory(desc.src_desc(), engine_);
+    w_ = Memory(desc.weights_desc(), engine_);
+    y_ = Memory(desc.dst_desc(), engine_);
+    Fill(rows * in, x, x_);
+    Fill(in * out, {{in, out}, type, Memory::format_tag::ba}, w_);
+  }
+
+  void Run() {
+    matmul_.execute(stream_, {{DNNL_ARG_SRC, x_}, {DNNL_ARG_WEIGHTS, w_}, {DNNL_ARG_DST, y_}});
+    stream_.wait();
+  }
+
+ private:
+  // Random values of the plain layout's shape, converted into `to`.
+  void Fill(std::int64_t count, const dnnl::memory::desc& plain, dnnl::memory& to) {
+    std::vector<float> values(static_cast<std::size_t>(count));
+    std::minstd_rand random(1);
+    std::uniform_real_distribution<float> uniform(-1.0F, 1.0F);
+    for (float& value : values) value = uniform(random);
+    dnnl::memory from({plain.dims(), dnnl::memory::data_type::f32, dnnl::memory::format_tag::ab},
+                      engine_, values.data());
+    dnnl::reorder(from, to).execute(stream_, from, to);
+    stream_.wait();
+  }
+
+  dnnl::engine engine_{dnnl::engine::kind::cpu, 0};
+  dnnl::stream stream_{engine_};
+  dnnl::matmul matmul_;
+  dnnl::memory x_, w_, y_;
+};
+
+void BM_MatMul(benchmark::State& state, DType dtype) {
+  const std::int64_t rows = state.range(0);
+  const std::int64_t in = state.range(1);
+  const std::int64_t out = state.range(2);
+  omp_set_num_threads(kThreads);
+  OneDnn alone(rows, in, out, dtype);
+  WorkerPool pool(kThreads);
+  const std::vector<float> w(static_cast<std::size_t>(in * out), 0.5F);
+  const std::vector<float> x(static_cast<std::size_t>(in * rows), 0.5F);
+  std::vector<float> y(static_cast<std::size_t>(rows * out));
+  const MatrixSource source{w.data(), DType::kF32, out};
+  const PackedMatrix weights = PackedMatrix::Pack(pool, {&source, 1}, in, dtype);
+  GemmWorkspace workspace;
+  std::vector<double> ours;
+  std::vector<double> theirs;
+  for (auto _ : state) {
+    for (int block = 0; block < kBlocks; ++block) {
+      Block([&] { alone.Run(); }, theirs);
+      Block(
+          [&] {
+            MatMul(pool, weights, x.data(), rows, in, y.data(), out, Store::kOverwrite, workspace);
+          },
+          ours);
+    }
+    state.SetIterationTime(Median(ours));
+  }
+  const double flops = 2e-9 * static_cast<double>(rows * in * out);
+  state.counters["GFLOPs"] = flops / Median(ours);
+  state.counters["oneDNN_GFLOPs"] = flops / Median(theirs);
+  state.counters["ratio"] = Median(theirs) / Median(ours);
+}
+
+void Shapes(benchmark::internal::Benchmark* bench) {
+  bench->ArgNames({"rows", "in", "out"})->Iterations(1)->UseManualTime();
+  bench->Unit(benchmark::kMicrosecond);
+  for (const std::int64_t width : {512, 1024, 2048, 4096}) {
+    for (const std::int64_t rows : {8, 16, 32, 64, 128}) bench->Args({rows, width, width});
+  }
+  // The feed-forward layer of a small and of a large model, up and down.
+  bench->Args({32, 512, 2752})->Args({32, 1376, 512})->Args({64, 512, 2752})->Args({64, 1376, 512});
+  bench->Args({64, 4096, 12288})->Args({64, 12288, 4096});
+  for (const std::int64_t width : {512, 2048, 4096}) bench->Args({2048, width, width});
+}
+
+BENCHMARK_CAPTURE(BM_MatMul, f32, DType::kF32)->Apply(Shapes);
+BENCHMARK_CAPTURE(BM_MatMul, bf16, DType::kBF16)->Apply(Shapes);
+
+}  // namespace
+}  // namespace maskkv::kernels
