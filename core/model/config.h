@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The shape of a model, read from the config.json of its checkpoint. Every value comes from the
+// file: a field that is missing is an error, never a default, because the defaults in public model
+// code differ from what the published checkpoints say. Fields that switch the layout of the network
+// (biases, norms, activation, position encoding) are checked against the one layout that is
+// implemented, so that a checkpoint which would be computed wrongly is refused here.
+//
+// Invariants of a ModelConfig made by ParseModelConfig: every size is positive and within the
+// limits of kMax... below, so that products of any three of them fit an int64; hidden == heads *
+// head_dim; head_dim is even; heads % kv_heads == 0; the ids are rows of the vocabulary; mask_id !=
+// eos_id.
+#ifndef MASKKV_CORE_MODEL_CONFIG_H_
+#define MASKKV_CORE_MODEL_CONFIG_H_
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "absl/status/statusor.h"
+
+namespace maskkv::model {
+
+// Which network the checkpoint holds: names of fields and tensors, biases, chat template.
+enum class ModelFamily : std::uint8_t { kLlada };
+
+struct ModelConfig {
+  // Largest sizes accepted: several times what any published model of this class has.
+  static constexpr std::int64_t kMaxHidden = 1 << 16;
+  static constexpr std::int64_t kMaxLayers = 1 << 10;
+  static constexpr std::int64_t kMaxHeads = 1 << 10;
+  static constexpr std::int64_t kMaxFfn = 1 << 20;
+  static constexpr std::int64_t kMaxVocabulary = 1 << 22;
+  static constexpr std::int64_t kMaxSequence = 1 << 24;
+
+  ModelFamily family = ModelFamily::kLlada;
+  std::string model_type;   // as in the file
+  std::int64_t hidden = 0;  // width of the residual stream
+  std::int64_t layers = 0;
+  std::int64_t heads = 0;  // query heads
+  std::int64_t kv_heads = 0;
+  std::int64_t head_dim = 0;
+  std::int64_t ffn = 0;           // width of gate and up
+  std::int64_t vocab_rows = 0;    // rows of the embedding and of the head
+  std::int64_t vocab_size = 0;    // ids that mean something: <= vocab_rows
+  std::int64_t max_sequence = 0;  // positions the model was trained on
+  double rope_theta = 0.0;
+  double rms_norm_eps = 0.0;
+  bool tied_head = false;  // the head is the embedding matrix
+  std::int32_t mask_id = 0;
+  std::int32_t eos_id = 0;
+  std::int32_t pad_id = 0;
+  // What the file says of its weights, empty if it says nothing; tensors carry their own types.
+  std::string torch_dtype;
+};
+
+// Parses the text of a config.json; `file` is only for messages.
+// Errors: INVALID_ARGUMENT "FILE: field F: expected ..., found ...".
+absl::StatusOr<ModelConfig> ParseModelConfig(std::string_view json, std::string_view file);
+
+// Reads `path`, at most 1 MiB. Errors: also NOT_FOUND, PERMISSION_DENIED.
+absl::StatusOr<ModelConfig> LoadModelConfig(const std::string& path);
+
+}  // namespace maskkv::model
+
+#endif  // MASKKV_CORE_MODEL_CONFIG_H_
