@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/transformer/weights.h"
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include "core/base/check.h"
+#include "core/base/status_macros.h"
+
+namespace maskkv::transformer {
+namespace {
+
+using kernels::DType;
+
+// `count` elements of a tensor, widened to f32.
+void WidenTo(const std::byte* data, DType dtype, std::int64_t count, float* out) {
+  if (dtype == DType::kF32) {
+    std::copy_n(reinterpret_cast<const float*>(data), count, out);
+  } else {
+    kernels::ConvertToFloat(reinterpret_cast<const kernels::Bf16*>(data), count, out);
+  }
+}
+
+absl::Status LoadVector(const model::Checkpoint& checkpoint, const model::TensorSpec& spec,
+                        kernels::AlignedBuffer<float>& out) {
+  MASKKV_ASSIGN_OR_RETURN(const model::Weight weight, checkpoint.Tensor(spec));
+  out.Resize(weight.shape[0]);
+  WidenTo(weight.data, weight.dtype, out.size(), out.data());
+  return absl::OkStatus();
+}
+
+// Stacks tensors by rows and packs them.
+class Packer {
+ public:
+  Packer(const model::Checkpoint& checkpoint, DType compute, kernels::WorkerPool& pool)
+      : checkpoint_(checkpoint), compute_(compute), pool_(pool) {}
+
+  absl::Status Pack(std::span<const model::TensorSpec> specs, kernels::PackedMatrix& out) const {
+    std::vector<kernels::MatrixSource> sources;
+    for (const model::TensorSpec& spec : specs) {
+      MASKKV_ASSIGN_OR_RETURN(const model::Weight weight, checkpoint_.Tensor(spec));
+      sources.push_back({weight.data, weight.dtype, weight.shape[0]});
+    }
+    out = kernels::PackedMatrix::Pack(pool_, sources, specs[0].shape[1], compute_);
+    return absl::OkStatus();
+  }
+
+ private:
+  const model::Checkpoint& checkpoint_;
+  const DType compute_;
+  kernels::WorkerPool& pool_;
+};
+
+}  // namespace
+
+absl::StatusOr<Weights> Weights::Load(model::Checkpoint checkpoint, DType compute,
+                                      kernels::WorkerPool& pool) {
+  Weights weights(std::move(checkpoint));
+  weights.compute_ = compute;
+  const model::Checkpoint& source = weights.checkpoint_;
+  const model::ModelTensors& tensors = source.tensors();
+  MASKKV_ASSIGN_OR_RETURN(const model::Weight embedding, source.Tensor(tensors.embedding));
+  weights.embedding_ = embedding.data;
+  weights.embedding_dtype_ = embedding.dtype;
+
+  const Packer packer(source, compute, pool);
+  for (const model::BlockTensors& block : tensors.blocks) {
+    LayerWeights& layer = weights.layers_.emplace_back();
+    MASKKV_RETURN_IF_ERROR(LoadVector(source, block.attn_norm, layer.attn_norm));
+    MASKKV_RETURN_IF_ERROR(LoadVector(source, block.ffn_norm, layer.ffn_norm));
+    MASKKV_RETURN_IF_ERROR(packer.Pack(std::array{block.query}, layer.query));
+    MASKKV_RETURN_IF_ERROR(packer.Pack(std::array{block.key, block.value}, layer.key_value));
+    MASKKV_RETURN_IF_ERROR(packer.Pack(std::array{block.attn_out}, layer.attn_out));
+    MASKKV_RETURN_IF_ERROR(packer.Pack(std::array{block.gate, block.up}, layer.gate_up));
+    MASKKV_RETURN_IF_ERROR(packer.Pack(std::array{block.down}, layer.down));
+  }
+  MASKKV_RETURN_IF_ERROR(LoadVector(source, tensors.final_norm, weights.final_norm_));
+  MASKKV_RETURN_IF_ERROR(packer.Pack(std::array{tensors.head}, weights.head_));
+  return weights;
+}
+
+void Weights::Embed(std::int32_t token, float* out) const {
+  const std::int64_t width = config().hidden;
+  MASKKV_CHECK(token >= 0 && token < config().vocab_rows, "a token within the vocabulary");
+  const std::int64_t offset =
+      token * width * static_cast<std::int64_t>(kernels::SizeOf(embedding_dtype_));
+  WidenTo(embedding_ + offset, embedding_dtype_, width, out);
+}
+
+std::int64_t Weights::packed_bytes() const {
+  std::int64_t bytes = final_norm_.capacity_bytes() + head_.bytes();
+  for (const LayerWeights& layer : layers_) {
+    bytes += layer.attn_norm.capacity_bytes() + layer.ffn_norm.capacity_bytes() +
+             layer.query.bytes() + layer.key_value.bytes() + layer.attn_out.bytes() +
+             layer.gate_up.bytes() + layer.down.bytes();
+  }
+  return bytes;
+}
+
+}  // namespace maskkv::transformer
