@@ -1,0 +1,228 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Writes, or checks, the golden files that the C++ tests compare with.
+
+    python -m maskkv_oracle.golden --out tests/data/golden            write them
+    python -m maskkv_oracle.golden --out tests/data/golden --check    compare, write nothing
+
+Keys, shapes and the use of margins and bounds: tests/data/golden/README.md.
+"""
+
+import argparse
+import dataclasses
+import hashlib
+import json
+import math
+import pathlib
+import sys
+import tempfile
+
+import numpy as np
+
+from maskkv_oracle import (
+    checkpoint,
+    golden_cases,
+    golden_policy,
+    golden_run,
+    golden_sampling,
+    prefill,
+    random_checkpoint,
+    tensor_file,
+)
+
+FORMAT = 1
+GOLDEN = "tests/data/golden"
+
+
+def _digits(value, digits=12):
+    """Floats rounded to so many digits: small files, and nothing that another BLAS would change."""
+    if isinstance(value, float):
+        return float(f"{value:.{digits}g}")
+    if isinstance(value, dict):
+        short = {"bounds": 4, "bounds_bf16": 4, "margins": 6}
+        return {k: _digits(v, short.get(k, digits)) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_digits(v, digits) for v in value]
+    return value
+
+
+def _json(fields):
+    """One key of the outer two levels a line, the rest compact."""
+    def line(key, value, indent):
+        if isinstance(value, dict) and value and indent < 4:
+            inner = ",\n".join(line(k, v, indent + 2) for k, v in value.items())
+            return f'{" " * indent}"{key}": {{\n{inner}\n{" " * indent}}}'
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            items = [" " * (indent + 2) + json.dumps(v, separators=(",", ":")) for v in value]
+            return f'{" " * indent}"{key}": [\n' + ",\n".join(items) + f'\n{" " * indent}]'
+        return f'{" " * indent}"{key}": {json.dumps(value, separators=(",", ":"))}'
+
+    body = ",\n".join(line(k, v, 2) for k, v in fields.items())
+    return ("{\n" + body + "\n}\n").encode()
+
+
+def _case_files(name, head, model, prompt, params, cache, eviction, mode, **more):
+    fields, tensors = golden_run.run(model, prompt, params, cache, eviction, **more)
+    shown = None
+    if eviction:
+        shown = dataclasses.asdict(eviction) | {"mode": mode}
+        shown["profile"] = list(eviction.profile) if eviction.profile else None
+    fields = {
+        "format": FORMAT,
+        "name": name,
+        **head,
+        "prompt_ids": prompt,
+        "params": dataclasses.asdict(params) | {"stop_ids": list(params.stop_ids)},
+        "cache": cache,
+        "eviction": shown,
+        **fields,
+    }
+    return {
+        f"cases/{name}/case.json": _json(_digits(fields)),
+        f"cases/{name}/tensors.safetensors": tensor_file.to_bytes(tensors),
+    }
+
+
+def _random_cases():
+    files, models, profiles = {}, {}, {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, shape in golden_cases.CHECKPOINTS.items():
+            path = pathlib.Path(folder) / name
+            random_checkpoint.write(shape, path)
+            for file, data in random_checkpoint.files(shape).items():
+                files[f"checkpoints/{name}/{file}"] = data
+            models[name] = checkpoint.load(path)  # through the files: shards and bf16 are real
+            profiles[name] = golden_run.measure_profile(
+                models[name], golden_cases.profile_prompts(name), 12
+            )
+    for name, case in golden_cases.CASES.items():
+        model, prompt = models[case.checkpoint], golden_cases.prompt_of(case)
+        params = dataclasses.replace(case.sampling, stop_ids=(model.config.eos_id,))
+        eviction = None
+        if case.cache == "maskkv":
+            profile = profiles[case.checkpoint] if case.mode == "offline" else None
+            eviction = prefill.Eviction(case.budget, case.alpha, case.beta, profile)
+        if name in golden_cases.STOP_AT_ANSWER_POSITION:
+            params = golden_cases.with_stop_token(name, model, prompt, params, eviction)
+        head = {"model": f"{GOLDEN}/checkpoints/{case.checkpoint}"}
+        args = (name, head, model, prompt, params, case.cache, eviction, case.mode)
+        files.update(_case_files(*args, large=name not in golden_cases.SMALL))
+    return files
+
+
+def _tiny_cases():
+    """The embedded model, by path: regenerated when it is trained anew. {} while there is none."""
+    prompts = golden_cases.tiny_prompts(5)
+    if not prompts:
+        return {}
+    path = golden_cases.ROOT / golden_cases.TINY
+    model = checkpoint.load(path)
+    digest = hashlib.sha256((path / "model.safetensors").read_bytes()).hexdigest()
+    head = {"model": golden_cases.TINY, "model_sha256": digest}
+    params = golden_cases.tiny_sampling(model, path)
+    profile = golden_run.measure_profile(model, prompts[1:], params.gen_length)
+    files = {}
+    for cache, eviction in (
+        ("none", None),
+        ("full", None),
+        ("maskkv", prefill.Eviction(32, profile=profile)),
+    ):
+        name = f"tiny-llada-{cache}"
+        args = (name, head, model, prompts[0], params, cache, eviction, "offline")
+        files.update(_case_files(*args, large=False, runs=4))
+    return files
+
+
+def generate():
+    """{path below the golden folder: bytes}"""
+    files = _random_cases() | _tiny_cases()
+    files["policy.json"] = _json(golden_policy.generate())
+    files["sampling.json"] = _json(golden_sampling.generate())
+    return files
+
+
+def _difference(found, expected, loose, path):
+    """None, or where and how two JSON values differ. Floats: 1e-6 relative; margins, bounds: 1e-2."""
+    if isinstance(expected, dict) and isinstance(found, dict) and found.keys() == expected.keys():
+        pairs = [(k, found[k], expected[k]) for k in expected]
+    elif isinstance(expected, list) and isinstance(found, list) and len(found) == len(expected):
+        pairs = [(i, f, e) for i, (f, e) in enumerate(zip(found, expected))]
+    elif isinstance(expected, float) or isinstance(found, float):
+        relative = 1e-2 if loose else 1e-6
+        if isinstance(found, (int, float)) and isinstance(expected, (int, float)):
+            if math.isclose(found, expected, rel_tol=relative, abs_tol=1e-9):
+                return None
+        return f"{path}: found {found}, expected {expected}"
+    else:
+        same = found == expected and type(found) is type(expected)
+        return None if same else f"{path}: found {found}, expected {expected}"
+    for key, f, e in pairs:
+        inside = loose or key in ("margins", "bounds", "bounds_bf16")
+        if (text := _difference(f, e, inside, f"{path}.{key}")) is not None:
+            return text
+    return None
+
+
+def compare(name, found, expected):
+    """found: bytes on disk; expected: bytes generated now. -> None or what differs."""
+    if found == expected:
+        return None
+    if name.endswith(".json"):
+        return _difference(json.loads(found), json.loads(expected), False, name)
+    if name.startswith("checkpoints/"):
+        return f"{name}: the bytes differ"
+    with tempfile.TemporaryDirectory() as folder:
+        sides = []
+        for side, data in (("found", found), ("expected", expected)):
+            path = pathlib.Path(folder) / side
+            path.write_bytes(data)
+            sides.append(tensor_file.read(path))
+    if {k: v.shape for k, v in sides[0].items()} != {k: v.shape for k, v in sides[1].items()}:
+        return f"{name}: other tensors or shapes"
+    for key, array in sides[1].items():
+        worst = np.abs(sides[0][key] - array).max(initial=0)
+        if worst > 1e-6 * np.abs(array).max(initial=0):
+            return f"{name}: {key} differs by {worst}"
+    return None
+
+
+def check(folder):
+    """-> list of differences between the files in `folder` and those generated now."""
+    files = generate()
+    stale = []
+    on_disk = {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
+    stale += [f"{n}: not generated any more" for n in sorted(on_disk - set(files) - {"README.md"})]
+    for name, data in files.items():
+        path = folder / name
+        text = compare(name, path.read_bytes(), data) if path.exists() else f"{name}: missing"
+        stale += [text] if text else []
+    return stale
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=pathlib.Path, required=True, help="the golden folder")
+    parser.add_argument("--check", action="store_true", help="compare instead of writing")
+    args = parser.parse_args()
+    if args.check:
+        stale = check(args.out)
+        print("\n".join(stale) if stale else "golden files are current")
+        sys.exit(1 if stale else 0)
+    files = generate()
+    for old in sorted(args.out.rglob("*")):
+        name = str(old.relative_to(args.out)) if old.is_file() else None
+        if name and name not in files and name != "README.md":
+            old.unlink()
+    for name, data in files.items():
+        (args.out / name).parent.mkdir(parents=True, exist_ok=True)
+        (args.out / name).write_bytes(data)
+    decided = total = 0
+    for name, data in files.items():
+        if name.endswith("case.json"):
+            steps = json.loads(data)["steps"]
+            decided, total = decided + sum(s["decided"] for s in steps), total + len(steps)
+    print(f"{len(files)} files, {sum(map(len, files.values()))} bytes; "
+          f"{decided} of {total} steps decided beyond rounding")  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the golden cases are: random checkpoints, prompts and parameters."""
+
+import dataclasses
+import json
+import pathlib
+
+import numpy as np
+
+from maskkv_oracle import decode, prefill
+from maskkv_oracle.decode import Sampling
+from maskkv_oracle.random_checkpoint import Shape
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+TINY = "models/tiny-llada"
+
+CHECKPOINTS = {
+    "mha": Shape(seed=1, hidden=32, layers=4, heads=4, kv_heads=4, ffn=48, vocab=131),
+    "gqa": Shape(seed=2, hidden=48, layers=3, heads=6, kv_heads=2, ffn=64, vocab=101,
+                 embedding_rows=104, bf16=True, shards=3),
+    "mqa": Shape(seed=3, hidden=24, layers=2, heads=4, multi_query=True, ffn=40, vocab=64,
+                 tied=True, eps=1e-6),
+    "one_head": Shape(seed=4, hidden=16, layers=3, heads=1, ffn=33, vocab=70, embedding_rows=70),
+    "one_layer": Shape(seed=5, hidden=32, layers=1, heads=2, kv_heads=1, ffn=64, vocab=90),
+    "odd": Shape(seed=6, hidden=30, layers=3, heads=5, kv_heads=5, ffn=37, vocab=259,
+                 theta=10000.0),
+    "deep": Shape(seed=7, hidden=16, layers=8, heads=4, kv_heads=2, ffn=24, vocab=50, bf16=True),
+}  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    checkpoint: str
+    prompt: int  # tokens
+    sampling: Sampling
+    cache: str  # none | full | maskkv
+    budget: int | None = None
+    mode: str = "offline"
+    alpha: float = 0.1
+    beta: float = 0.4
+    prompt_seed: int = 0
+
+
+def _s(gen, block, steps, **more):
+    return Sampling(gen, block, steps, **more)
+
+
+CASES = {
+    # One checkpoint through every cache, so that their answers can be laid side by side.
+    "mha-none": Case("mha", 37, _s(16, 8, 16), "none"),
+    "mha-full": Case("mha", 37, _s(16, 8, 16), "full"),
+    "mha-offline": Case("mha", 37, _s(16, 8, 16), "maskkv", 8),
+    "mha-online": Case("mha", 37, _s(16, 8, 16), "maskkv", 8, "online"),
+    "mha-budget-one": Case("mha", 37, _s(16, 8, 16), "maskkv", 1),
+    "mha-budget-prompt": Case("mha", 37, _s(16, 8, 16), "maskkv", 37),
+    "mha-budget-beyond": Case("mha", 37, _s(16, 8, 16), "maskkv", 1000),
+    # Schedules: uneven commits, several blocks, one step a block, one token a step.
+    "mha-uneven-steps": Case("mha", 20, _s(21, 7, 9), "maskkv", 6, prompt_seed=1),
+    "mha-one-block": Case("mha", 20, _s(13, 13, 5), "none", prompt_seed=2),
+    "mha-one-step-a-block": Case("mha", 20, _s(12, 3, 4), "full", prompt_seed=3),
+    # Sampling.
+    "mha-noise": Case("mha", 24, _s(16, 8, 16, temperature=1.0, seed=7), "maskkv", 6, prompt_seed=4),
+    "mha-noise-other-seed": Case(
+        "mha", 24, _s(16, 8, 16, temperature=1.0, seed=0x9E3779B97F4A7C15), "maskkv", 6,
+        prompt_seed=4,
+    ),
+    "mha-noise-none": Case("mha", 24, _s(16, 4, 8, temperature=0.7, seed=3), "none"),
+    # Base rates at their ends.
+    "mha-alpha-zero": Case("mha", 40, _s(8, 8, 8), "maskkv", 10, alpha=0.0, beta=0.0),
+    "mha-alpha-one": Case("mha", 40, _s(8, 8, 8), "maskkv", 10, alpha=1.0, beta=1.0),
+    # Shapes.
+    "gqa-offline": Case("gqa", 53, _s(24, 8, 12), "maskkv", 9),
+    "gqa-online": Case("gqa", 53, _s(24, 8, 12), "maskkv", 9, "online"),
+    "gqa-none": Case("gqa", 53, _s(24, 8, 12), "none"),
+    "mqa-offline": Case("mqa", 31, _s(10, 5, 10), "maskkv", 5),
+    "mqa-full": Case("mqa", 31, _s(10, 5, 10), "full"),
+    "one-head-offline": Case("one_head", 29, _s(9, 9, 9), "maskkv", 4),
+    "one-layer-offline": Case("one_layer", 33, _s(11, 11, 11), "maskkv", 7),
+    "odd-offline": Case("odd", 43, _s(15, 5, 15), "maskkv", 11),
+    "odd-none": Case("odd", 43, _s(15, 5, 15), "none"),
+    "deep-offline": Case("deep", 45, _s(8, 4, 8), "maskkv", 10),
+    "deep-online": Case("deep", 45, _s(8, 4, 8), "maskkv", 10, "online"),
+    # The shortest prompt, the shortest answer.
+    "prompt-one": Case("gqa", 1, _s(8, 4, 8), "maskkv", 4),
+    "answer-one": Case("odd", 30, _s(1, 1, 1), "maskkv", 3),
+    # Ends of an answer.
+    "mha-stop": Case("mha", 37, _s(16, 4, 16), "maskkv", 8),
+    "mha-stop-ignored": Case("mha", 37, _s(16, 4, 16, ignore_eos=True), "maskkv", 8),
+    "odd-suppress-eos": Case("odd", 43, _s(15, 5, 15, suppress_eos=True), "maskkv", 11),
+}
+
+# Cases whose hidden states another case has already.
+SMALL = (
+    "mha-none", "mha-full", "mha-online", "mha-budget-one", "mha-budget-prompt",
+    "mha-budget-beyond", "mha-noise-other-seed", "mha-alpha-one", "mha-stop", "mha-stop-ignored",
+    "gqa-none", "mqa-full", "odd-none", "deep-online", "odd-suppress-eos",
+)  # fmt: skip
+
+# Random models seldom predict their eos. These cases name as a stop id, beside eos, the token that
+# the unstopped answer holds at this position.
+STOP_AT_ANSWER_POSITION = {"mha-stop": 5, "mha-stop-ignored": 5}
+
+
+def prompt_of(case):
+    """Random ids, never the mask's (the last id of the vocabulary)."""
+    shape = CHECKPOINTS[case.checkpoint]
+    rng = np.random.default_rng([shape.seed, case.prompt_seed, case.prompt])
+    return [int(i) for i in rng.integers(0, shape.vocab - 1, case.prompt)]
+
+
+def profile_prompts(checkpoint):
+    """Two prompts, other than any case's, to measure an offline profile on."""
+    shape = CHECKPOINTS[checkpoint]
+    rng = np.random.default_rng([shape.seed, 99])
+    return [[int(i) for i in rng.integers(0, shape.vocab - 1, 40)] for _ in range(2)]
+
+
+def chat(document, question):
+    """The rendered chat prompt of LLaDA for one user message."""
+    return (
+        "<|startoftext|><|start_header_id|>user<|end_header_id|>\n\n"
+        f"{document}\n\n{question}<|eot_id|>"
+        "<|start_header_id|>assistant<|end_header_id|>\n\n"
+    )
+
+
+def tiny_prompts(count):
+    """Token ids of the first calibration questions of the embedded model; [] while there is none."""
+    folder = ROOT / TINY
+    needed = ("model.safetensors", "config.json", "tokenizer.json", "calibration.jsonl")
+    if not all((folder / name).exists() for name in needed):
+        return []
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    lines = (folder / "calibration.jsonl").read_text(encoding="utf-8").splitlines()[:count]
+    records = [json.loads(line) for line in lines]
+    return [
+        tokenizer.encode(chat(r["document"], r["question"]), add_special_tokens=False).ids
+        for r in records
+    ]
+
+
+def tiny_sampling(model, folder):
+    """How the embedded model is asked: eight masks in two blocks, a token a step."""
+    from tokenizers import Tokenizer
+
+    end_of_turn = Tokenizer.from_file(str(folder / "tokenizer.json")).token_to_id("<|eot_id|>")
+    return Sampling(8, 4, 8, stop_ids=(model.config.eos_id, end_of_turn))
+
+
+def with_stop_token(name, model, prompt, params, eviction):
+    """Adds to stop_ids the token that the unstopped answer holds at the case's position."""
+    cache = prefill.run(model, prompt, params.gen_length, eviction).cache
+    free = dataclasses.replace(params, ignore_eos=True)
+    canvas = decode.run(model, prompt, free, cache).canvas
+    token = int(canvas[STOP_AT_ANSWER_POSITION[name]])
+    return dataclasses.replace(params, stop_ids=(*params.stop_ids, token))

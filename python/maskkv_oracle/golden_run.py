@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One golden case: results, margins, bounds, as JSON fields and tensors (tests/data/golden/README.md)."""
+
+import numpy as np
+
+from maskkv_oracle import bounds, budgets, decode, ops, prefill, selection
+from maskkv_oracle.sampling import gumbel
+
+GUMBEL_ERROR = 2.0**-20  # of f32 noise: 2^-21 from the logarithms, as much again to spare
+
+
+def kept_pairs(run):
+    """K and V kept, (pairs of all layers and heads, head_dim): by layer, head, position."""
+    k = [head for layer in run.cache for head in layer.k]
+    v = [head for layer in run.cache for head in layer.v]
+    return np.concatenate(k), np.concatenate(v)
+
+
+def prefill_values(run):
+    """The real-valued results of a prefill, by name, to be bounded."""
+    k, v = kept_pairs(run)
+    kept = [
+        [v_.scores[h][np.array(p, int)].sum() for h, p in enumerate(heads)]
+        for v_, heads in zip(run.votes, run.kept)
+    ]
+    return {
+        "logits": run.logits,
+        "log_scores": np.log(np.stack([vote.scores for vote in run.votes])),
+        "hidden": np.stack(run.hidden),
+        "importance": np.array(run.importance),
+        "preference": np.stack([vote.preference for vote in run.votes]),
+        "log_prompt_mass": np.log(np.stack([vote.prompt_mass for vote in run.votes])),
+        "log_kept_mass": np.log(np.array(kept)),
+        "kept_share": np.array(run.kept_mass),
+        "kept_k": k,
+        "kept_v": v,
+    }
+
+
+def _names_of_bounds(measured):
+    """Element-wise bounds -> one number a quantity (hidden: one a layer)."""
+    result = {}
+    for name, values in measured.items():
+        name = name.replace("log_", "")  # an absolute error of a logarithm is a relative error
+        if name == "hidden":
+            result[name] = [float(layer.max()) for layer in values]
+        else:
+            result[name] = float(values.max())
+    return result
+
+
+def step_values(model, prompt, params, answer, cache, noise=None):
+    """Logits and confidences of every step, along the canvases of `answer`. -> {name: array}"""
+    c = model.config
+    forbidden = [c.mask_id] + ([c.eos_id] if params.suppress_eos else [])
+    canvas, result = [c.mask_id] * params.gen_length, {}
+    for s in answer.steps:
+        raw = decode.answer_logits(model, prompt, canvas, cache, s.positions, noise)
+        result[f"logits {s.step}"] = raw
+        result[f"confidence {s.step}"] = decode.confidence_of(raw, s.tokens, forbidden, noise)
+        for position, token, _ in s.committed:
+            canvas[position] = token
+    return result
+
+
+def measure(model, prompt, params, eviction, base, answer, use_cache, bf16=False, runs=None):
+    """Bounds of prefill and (not in bf16) of every step: two dicts of element-wise bounds."""
+    rough = bounds.round_weights_to_bf16(model) if bf16 else model
+    masks = params.gen_length
+
+    def evaluate(noise):
+        run = prefill.run(rough, prompt, masks, eviction, noise, follow=base)
+        values = prefill_values(run)
+        cache = run.cache if use_cache else None
+        if not bf16:
+            values.update(step_values(rough, prompt, params, answer, cache, noise))
+        return values
+
+    exact = prefill_values(base)
+    if not bf16:
+        cache = base.cache if use_cache else None
+        exact.update(step_values(model, prompt, params, answer, cache))
+    measured = bounds.measure(evaluate, exact, bf16, runs or bounds.RUNS)
+    steps = {n: measured.pop(n) for n in list(measured) if " " in n}
+    return measured, steps
+
+
+def prefill_margins(run, eviction, bound):
+    """How far each decision is from another, and whether rounding could have made it otherwise."""
+    offline = eviction.profile is not None
+    basis = run.importance if not offline else list(eviction.profile)
+    layer = budgets.layer_margin(basis, eviction.budget, eviction.beta, run.prompt_tokens)
+    heads = [
+        budgets.head_margin(vote.preference.tolist(), k, eviction.alpha, run.prompt_tokens)
+        for vote, k in zip(run.votes, run.layer_budgets)
+    ]
+    edges = [
+        [selection.boundary_scores(v.scores[h][: run.prompt_tokens], p) for h, p in enumerate(kept)]
+        for v, kept in zip(run.votes, run.kept)
+    ]
+    e = bound["scores"]
+    return {
+        "layer_budgets": layer,
+        "head_budgets": heads,
+        "selection": edges,
+        "layer_budgets_decided": bool(offline or layer is None or layer > bound["importance"]),
+        "head_budgets_decided": [bool(m is None or m > bound["preference"]) for m in heads],
+        "selection_decided": [
+            [bool(x is None or x[0] - x[1] > e * (x[0] + x[1])) for x in layer] for layer in edges
+        ],
+    }
+
+
+def step_json(s, params, logit_bound, confidence_bound, prompt_tokens):
+    """One step: predictions, what was committed, margins, bounds."""
+    bound = float(logit_bound.max())
+    if params.temperature > 0:  # value = logit + T * g in f32
+        noise = np.stack(
+            [gumbel(params.seed, prompt_tokens + int(p), s.step, s.logits.shape[1])
+             for p in s.positions]
+        )  # fmt: skip
+        size = np.abs(s.logits) + params.temperature * np.abs(noise)
+        bound_value = bound + float(params.temperature * GUMBEL_ERROR + 2 * ops.U * size.max())
+    else:
+        bound_value = bound
+    confidence = float(confidence_bound.max())
+    return {
+        "step": s.step,
+        "positions": [int(p) for p in s.positions],
+        "tokens": [int(t) for t in s.tokens],
+        "confidence": [float(c) for c in s.confidence],
+        "committed": [list(c) for c in s.committed],
+        "margins": {"logit": [float(g) for g in s.logit_gap], "commit": s.commit_gap},
+        "bounds": {"logits": bound, "value": bound_value, "confidence": confidence},
+        "decided": bool(
+            s.logit_gap.min() > 2 * bound_value
+            and (s.commit_gap is None or s.commit_gap > 2 * confidence)
+        ),
+    }
+
+
+def run(model, prompt, params, cache, eviction, large=True, runs=None):
+    """-> (JSON fields, {tensor name: array}); large: hidden states and kept pairs too"""
+    n_p = len(prompt)
+    base = prefill.run(model, prompt, params.gen_length, eviction)
+    answer = decode.run(model, prompt, params, None if cache == "none" else base.cache)
+    args = (model, prompt, params, eviction, base, answer, cache != "none")
+    measured, step_bounds = measure(*args, runs=runs)
+    bound = _names_of_bounds(measured)
+    rough = _names_of_bounds(measure(*args, bf16=True, runs=4)[0])
+
+    fields = {
+        "prefill": {
+            "importance": base.importance,
+            "preference": [vote.preference.tolist() for vote in base.votes],
+            "prompt_mass": [vote.prompt_mass.tolist() for vote in base.votes],
+            "mask_mass": [vote.mask_mass.tolist() for vote in base.votes],
+            "kept_share": base.kept_mass,
+            "layer_budgets": base.layer_budgets,
+            "head_budgets": base.head_budgets,
+            "kept": base.kept if cache == "maskkv" else None,
+        },
+        "margins": prefill_margins(base, eviction, bound) if eviction else None,
+        "bounds": bound,
+        "bounds_bf16": rough,
+        "steps": [
+            step_json(s, params, step_bounds[f"logits {s.step}"],
+                      step_bounds[f"confidence {s.step}"], n_p)
+            for s in answer.steps
+        ],
+        "answer": {
+            "tokens": [int(t) for t in answer.tokens],
+            "canvas": [int(t) for t in answer.canvas],
+            "finish_reason": answer.finish_reason,
+        },
+    }  # fmt: skip
+    tensors = {
+        "logits": base.logits,
+        "scores": np.stack([vote.scores for vote in base.votes]),
+        "step_logits": answer.steps[0].logits,
+    }
+    if large:
+        tensors["hidden"] = np.stack(base.hidden)
+    if large and cache == "maskkv":
+        tensors["kept_k"], tensors["kept_v"] = kept_pairs(base)
+    return fields, {name: array.astype(np.float32) for name, array in tensors.items()}
+
+
+def measure_profile(model, prompts, masks):
+    """Offline profile: importance of every layer, the mean over the prompts; 12 digits."""
+    each = [prefill.run(model, p, masks).importance for p in prompts]
+    return tuple(float(f"{x:.12g}") for x in np.mean(each, axis=0))

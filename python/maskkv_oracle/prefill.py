@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Prefill: one forward over prompt + masks; the mask queries vote; what is kept becomes the cache.
+
+Prefill commits nothing. Offline, layer budgets come from a measured profile; online, from this
+prompt's own importance. (That online needs all layers alive at once is an engine's worry, not an
+oracle's.)
+"""
+
+import dataclasses
+
+import numpy as np
+
+from maskkv_oracle import budgets, forward, selection, voting
+
+
+@dataclasses.dataclass(frozen=True)
+class Eviction:
+    budget: int  # B
+    alpha: float = 0.1
+    beta: float = 0.4
+    profile: tuple | None = None  # offline: importance of every layer; None: online
+
+
+@dataclasses.dataclass
+class Prefill:
+    hidden: list  # (n_p + n_m, hidden) after every layer
+    logits: np.ndarray  # (n_m, vocab_rows): the uncached step 1, mask rows only
+    importance: list  # (layers): equation 8 on this prompt
+    votes: list  # (layers): voting.Vote
+    layer_budgets: list  # (layers): k_l
+    head_budgets: list  # (layers)(kv_heads): k_lh
+    kept: list  # (layers)(kv_heads): ascending prompt positions
+    cache: list  # (layers): forward.Pairs of the kept positions
+    prompt_tokens: int
+
+    @property
+    def kept_mass(self):
+        """Kept prompt score / all prompt score, summed over layers and heads; 1 without a prompt."""
+        kept = sum(
+            vote.scores[h][positions].sum()
+            for vote, heads in zip(self.votes, self.kept)
+            for h, positions in enumerate(heads)
+        )
+        total = sum(vote.prompt_mass.sum() for vote in self.votes)
+        return float(kept / total) if total else 1.0
+
+
+def run(model, prompt, masks, eviction=None, noise=None, follow=None):
+    """prompt: token ids; masks: n_m >= 1, the answer's length. eviction None keeps every pair.
+
+    follow: another Prefill whose kept positions are taken over instead of this one's own (to ask
+    what rounding does to values when the decisions stand).
+    """
+    c, n_p = model.config, len(prompt)
+    ids = list(prompt) + [c.mask_id] * masks
+    mask_rows = np.arange(n_p, n_p + masks)
+    traces, votes, importance = [], [], []
+    for trace in forward.run_rows(model, ids, np.arange(len(ids)), noise=noise):
+        scores = voting.mask_query_scores(trace, mask_rows, c.group, noise)
+        traces.append(trace)
+        votes.append(voting.vote(scores, n_p))
+        importance.append(voting.layer_importance(trace, noise))
+    logits = forward.logits(model, traces[-1].out[mask_rows], noise)
+
+    if follow:
+        k_layer, k_head, kept = follow.layer_budgets, follow.head_budgets, follow.kept
+    elif eviction is None:
+        k_layer = [n_p] * c.layers
+        k_head = [[n_p] * c.kv_heads] * c.layers
+        kept = [[list(range(n_p))] * c.kv_heads] * c.layers
+    else:
+        basis = importance if eviction.profile is None else list(eviction.profile)
+        k_layer = budgets.layer_budgets(basis, eviction.budget, eviction.beta, n_p)
+        k_head, kept = [], []
+        for vote, k_l in zip(votes, k_layer):
+            k_head.append(budgets.head_budgets(vote.preference.tolist(), k_l, eviction.alpha, n_p))
+            kept.append([selection.top_k(s[:n_p], k) for s, k in zip(vote.scores, k_head[-1])])
+    cache = [
+        forward.Pairs(
+            [trace.k[g][np.array(heads[g], dtype=int)] for g in range(c.kv_heads)],
+            [trace.v[g][np.array(heads[g], dtype=int)] for g in range(c.kv_heads)],
+        )
+        for trace, heads in zip(traces, kept)
+    ]
+    hidden = [trace.out for trace in traces]
+    return Prefill(hidden, logits, importance, votes, k_layer, k_head, kept, cache, n_p)
