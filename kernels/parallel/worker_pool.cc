@@ -13,6 +13,9 @@ namespace {
 // model.
 constexpr int kSpins = 1000;
 
+// The flag of WorkerPool::gate_; the bits below count workers.
+constexpr std::uint32_t kOpen = 1U << 31;
+
 void Pause() {
 #if defined(__x86_64__)
   __builtin_ia32_pause();
@@ -51,8 +54,8 @@ WorkerPool::WorkerPool(int threads) : threads_(threads), spins_(SpinsFor(threads
 WorkerPool::~WorkerPool() {
   MASKKV_REQUIRE(!busy_.load(std::memory_order_acquire), "pool destroyed inside a loop");
   stop_.store(true, std::memory_order_relaxed);  // published by the increment
-  generation_.fetch_add(1, std::memory_order_release);
-  generation_.notify_all();
+  announced_.fetch_add(1, std::memory_order_release);
+  announced_.notify_all();
   for (std::thread& thread : team_) thread.join();
 }
 
@@ -65,12 +68,12 @@ void WorkerPool::ParallelFor(std::int64_t items, Body body) {
   next_item_.store(0, std::memory_order_relaxed);
   const bool alone = threads_ == 1 || items <= 1;
   if (!alone) {
-    pending_.store(static_cast<std::uint32_t>(threads_ - 1), std::memory_order_relaxed);
-    generation_.fetch_add(1, std::memory_order_release);
-    generation_.notify_all();
+    gate_.store(kOpen, std::memory_order_release);
+    announced_.fetch_add(1, std::memory_order_release);
+    announced_.notify_all();
   }
   RunItems(0);
-  if (!alone) WaitForWorkers();
+  if (!alone) CloseAndWait();
   body_ = nullptr;
   busy_.store(false, std::memory_order_release);
 }
@@ -83,15 +86,30 @@ void WorkerPool::RunItems(int worker) noexcept {
   }
 }
 
-void WorkerPool::WaitForWorkers() {
-  for (int spin = 0; spin < spins_; ++spin) {
-    if (pending_.load(std::memory_order_acquire) == 0) return;
-    Pause();
+bool WorkerPool::Enter() {
+  std::uint32_t gate = gate_.load(std::memory_order_relaxed);
+  while ((gate & kOpen) != 0) {
+    if (gate_.compare_exchange_weak(gate, gate + 1, std::memory_order_acquire,
+                                    std::memory_order_relaxed)) {
+      return true;
+    }
   }
-  for (;;) {
-    const std::uint32_t pending = pending_.load(std::memory_order_acquire);
-    if (pending == 0) return;
-    pending_.wait(pending, std::memory_order_acquire);
+  return false;
+}
+
+void WorkerPool::Leave() {
+  if (gate_.fetch_sub(1, std::memory_order_release) == 1) gate_.notify_one();
+}
+
+void WorkerPool::CloseAndWait() {
+  std::uint32_t inside = gate_.fetch_and(~kOpen, std::memory_order_acquire) & ~kOpen;
+  for (int spin = 0; inside != 0 && spin < spins_; ++spin) {
+    Pause();
+    inside = gate_.load(std::memory_order_acquire);
+  }
+  while (inside != 0) {
+    gate_.wait(inside, std::memory_order_acquire);
+    inside = gate_.load(std::memory_order_acquire);
   }
 }
 
@@ -100,22 +118,24 @@ void WorkerPool::WorkerMain(int worker) {
   std::uint32_t seen = 0;
   for (;;) {
     for (int spin = 0; spin < spins_; ++spin) {
-      if (generation_.load(std::memory_order_acquire) != seen) break;
+      if (announced_.load(std::memory_order_relaxed) != seen) break;
       Pause();
     }
-    generation_.wait(seen, std::memory_order_acquire);
-    // A loop starts only after every worker has left the one before: no generation is ever skipped.
-    ++seen;
+    announced_.wait(seen, std::memory_order_relaxed);
+    seen = announced_.load(std::memory_order_acquire);
     if (stop_.load(std::memory_order_relaxed)) return;
-    RunItems(worker);
-    if (pending_.fetch_sub(1, std::memory_order_release) == 1) pending_.notify_one();
+    // The announced loop may be over, or a later one may be open: any open loop will do.
+    if (Enter()) {
+      RunItems(worker);
+      Leave();
+    }
   }
 }
 
 void WorkerPool::CheckInvariants() const {
   MASKKV_REQUIRE(!busy_.load(), "a loop is running");
   MASKKV_REQUIRE(body_ == nullptr, "an idle pool holds a body");
-  MASKKV_REQUIRE(pending_.load() == 0, "a worker has not left the last loop");
+  MASKKV_REQUIRE(gate_.load() == 0, "an idle pool's gate is open or occupied");
   MASKKV_REQUIRE(team_.size() + 1 == static_cast<std::size_t>(threads_), "a worker is missing");
 }
 

@@ -9,9 +9,10 @@
 // one caller at a time, any thread; a second concurrent or nested ParallelFor ends the process
 // (MASKKV_REQUIRE). Invariant: between calls no worker holds an item or the body.
 //
-// Items are claimed through an atomic counter, so which worker runs an item changes from run to
-// run. A body therefore writes only what its item owns and uses `worker` for scratch memory alone;
-// then results depend neither on the thread count nor on timing.
+// A thread that wakes late, on a busy machine, misses the loop and delays nobody: the caller waits
+// only for workers that entered. Items are claimed through an atomic counter, so which worker runs
+// an item changes from run to run. A body therefore writes only what its item owns and uses
+// `worker` for scratch memory alone; then results depend neither on the thread count nor on timing.
 #ifndef MASKKV_KERNELS_PARALLEL_WORKER_POOL_H_
 #define MASKKV_KERNELS_PARALLEL_WORKER_POOL_H_
 
@@ -49,15 +50,17 @@ class WorkerPool {
  private:
   void WorkerMain(int worker);
   void RunItems(int worker) noexcept;
-  void WaitForWorkers();
+  bool Enter();
+  void Leave();
+  void CloseAndWait();
 
   // Constant after construction.
   const int threads_;
   const int spins_;
   std::vector<std::thread> team_;
 
-  // The current loop. Written by the caller before generation_ is released, read by workers after
-  // they have acquired it.
+  // The current loop: written by the caller while the gate is closed and nobody is inside, read by
+  // workers inside the gate.
   const Body* body_ = nullptr;
   std::int64_t items_ = 0;
 
@@ -66,11 +69,12 @@ class WorkerPool {
   std::atomic<bool> stop_{false};
   // Items are claimed with relaxed increments: claiming orders nothing but itself.
   alignas(64) std::atomic<std::int64_t> next_item_{0};
-  // Incremented (release) to start a loop or to stop; workers wait on it (acquire).
-  alignas(64) std::atomic<std::uint32_t> generation_{0};
-  // Workers that have not left the current loop; decremented with release, the caller acquires
-  // zero.
-  alignas(64) std::atomic<std::uint32_t> pending_{0};
+  // Incremented to announce a loop or the end; idle workers wait on it. It orders only stop_
+  // (release, acquire): what belongs to a loop is ordered by the gate.
+  alignas(64) std::atomic<std::uint32_t> announced_{0};
+  // kOpen while workers may enter, plus the number of workers inside. Opening is a release and
+  // entering an acquire; leaving is a release and the caller acquires the empty gate.
+  alignas(64) std::atomic<std::uint32_t> gate_{0};
 };
 
 }  // namespace maskkv::kernels
