@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <utility>
 
 #include "absl/strings/str_format.h"
 #include "core/base/scoped_timer.h"
@@ -200,7 +201,9 @@ absl::Status Prefiller::EvictLayer(Pass& pass, const PrefillRequest& request, st
   std::vector<std::vector<std::int32_t>> kept;
   {
     const ScopedTimer timer(pass.result.phases.select);
-    const std::span<const float> scores = pass.scores[static_cast<std::size_t>(layer)].span();
+    const std::span<const float> scores =
+        std::as_const(pass.scores[static_cast<std::size_t>(layer)]).span();
+    if (request.on_scores) request.on_scores(layer, scores);
     MASKKV_ASSIGN_OR_RETURN(KeptLayer decision,
                             KeepPairs(request.plan, layer, layer_budget, shape.kv_heads, scores,
                                       pass.result.prompt_tokens));

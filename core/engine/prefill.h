@@ -34,6 +34,9 @@ struct PrefillRequest {
   // Called after each layer with (layers done, layers); a status that is not OK stops the prefill
   // and is returned: cancellation, deadlines, progress.
   std::function<absl::Status(std::int64_t, std::int64_t)> after_layer;
+  // Sees a layer's mask-query scores (kv_heads, rows), over all rows, before it is evicted. They tell
+  // about the prompt: treat them like it.
+  std::function<void(std::int64_t layer, std::span<const float> scores)> on_scores;
 };
 
 // What one layer kept. Per-head vectors have kv_heads entries.

@@ -114,8 +114,8 @@ TEST(Canvas, KeepsItsInvariantsThroughRandomRuns) {
       const std::vector<std::int32_t> before(canvas.tokens().begin(), canvas.tokens().end());
       std::vector<Prediction> predictions;
       for (const std::int64_t position : canvas.candidates()) {
-        predictions.push_back({position, static_cast<std::int32_t>(random() % 20),
-                               static_cast<float>(random() % 5)});
+        predictions.push_back(
+            {position, static_cast<std::int32_t>(random() % 20), static_cast<float>(random() % 5)});
       }
       const auto chosen = canvas.Commit(predictions);
       committed += static_cast<std::int64_t>(chosen.size());

@@ -23,9 +23,9 @@ TEST(HeapKvEntry, RefusesLayersOutOfOrderAndTooManyPairs) {
             absl::StatusCode::kFailedPrecondition);
   ASSERT_TRUE(entry.Begin(kShape, 4).ok());
   EXPECT_EQ(entry.Begin(kShape, 4).code(), absl::StatusCode::kFailedPrecondition);
-  EXPECT_THAT(std::string(
-                  entry.AllocateLayer(1, std::vector<std::int64_t>{1, 1}).status().message()),
-              HasSubstr("expected 0 of 2, found 1"));
+  EXPECT_THAT(
+      std::string(entry.AllocateLayer(1, std::vector<std::int64_t>{1, 1}).status().message()),
+      HasSubstr("expected 0 of 2, found 1"));
   EXPECT_EQ(entry.AllocateLayer(0, std::vector<std::int64_t>{1}).status().code(),
             absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(entry.AllocateLayer(0, std::vector<std::int64_t>{4, 1}).status().code(),
@@ -47,11 +47,11 @@ TEST(HeapKvEntry, GivesBackWhatWasWrittenForRandomShapes) {
   const std::uint64_t seed = maskkv::testing::Seed();
   std::mt19937_64 random(seed);
   for (int run = 0; run < 100; ++run) {
-    const EntryShape shape{.layers = static_cast<std::int64_t>(1 + random() % 3),
-                           .kv_heads = static_cast<std::int64_t>(1 + random() % 4),
-                           .head_dim = static_cast<std::int64_t>(1 + random() % 5),
-                           .dtype = random() % 2 == 0 ? kernels::DType::kF32
-                                                      : kernels::DType::kBF16};
+    const EntryShape shape{
+        .layers = static_cast<std::int64_t>(1 + random() % 3),
+        .kv_heads = static_cast<std::int64_t>(1 + random() % 4),
+        .head_dim = static_cast<std::int64_t>(1 + random() % 5),
+        .dtype = random() % 2 == 0 ? kernels::DType::kF32 : kernels::DType::kBF16};
     HeapKvEntry entry;
     ASSERT_TRUE(entry.Begin(shape, 1000).ok());
     const std::size_t row_bytes =

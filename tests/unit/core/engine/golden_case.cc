@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tests/unit/core/engine/golden_case.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <utility>
+
+namespace maskkv::engine {
+namespace {
+
+const std::string kCases = std::string(MASKKV_SOURCE_DIR) + "/tests/data/golden/cases/";
+
+// A golden file that cannot be read is a broken checkout: nothing to assert on.
+template <typename T>
+T ValueOrDie(absl::StatusOr<T> value) {
+  if (!value.ok()) {
+    std::fprintf(stderr, "%s\n", std::string(value.status().message()).c_str());
+    std::abort();
+  }
+  return std::move(value).value();
+}
+
+nlohmann::json ReadJson(const std::string& path) {
+  std::ifstream file(path);
+  return nlohmann::json::parse(file);
+}
+
+}  // namespace
+
+TestModel::TestModel(const std::string& directory, kernels::DType dtype, int threads,
+                     std::int64_t max_positions)
+    : pool(threads),
+      weights(ValueOrDie(
+          transformer::Weights::Load(ValueOrDie(model::Checkpoint::Open(directory)), dtype, pool))),
+      transformer(weights, pool, max_positions) {}
+
+GoldenCase::GoldenCase(const std::string& case_name)
+    : name(case_name),
+      json(ReadJson(kCases + name + "/case.json")),
+      tensors(ValueOrDie(model::SafetensorsFile::Open(kCases + name + "/tensors.safetensors"))),
+      prompt(json.at("prompt_ids").get<std::vector<std::int32_t>>()),
+      cache(json.at("cache").get<std::string>()) {
+  const nlohmann::json& p = json.at("params");
+  params.gen_length = p.at("gen_length");
+  params.block_length = p.at("block_length");
+  params.steps = p.at("steps");
+  params.temperature = p.at("temperature");
+  params.seed = p.at("seed");
+  params.suppress_eos = p.at("suppress_eos");
+  params.ignore_eos = p.at("ignore_eos");
+  params.stop_ids = p.at("stop_ids").get<std::vector<std::int32_t>>();
+  plan.selection = cache == "maskkv" ? Selection::kMaskKv : Selection::kFull;
+  if (cache != "maskkv") return;
+  const nlohmann::json& eviction = json.at("eviction");
+  plan.budget = eviction.at("budget");
+  plan.alpha = eviction.at("alpha");
+  plan.beta = eviction.at("beta");
+  if (eviction.at("mode") == "online") {
+    plan.layer_rule = LayerRule::kOnline;
+  } else {
+    plan.importance = eviction.at("profile").get<std::vector<double>>();
+  }
+}
+
+std::vector<std::string> GoldenCase::Names() {
+  std::vector<std::string> names;
+  for (const auto& entry : std::filesystem::directory_iterator(kCases)) {
+    names.push_back(entry.path().filename());
+  }
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+std::string GoldenCase::model_directory() const {
+  return std::string(MASKKV_SOURCE_DIR) + "/" + json.at("model").get<std::string>();
+}
+
+std::span<const float> GoldenCase::Tensor(const std::string& tensor) const {
+  const model::TensorView* view = tensors.Find(tensor);
+  if (view == nullptr || view->type != model::TensorType::kF32) {
+    std::fprintf(stderr, "%s: no f32 tensor %s\n", name.c_str(), tensor.c_str());
+    std::abort();
+  }
+  return {reinterpret_cast<const float*>(view->data.data()), view->data.size() / sizeof(float)};
+}
+
+}  // namespace maskkv::engine

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// One case of tests/data/golden, written by the NumPy oracle (python/maskkv_oracle), whose README
+// says what each key means: a checkpoint, a prompt, parameters, what the float64 oracle computed
+// and the derived bounds and margins to compare with.
+#ifndef MASKKV_TESTS_UNIT_CORE_ENGINE_GOLDEN_CASE_H_
+#define MASKKV_TESTS_UNIT_CORE_ENGINE_GOLDEN_CASE_H_
+
+#include <cstdint>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "core/engine/eviction_plan.h"
+#include "core/engine/generate_params.h"
+#include "core/model/safetensors.h"
+#include "core/transformer/transformer.h"
+
+namespace maskkv::engine {
+
+// A loaded model on a pool of its own.
+struct TestModel {
+  TestModel(const std::string& directory, kernels::DType dtype, int threads,
+            std::int64_t max_positions);
+
+  kernels::WorkerPool pool;
+  transformer::Weights weights;
+  transformer::Transformer transformer;
+};
+
+struct GoldenCase {
+  explicit GoldenCase(const std::string& name);
+
+  // Names of all cases, sorted.
+  static std::vector<std::string> Names();
+
+  std::string name;
+  nlohmann::json json;
+  model::SafetensorsFile tensors;
+  std::vector<std::int32_t> prompt;
+  GenerateParams params;
+  std::string cache;  // none | full | maskkv
+  EvictionPlan plan;  // keeps everything unless cache is maskkv
+
+  std::string model_directory() const;
+  std::int64_t positions() const {
+    return static_cast<std::int64_t>(prompt.size()) + params.gen_length;
+  }
+  bool Has(const std::string& tensor) const { return tensors.Find(tensor) != nullptr; }
+  // An f32 tensor's values.
+  std::span<const float> Tensor(const std::string& tensor) const;
+  double Bound(const std::string& key) const { return json.at("bounds").at(key).get<double>(); }
+};
+
+}  // namespace maskkv::engine
+
+#endif  // MASKKV_TESTS_UNIT_CORE_ENGINE_GOLDEN_CASE_H_
