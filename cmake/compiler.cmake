@@ -23,3 +23,7 @@ if(MASKKV_SANITIZE)
     add_compile_options(-fno-sanitize-recover=undefined)
   endif()
 endif()
+if(MASKKV_FUZZ)
+  # Coverage counters in all of our code: libFuzzer steers by them.
+  add_compile_options(-fsanitize=fuzzer-no-link)
+endif()
