@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Budgets of layers and heads: equations (9) to (13) and (15), with their open points settled.
 
-All inputs are integers and IEEE doubles; where rounding could matter the docstrings fix the order of
-operations, so another implementation can agree exactly. Sums over layers or heads are exactly
+All inputs are integers and IEEE doubles; where rounding could matter the docstrings fix the order
+of operations, so another implementation can agree exactly. Sums over layers or heads are exactly
 rounded (math.fsum); a plain loop differs by an ulp at most, which matters in ties alone.
 
 Margins tell how much an input may change before a budget does (None: no change can do it), so that
@@ -23,7 +23,7 @@ def layer_budgets(importance, budget, beta, prompt_tokens):
     budget: B >= 1, an integer; k_p = B * L. beta in [0, 1]. importance: I(l) >= 0, finite.
 
     How the equations are read:
-    * (9)   k_base = floor(beta * k_p / L) = floor(beta * B), one double product; at least 1, because
+    * (9)   k_base = floor(beta * k_p / L) = floor(beta * B), one double product; at least 1:
             every head keeps at least one pair (15) and a layer of no pairs could not give it.
     * (10)  k_imp = L * (B - k_base).
     * (11)  share = I_B / (I_B + I_M), k_grpB = k_imp * share; (12) k_grpM = k_imp - k_grpB. Real

@@ -51,8 +51,8 @@ class Layer:
     up: np.ndarray
     down: np.ndarray
 
-    # Field -> leaf of the tensor's name. The gate is `ff_proj`; the down projection is `ff_out`, the
-    # same leaf as the vocabulary head, one level deeper.
+    # Field -> leaf of the tensor's name. The gate is `ff_proj`; the down projection is `ff_out`,
+    # the same leaf as the vocabulary head, one level deeper.
     NAMES = {
         "attn_norm": "attn_norm", "q": "q_proj", "k": "k_proj", "v": "v_proj", "out": "attn_out",
         "ff_norm": "ff_norm", "gate": "ff_proj", "up": "up_proj", "down": "ff_out",
@@ -103,7 +103,7 @@ def parse_config(fields):
 
 
 def load(directory):
-    """Reads config.json and model.safetensors, or the shards that model.safetensors.index.json names."""
+    """Reads config.json and model.safetensors, or the shards that its index names."""
     directory = pathlib.Path(directory)
     config = parse_config(json.loads((directory / "config.json").read_text()))
     index = directory / "model.safetensors.index.json"

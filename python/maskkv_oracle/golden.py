@@ -141,7 +141,7 @@ def generate():
 
 
 def _difference(found, expected, loose, path):
-    """None, or where and how two JSON values differ. Floats: 1e-6 relative; margins, bounds: 1e-2."""
+    """None, or where two JSON values differ. Floats: 1e-6 relative; margins, bounds: 1e-2."""
     if isinstance(expected, dict) and isinstance(found, dict) and found.keys() == expected.keys():
         pairs = [(k, found[k], expected[k]) for k in expected]
     elif isinstance(expected, list) and isinstance(found, list) and len(found) == len(expected):

@@ -59,7 +59,9 @@ CASES = {
     "mha-one-block": Case("mha", 20, _s(13, 13, 5), "none", prompt_seed=2),
     "mha-one-step-a-block": Case("mha", 20, _s(12, 3, 4), "full", prompt_seed=3),
     # Sampling.
-    "mha-noise": Case("mha", 24, _s(16, 8, 16, temperature=1.0, seed=7), "maskkv", 6, prompt_seed=4),
+    "mha-noise": Case(
+        "mha", 24, _s(16, 8, 16, temperature=1.0, seed=7), "maskkv", 6, prompt_seed=4
+    ),
     "mha-noise-other-seed": Case(
         "mha", 24, _s(16, 8, 16, temperature=1.0, seed=0x9E3779B97F4A7C15), "maskkv", 6,
         prompt_seed=4,
@@ -125,7 +127,7 @@ def chat(document, question):
 
 
 def tiny_prompts(count):
-    """Token ids of the first calibration questions of the embedded model; [] while there is none."""
+    """Token ids of the embedded model's first calibration questions; [] while there is no model."""
     folder = ROOT / TINY
     needed = ("model.safetensors", "config.json", "tokenizer.json", "calibration.jsonl")
     if not all((folder / name).exists() for name in needed):

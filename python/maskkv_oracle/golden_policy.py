@@ -32,7 +32,7 @@ def _layer_cases(rng):
         _layer_case("two layers get B each", [0.9, 0.1], 7, 0.4, 100),
         _layer_case("two layers, short prompt", [0.9, 0.1], 7, 0.4, 3),
         _layer_case("all zero: equal shares", [0.0] * 6, 11, 0.4, 100),
-        _layer_case("middle zero: middle layers keep the base", [0.5, 0, 0, 0, 0.25], 16, 0.4, 1000),
+        _layer_case("middle zero: it keeps the base", [0.5, 0, 0, 0, 0.25], 16, 0.4, 1000),
         _layer_case("boundary zero", [0, 0.25, 0.5, 0.25, 0], 16, 0.4, 1000),
         _layer_case("budget one: one each", ramp, 1, 0.4, 100),
         _layer_case("budget two, base below one is one", ramp, 2, 0.4, 100),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One golden case: results, margins, bounds, as JSON fields and tensors (tests/data/golden/README.md)."""
+"""One golden case: results, margins and bounds (keys: tests/data/golden/README.md)."""
 
 import numpy as np
 

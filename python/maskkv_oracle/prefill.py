@@ -35,7 +35,7 @@ class Prefill:
 
     @property
     def kept_mass(self):
-        """Kept prompt score / all prompt score, summed over layers and heads; 1 without a prompt."""
+        """Kept prompt score / all prompt score, over layers and heads; 1 without a prompt."""
         kept = sum(
             vote.scores[h][positions].sum()
             for vote, heads in zip(self.votes, self.kept)

@@ -48,7 +48,7 @@ def random_bits(seed, position, step, vocab, stream=TOKEN_NOISE):
 
 
 def _log(x):
-    """The logarithm rounded once to float32 (through float64, so that it is the same everywhere)."""
+    """The logarithm rounded once to float32, through float64: the same on every machine."""
     return np.log(x.astype(np.float64)).astype(np.float32)
 
 

@@ -5,7 +5,7 @@ import numpy as np
 
 
 def top_k(scores, k):
-    """Positions of the k largest scores, ascending; ties go to the lower position. NaN is an error."""
+    """Positions of the k largest scores, ascending; ties: the lower position. NaN is an error."""
     scores = np.asarray(scores)
     if np.isnan(scores).any():
         raise ValueError("NaN scores")

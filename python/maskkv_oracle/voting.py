@@ -35,7 +35,7 @@ def mask_query_scores(trace, mask_rows, group, noise=None):
 
 
 def vote(scores, prompt_tokens):
-    """Equation (14): P_h = S_m2p / (S_m2p + S_m2m). Keys 0 .. prompt_tokens - 1 are the prompt's."""
+    """Equation (14): P_h = S_m2p / (S_m2p + S_m2m). The prompt has the first prompt_tokens keys."""
     if np.isnan(scores).any():
         raise ValueError("NaN scores")
     prompt = scores[:, :prompt_tokens].sum(axis=1, dtype=np.float64)

@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The committed golden files are what the oracle computes today."""
+
+import pathlib
+
+from maskkv_oracle import golden
+
+FOLDER = pathlib.Path(__file__).resolve().parents[1] / "data" / "golden"
+
+
+def test_golden_files_are_what_the_oracle_computes():
+    stale = golden.check(FOLDER)
+    command = "PYTHONPATH=python python3 -m maskkv_oracle.golden --out tests/data/golden"
+    assert not stale, "\n".join([f"regenerate with: {command}", *stale])
+
+
+def test_golden_files_are_small():
+    assert sum(p.stat().st_size for p in FOLDER.rglob("*") if p.is_file()) < 3 * 2**20
+
+
+def test_a_changed_integer_or_a_moved_float_is_seen():
+    before = b'{"kept": [1, 2], "mass": 0.5, "margins": {"a": 0.5}}'
+    assert golden.compare("x.json", before, before) is None
+    assert "kept.1" in golden.compare("x.json", before.replace(b"2]", b"3]"), before)
+    assert "mass" in golden.compare("x.json", before.replace(b"0.5,", b"0.50001,"), before)
+    assert golden.compare("x.json", before.replace(b'"a": 0.5', b'"a": 0.5001'), before) is None
