@@ -17,10 +17,10 @@
 // query rows. AVX-512 and AVX2 machines return the same bits; a machine without FMA differs from
 // them within the error bound (kernels/attention/lane_kernels.h).
 //
-// Error of out against exact arithmetic on the same inputs, eps = 2^-24, per element (derived in
-// tests/unit/kernels/attention/bounds.h):
-//   |error| <= (2 S + keys + tiles + 16) eps * sum_j p_j |v_j|,   S = (head_dim + 3) max_j
-//   sum|q||k|/sqrt(d)
+// Error of an element of out against exact arithmetic on the same inputs, u = 2^-24 (derived in
+// tests/unit/kernels/attention/attention_problem.h), A = max_j sum_c |q_c k_jc| / sqrt(head_dim):
+//   |error| <= (2 (head_dim + 8) A + 2 keys + 12 tiles + 10) u * sum_j p_j |v_j|,   tiles of 64
+//   keys
 // Weights below 2^-126 of the largest one are taken as zero.
 //
 // Thread safety: a call owns the pool and its workspace until it returns; inputs are only read.

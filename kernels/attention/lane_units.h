@@ -57,18 +57,20 @@ void PackQueries(const float* q, std::int64_t ldq, std::int64_t query_rows, std:
 
 // dst (count, head_dim) = rows [first, first + count) of a segment as f32.
 MASKKV_INLINE void CopyRows(const KeySegment& segment, const void* data, std::int64_t first,
-                            std::int64_t count, std::int64_t head_dim, float* dst) {
-  for (std::int64_t j = 0; j < count; ++j) {
-    float* to = dst + j * head_dim;
-    const std::int64_t offset = (first + j) * segment.stride;
-    if (segment.bf16) {
-      const std::uint16_t* from = static_cast<const std::uint16_t*>(data) + offset;
+                            std::int64_t count, std::int64_t head_dim, float* __restrict dst) {
+  const std::int64_t stride = segment.stride;
+  if (segment.bf16) {
+    const std::uint16_t* __restrict from = static_cast<const std::uint16_t*>(data) + first * stride;
+    for (std::int64_t j = 0; j < count; ++j) {
       for (std::int64_t c = 0; c < head_dim; ++c) {
-        to[c] = __builtin_bit_cast(float, static_cast<std::uint32_t>(from[c]) << 16);
+        dst[j * head_dim + c] =
+            __builtin_bit_cast(float, static_cast<std::uint32_t>(from[j * stride + c]) << 16);
       }
-    } else {
-      const float* from = static_cast<const float*>(data) + offset;
-      for (std::int64_t c = 0; c < head_dim; ++c) to[c] = from[c];
+    }
+  } else {
+    const float* __restrict from = static_cast<const float*>(data) + first * stride;
+    for (std::int64_t j = 0; j < count; ++j) {
+      for (std::int64_t c = 0; c < head_dim; ++c) dst[j * head_dim + c] = from[j * stride + c];
     }
   }
 }

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Top-k selection of kept positions, equation (16) of MaskKV (arXiv 2510.09309): the k positions of
-// highest score, ties going to the lower position, given back in ascending position. O(n) expected
-// time, no allocation beyond one index buffer. Pure functions, thread safe.
+// highest score, ties going to the lower position, given back in ascending position. A radix
+// select: at most four passes over the scores, O(n) whatever their order, no memory from the heap.
+// Pure functions, thread safe.
 #ifndef MASKKV_KERNELS_SELECT_TOP_K_H_
 #define MASKKV_KERNELS_SELECT_TOP_K_H_
 

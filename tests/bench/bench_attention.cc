@@ -11,6 +11,7 @@
 #include <oneapi/dnnl/dnnl.h>
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <ctime>
 #include <random>
@@ -118,11 +119,11 @@ void BM_Decode(benchmark::State& state, DType dtype) {
 }
 
 // Full bidirectional attention of n rows.
-void BM_Prefill(benchmark::State& state) {
-  const AttentionShape shape{state.range(2), state.range(2), state.range(1)};
-  const std::int64_t n = state.range(0);
+void MeasurePrefill(benchmark::State& state, std::int64_t n, std::int64_t head_dim,
+                    std::int64_t heads, int threads, const LaneKernels& lanes) {
+  const AttentionShape shape{heads, heads, head_dim};
   const std::int64_t width = shape.heads * shape.head_dim;
-  WorkerPool pool(static_cast<int>(state.range(3)));
+  WorkerPool pool(threads);
   const AlignedBuffer<float> qkv = Normal(n * 3 * width);
   AlignedBuffer<float> out(n * width);
   const AttentionRequest request{.q = qkv.data(),
@@ -138,10 +139,25 @@ void BM_Prefill(benchmark::State& state) {
                                  .ldo = width,
                                  .lse = nullptr};
   AttentionWorkspace workspace;
+  workspace.lanes = &lanes;
   Measure(state, pool, static_cast<double>(4 * n * n * width),
           SgemmRate(pool, n, n, shape.head_dim, true), [&] {
             RaggedAttention(pool, shape, {&request, 1}, workspace);
           });
+}
+
+void BM_Prefill(benchmark::State& state) {
+  MeasurePrefill(state, state.range(0), state.range(1), state.range(2),
+                 static_cast<int>(state.range(3)), BestLaneKernels());
+}
+
+// The same on every instruction set that the machine has, widest first. (sgemm stays the best.)
+void BM_PrefillOnInstructionSet(benchmark::State& state) {
+  const std::vector<const LaneKernels*> sets = SupportedLaneKernels();
+  const auto index = static_cast<std::size_t>(state.range(0));
+  if (index >= sets.size()) return state.SkipWithError("no such instruction set");
+  state.SetLabel(sets[index]->name);
+  MeasurePrefill(state, 1024, 64, 8, 1, *sets[index]);
 }
 
 // Mask voting: `rows` mask rows over n keys.
@@ -183,8 +199,10 @@ BENCHMARK(BM_Prefill)
     ->Args({4096, 64, 8, 1})
     ->Args({4096, 128, 8, 1})
     ->Args({4096, 64, 8, 2})
+    ->Args({16384, 64, 2, 1})
     ->Unit(benchmark::kMillisecond)
     ->UseRealTime();
+BENCHMARK(BM_PrefillOnInstructionSet)->DenseRange(0, 2)->Unit(benchmark::kMillisecond);
 // rows, n, head_dim, heads, threads
 BENCHMARK(BM_MaskScores)
     ->Args({32, 4096, 64, 8, 1})

@@ -163,6 +163,28 @@ TEST_P(MaskScoresTest, AreZeroWithoutMaskRowsAndAbsentWithoutKeys) {
   EXPECT_EQ(untouched, 7.0F);
 }
 
+TEST_P(MaskScoresTest, AreTheExponentialOfASingleProduct) {
+  // One query of one, lse zero: scores[j] = exp(k_j), a sweep over the exponential itself. In units
+  // of 2^-24: the scaled query is wrong by 3 (constant, quotient) and its product by one more,
+  // times k_j; exp2 by 4.
+  constexpr std::int64_t kKeys = 100'000;
+  const float one = 1.0F, zero = 0.0F;
+  std::vector<float> k(kKeys), scores(kKeys);
+  for (std::size_t j = 0; j < k.size(); ++j) k[j] = -static_cast<float>(j) * 0.0009F;
+  MaskQueryScores(pool_, {1, 1, 1}, &one, 1, 1, &zero, k.data(), 1, kKeys, scores.data(),
+                  workspace_);
+  EXPECT_EQ(scores[0], 1.0F);
+  double worst = 0;
+  for (std::size_t j = 0; j < k.size(); ++j) {
+    const double want = std::exp(double{k[j]});
+    const double bound = want * 0x1p-24 * (4 * std::abs(double{k[j]}) + 4) + 0x1p-126;
+    ASSERT_LE(std::abs(scores[j] - want), bound) << "exp(" << k[j] << ") = " << scores[j];
+    if (k[j] > -1.0F) worst = std::max(worst, std::abs(scores[j] - want) / want * 0x1p24);
+  }
+  RecordProperty("worst_error_above_minus_one_in_2^-24", std::to_string(worst));
+  for (std::size_t j = 98'000; j < k.size(); ++j) EXPECT_EQ(scores[j], 0.0F) << k[j];  // < 2^-126
+}
+
 TEST_P(MaskScoresTest, ShowANan) {
   AttentionProblem problem({{2, 2, 8}, 5, 70, {}}, 9);
   const std::vector<float> lse = Lse(problem);
