@@ -28,7 +28,7 @@ namespace maskkv::kernels {
 // The tallest row tile. Calls of other heights are cut and zero-padded.
 inline constexpr std::int64_t kRowTile = 64;
 // The widest panel.
-inline constexpr std::int64_t kMaxPanelWidth = 128;
+inline constexpr std::int64_t kMaxPanelWidth = 256;
 
 // Some rows of a weight matrix as stored in a checkpoint.
 struct MatrixSource {

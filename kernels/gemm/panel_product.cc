@@ -14,13 +14,13 @@ constexpr std::int64_t RoundUp(std::int64_t value, std::int64_t step) {
 }
 
 // A panel slab should stay in a core's second-level cache while row tiles stream past it.
-constexpr std::int64_t kPanelBytes = std::int64_t{1} << 20;
+constexpr std::int64_t kPanelBytes = std::int64_t{1} << 19;
 // Width of oneDNN's widest block of columns; a narrower panel wastes registers.
 constexpr std::int64_t kColumnBlock = 64;
 
 std::int64_t PanelWidthFor(std::int64_t slab, DType storage) {
-  const auto column_bytes = slab * static_cast<std::int64_t>(SizeOf(storage));
-  return kPanelBytes / column_bytes >= kMaxPanelWidth ? kMaxPanelWidth : kColumnBlock;
+  const std::int64_t columns = kPanelBytes / (slab * static_cast<std::int64_t>(SizeOf(storage)));
+  return std::clamp(columns / kColumnBlock * kColumnBlock, kColumnBlock, kMaxPanelWidth);
 }
 
 MASKKV_MULTIVERSION void AddInPlace(const float* source, std::int64_t count, float* target) {

@@ -3,7 +3,7 @@
 // MatMul beside one oneDNN matmul primitive of the same shape, both with kThreads threads, in
 // alternating blocks of one run. oneDNN gets what it likes best: weights packed for that very
 // shape, inputs already in the computing type, output contiguous, its own OpenMP team. Counters:
-// GFLOP/s of both and their ratio, from the median call of each. Arguments: rows, in, out.
+// GFLOP/s of both and their ratio, from the median call of each. Arguments: rows, in, out, threads.
 #include <benchmark/benchmark.h>
 #include <omp.h>
 
@@ -18,7 +18,6 @@
 namespace maskkv::kernels {
 namespace {
 
-constexpr int kThreads = 2;
 constexpr int kBlocks = 9;
 constexpr int kLeastCalls = 5;
 constexpr double kBlockSeconds = 0.03;
@@ -95,9 +94,10 @@ void BM_MatMul(benchmark::State& state, DType dtype) {
   const std::int64_t rows = state.range(0);
   const std::int64_t in = state.range(1);
   const std::int64_t out = state.range(2);
-  omp_set_num_threads(kThreads);
+  const auto threads = static_cast<int>(state.range(3));
+  omp_set_num_threads(threads);
   OneDnn alone(rows, in, out, dtype);
-  WorkerPool pool(kThreads);
+  WorkerPool pool(threads);
   const std::vector<float> w(static_cast<std::size_t>(in * out), 0.5F);
   const std::vector<float> x(static_cast<std::size_t>(in * rows), 0.5F);
   std::vector<float> y(static_cast<std::size_t>(rows * out));
@@ -124,15 +124,23 @@ void BM_MatMul(benchmark::State& state, DType dtype) {
 }
 
 void Shapes(benchmark::internal::Benchmark* bench) {
-  bench->ArgNames({"rows", "in", "out"})->Iterations(1)->UseManualTime();
+  bench->ArgNames({"rows", "in", "out", "threads"})->Iterations(1)->UseManualTime();
   bench->Unit(benchmark::kMicrosecond);
-  for (const std::int64_t width : {512, 1024, 2048, 4096}) {
-    for (const std::int64_t rows : {8, 16, 32, 64, 128}) bench->Args({rows, width, width});
+  for (const std::int64_t threads : {2, 1}) {
+    for (const std::int64_t width : {512, 1024, 2048, 4096}) {
+      for (const std::int64_t rows : {8, 16, 32, 64, 128}) {
+        bench->Args({rows, width, width, threads});
+      }
+    }
+    // The feed-forward layer of a small and of a large model, up and down.
+    for (const std::int64_t rows : {32, 64}) {
+      bench->Args({rows, 512, 2752, threads})->Args({rows, 1376, 512, threads});
+    }
+    bench->Args({64, 4096, 12288, threads})->Args({64, 12288, 4096, threads});
+    for (const std::int64_t width : {512, 2048, 4096}) {
+      bench->Args({2048, width, width, threads});
+    }
   }
-  // The feed-forward layer of a small and of a large model, up and down.
-  bench->Args({32, 512, 2752})->Args({32, 1376, 512})->Args({64, 512, 2752})->Args({64, 1376, 512});
-  bench->Args({64, 4096, 12288})->Args({64, 12288, 4096});
-  for (const std::int64_t width : {512, 2048, 4096}) bench->Args({2048, width, width});
 }
 
 BENCHMARK_CAPTURE(BM_MatMul, f32, DType::kF32)->Apply(Shapes);
