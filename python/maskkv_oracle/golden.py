@@ -212,6 +212,8 @@ def main():
         name = str(old.relative_to(args.out)) if old.is_file() else None
         if name and name not in files and name != "README.md":
             old.unlink()
+            if not any(old.parent.iterdir()):
+                old.parent.rmdir()
     for name, data in files.items():
         (args.out / name).parent.mkdir(parents=True, exist_ok=True)
         (args.out / name).write_bytes(data)

@@ -88,18 +88,19 @@ CASES = {
     # Ends of an answer.
     "mha-stop": Case("mha", 37, _s(16, 4, 16), "maskkv", 8),
     "mha-stop-ignored": Case("mha", 37, _s(16, 4, 16, ignore_eos=True), "maskkv", 8),
-    "odd-suppress-eos": Case("odd", 43, _s(15, 5, 15, suppress_eos=True), "maskkv", 11),
+    "deep-eos": Case("deep", 25, _s(16, 4, 16), "none", prompt_seed=8),
+    "deep-suppress-eos": Case("deep", 25, _s(16, 4, 16, suppress_eos=True), "none", prompt_seed=8),
 }
 
 # Cases whose hidden states another case has already.
 SMALL = (
     "mha-none", "mha-full", "mha-online", "mha-budget-one", "mha-budget-prompt",
     "mha-budget-beyond", "mha-noise-other-seed", "mha-alpha-one", "mha-stop", "mha-stop-ignored",
-    "gqa-none", "mqa-full", "odd-none", "deep-online", "odd-suppress-eos",
+    "gqa-none", "mqa-full", "odd-none", "deep-online", "deep-suppress-eos",
 )  # fmt: skip
 
-# Random models seldom predict their eos. These cases name as a stop id, beside eos, the token that
-# the unstopped answer holds at this position.
+# Random models seldom predict their eos ("deep-eos" does). These cases name as a stop id, beside
+# eos, the token that the unstopped answer holds at this position.
 STOP_AT_ANSWER_POSITION = {"mha-stop": 5, "mha-stop-ignored": 5}
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The committed golden files are what the oracle computes today."""
 
+import json
 import pathlib
 
 from maskkv_oracle import golden
@@ -24,3 +25,16 @@ def test_a_changed_integer_or_a_moved_float_is_seen():
     assert "kept.1" in golden.compare("x.json", before.replace(b"2]", b"3]"), before)
     assert "mass" in golden.compare("x.json", before.replace(b"0.5,", b"0.50001,"), before)
     assert golden.compare("x.json", before.replace(b'"a": 0.5', b'"a": 0.5001'), before) is None
+
+
+def test_the_cases_about_eos_are_about_eos():
+    def answer(name):
+        return json.loads((FOLDER / "cases" / name / "case.json").read_text())
+
+    for name in ("deep-eos", "mha-stop"):
+        case = answer(name)
+        assert case["answer"]["finish_reason"] == "stop"
+        assert set(case["params"]["stop_ids"]) & set(case["answer"]["canvas"])
+    eos = answer("deep-eos")["params"]["stop_ids"][0]
+    suppressed = answer("deep-suppress-eos")["answer"]
+    assert eos not in suppressed["canvas"] and suppressed["finish_reason"] == "length"
