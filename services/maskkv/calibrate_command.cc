@@ -3,6 +3,7 @@
 // maskkv calibrate: measures layer importance (equation 8) over a set of prompts and writes the
 // profile that offline layer budgets are cut from.
 #include <cstdio>
+#include <filesystem>
 
 #include "absl/strings/str_format.h"
 #include "core/base/status_macros.h"
@@ -61,8 +62,14 @@ class CalibrateCommand final : public Command {
         progress.Advance();
       }
     }
-    const policy::ImportanceProfile profile =
-        accumulator.Profile(host->checkpoint().Fingerprint(), gen_length_);
+    const policy::ImportanceProfile profile{
+        .model_fingerprint = host->checkpoint().Fingerprint(),
+        .samples = accumulator.samples(),
+        .tokens = accumulator.tokens(),
+        .importance = accumulator.Mean(),
+        .creation = {.data = std::filesystem::path(prompts_).filename(),
+                     .masks = gen_length_,
+                     .dtype = model_.dtype}};
     const std::string path =
         output_.empty() ? host->directory() + "/" + std::string(policy::kProfileFileName) : output_;
     MASKKV_RETURN_IF_ERROR(policy::SaveProfile(profile, path));

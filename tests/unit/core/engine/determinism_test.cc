@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Tokens, confidences and entries do not depend on the number of threads or on which requests share
+// a step, bit for bit.
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <map>
+#include <memory>
+#include <random>
+#include <tuple>
+
+#include "core/engine/decode.h"
+#include "core/engine/heap_kv.h"
+#include "core/engine/prefill.h"
+#include "tests/support/seed.h"
+#include "tests/unit/core/engine/golden_case.h"
+
+namespace maskkv::engine {
+namespace {
+
+constexpr std::int64_t kMaxPositions = 700;
+
+std::string ModelDirectory(const std::string& name) {
+  return std::string(MASKKV_SOURCE_DIR) + "/tests/data/golden/checkpoints/" + name;
+}
+
+// A request with everything that differs between users.
+struct Job {
+  std::vector<std::int32_t> prompt;
+  GenerateParams params;
+  std::optional<EvictionPlan> plan;  // absent: no cache
+};
+
+std::vector<Job> RandomJobs(const model::ModelConfig& config, std::size_t count,
+                            std::mt19937_64& random) {
+  std::vector<Job> jobs;
+  for (std::size_t i = 0; i < count; ++i) {
+    Job& job = jobs.emplace_back();
+    // One prompt beyond a row block, so that a sequence is advanced in several.
+    const std::uint64_t length = i == 0 ? 600 : 1 + random() % 90;
+    while (job.prompt.size() < length) {
+      const auto id =
+          static_cast<std::int32_t>(random() % static_cast<std::uint64_t>(config.vocab_rows));
+      if (id != config.mask_id) job.prompt.push_back(id);
+    }
+    const auto blocks = static_cast<std::int64_t>(1 + random() % 3);
+    job.params.block_length = static_cast<std::int64_t>(1 + random() % 8);
+    job.params.gen_length = blocks * job.params.block_length;
+    job.params.steps = blocks * static_cast<std::int64_t>(1 + random() % 5);
+    job.params.temperature = i % 3 == 0 ? 0.0 : 0.8;
+    job.params.seed = random();
+    job.params.stop_ids = {config.eos_id};
+    job.params.ignore_eos = i % 2 == 0;
+    if (i % 4 == 3) continue;
+    job.plan.emplace();
+    job.plan->selection = i % 4 == 2 ? Selection::kFull : Selection::kMaskKv;
+    job.plan->layer_rule = i % 4 == 1 ? LayerRule::kOnline : LayerRule::kUniform;
+    job.plan->budget = static_cast<std::int64_t>(1 + random() % 20);
+  }
+  return jobs;
+}
+
+// (step, position, token, confidence bits), in order.
+using Trace = std::vector<std::tuple<std::int64_t, std::int64_t, std::int32_t, std::uint32_t>>;
+
+void Record(const StepEvent& event, Trace& trace) {
+  for (const Prediction& prediction : event.committed) {
+    trace.emplace_back(event.step, prediction.position, prediction.token,
+                       std::bit_cast<std::uint32_t>(prediction.confidence));
+  }
+}
+
+std::shared_ptr<const HeapKvEntry> Prefill(TestModel& model, const Job& job) {
+  const std::vector<Row> rows =
+      PromptThenMasks(job.prompt, job.params.gen_length, model.weights.config().mask_id);
+  PrefillRequest request;
+  request.rows = rows;
+  request.plan = *job.plan;
+  request.kv_dtype = model.weights.compute();
+  auto entry = std::make_shared<HeapKvEntry>();
+  const auto result = Prefiller(model.transformer).Run(request, *entry);
+  EXPECT_TRUE(result.ok()) << result.status();
+  return entry;
+}
+
+RequestId AddJob(TestModel& model, Decoder& decoder, const Job& job) {
+  DecodeRequest request;
+  request.prompt = job.prompt;
+  request.prompt_tokens = static_cast<std::int64_t>(job.prompt.size());
+  request.params = job.params;
+  if (job.plan) request.cache = Prefill(model, job);
+  const auto id = decoder.Add(std::move(request));
+  EXPECT_TRUE(id.ok()) << id.status();
+  return *id;
+}
+
+Trace RunAlone(TestModel& model, const Job& job) {
+  Decoder decoder(model.transformer);
+  AddJob(model, decoder, job);
+  Trace trace;
+  while (decoder.running() > 0) Record(decoder.Step().front(), trace);
+  return trace;
+}
+
+class DeterminismTest : public ::testing::TestWithParam<std::tuple<std::string, kernels::DType>> {};
+
+TEST_P(DeterminismTest, OneTwoAndFourThreadsGiveTheSameBits) {
+  const auto& [name, dtype] = GetParam();
+  std::vector<std::vector<Trace>> traces;
+  std::vector<std::vector<std::byte>> payloads;
+  for (const int threads : {1, 2, 4}) {
+    TestModel model(ModelDirectory(name), dtype, threads, kMaxPositions);
+    std::mt19937_64 random(maskkv::testing::Seed());
+    const std::vector<Job> jobs = RandomJobs(model.weights.config(), 6, random);
+    std::vector<Trace>& runs = traces.emplace_back();
+    for (const Job& job : jobs) runs.push_back(RunAlone(model, job));
+    const auto entry = Prefill(model, jobs[0]);
+    std::vector<std::byte>& payload = payloads.emplace_back();
+    for (std::int64_t layer = 0; layer < entry->shape().layers; ++layer) {
+      for (const kernels::CachedHead& head : entry->Layer(layer)) {
+        const auto bytes = static_cast<std::size_t>(head.pairs * entry->shape().head_dim) *
+                           kernels::SizeOf(entry->shape().dtype);
+        const auto* keys = static_cast<const std::byte*>(head.k);
+        const auto* values = static_cast<const std::byte*>(head.v);
+        payload.insert(payload.end(), keys, keys + bytes);
+        payload.insert(payload.end(), values, values + bytes);
+      }
+    }
+  }
+  ASSERT_FALSE(payloads[0].empty());
+  for (std::size_t i = 1; i < traces.size(); ++i) {
+    EXPECT_EQ(traces[i], traces[0]);
+    EXPECT_EQ(payloads[i], payloads[0]);
+  }
+}
+
+TEST_P(DeterminismTest, ABatchWhoseRequestsComeAndGoGivesWhatEachGivesAlone) {
+  const auto& [name, dtype] = GetParam();
+  TestModel model(ModelDirectory(name), dtype, 2, kMaxPositions);
+  const std::uint64_t seed = maskkv::testing::Seed();
+  std::mt19937_64 random(seed);
+  const std::vector<Job> jobs = RandomJobs(model.weights.config(), 12, random);
+  std::vector<Trace> alone;
+  for (const Job& job : jobs) alone.push_back(RunAlone(model, job));
+
+  Decoder decoder(model.transformer);
+  std::map<RequestId, std::size_t> job_of;
+  std::vector<Trace> batched(jobs.size());
+  std::vector<bool> cut_short(jobs.size());
+  std::size_t next = 0;
+  while (next < jobs.size() || decoder.running() > 0) {
+    // Up to eight at a time; some join late, one in sixteen is taken out before its end.
+    while (next < jobs.size() && decoder.running() < 8 && (random() % 2 == 0 || job_of.empty())) {
+      job_of[AddJob(model, decoder, jobs[next])] = next;
+      ++next;
+    }
+    for (const StepEvent& event : decoder.Step()) {
+      ASSERT_TRUE(event.status.ok()) << event.status;
+      Record(event, batched[job_of.at(event.request)]);
+      const bool finished = event.finish_reason != FinishReason::kNone;
+      if (finished || random() % 16 == 0) {
+        cut_short[job_of.at(event.request)] = !finished;
+        ASSERT_TRUE(decoder.Remove(event.request).ok());
+      }
+    }
+    decoder.CheckInvariants();
+  }
+  for (std::size_t i = 0; i < jobs.size(); ++i) {
+    if (cut_short[i]) {
+      ASSERT_LE(batched[i].size(), alone[i].size());
+      alone[i].resize(batched[i].size());
+    }
+    EXPECT_EQ(batched[i], alone[i]) << "request " << i << ", seed " << seed;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, DeterminismTest,
+                         ::testing::Combine(::testing::Values("mha", "gqa", "odd"),
+                                            ::testing::Values(kernels::DType::kF32,
+                                                              kernels::DType::kBF16)),
+                         [](const auto& model) {
+                           return std::get<0>(model.param) + "_" +
+                                  std::string(kernels::Name(std::get<1>(model.param)));
+                         });
+
+}  // namespace
+}  // namespace maskkv::engine
