@@ -73,4 +73,5 @@ function(maskkv_fuzz NAME)
   endif()
   add_test(NAME ${NAME} COMMAND ${NAME} -runs=${ARG_RUNS} -seed=1 -max_len=8192 -timeout=20
                                 -rss_limit_mb=4096 ${seeds})
+  set_tests_properties(${NAME} PROPERTIES LABELS fuzz)
 endfunction()
