@@ -13,8 +13,9 @@ namespace maskkv::kernels {
 
 // gate, up: (rows, width), row stride ld_in >= width (both: one matrix product writes gate | up
 // side by side). y: (rows, width), row stride ldy >= width; may be gate (same pointer and stride),
-// otherwise overlaps neither. rows == 0 or width == 0 does nothing. NaN propagates. Error: at most
-// 6 units in the last place of y (exponential 2, sum, quotient, product, rest).
+// otherwise overlaps neither. rows == 0 or width == 0 does nothing. NaN propagates.
+// Error: at most 6 units in the last place of y (exponential 2; sum, quotient and product 1/2 each;
+// and their propagation), plus 4e-37 |up| where the exponential has left the range of f32.
 void SwiGlu(const float* gate, const float* up, std::int64_t rows, std::int64_t ld_in,
             std::int64_t width, float* y, std::int64_t ldy);
 

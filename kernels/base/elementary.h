@@ -42,7 +42,7 @@ namespace maskkv::kernels {
   return x > kHighest ? std::numeric_limits<float>::infinity() : from_below;
 }
 
-// ln x, error at most 2 units in the last place of the result, or 2^-24 near x = 1.
+// ln x, error at most 2 units in the last place of the result.
 // REQUIRES: x is positive, normal and finite (other arguments give garbage, no fault).
 [[gnu::always_inline]] inline float Log(float x) {
   constexpr float kSqrtHalf = 0.707106781186547524F;
