@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rules about single files: licence line, length, header guards, notes, paths, white space."""
+
+from pathlib import Path
+
+import pytest
+import source_hygiene
+
+ROOT = Path(__file__).resolve().parents[2]
+CC = f"// {source_hygiene.SPDX}\n"
+PY = f"# {source_hygiene.SPDX}\n"
+
+
+@pytest.fixture(scope="module")
+def files():
+    found = source_hygiene.read_tree(ROOT)
+    assert len(found) > 100, "the tree was not found"
+    assert {"CMakeLists.txt", "core/policy/level.h", "tests/python/source_hygiene.py"} <= set(found)
+    return found
+
+
+@pytest.mark.parametrize("check", source_hygiene.CHECKS, ids=lambda check: check.__name__)
+def test_the_tree_obeys(files, check):
+    assert [line for path, text in files.items() for line in check(path, text)] == []
+
+
+# Each check on the smallest example that breaks its rule, and on the nearest one that does not.
+
+GUARD = "#ifndef MASKKV_CORE_BASE_A_B_H_\n#define MASKKV_CORE_BASE_A_B_H_\n"
+END = "#endif  // MASKKV_CORE_BASE_A_B_H_\n"
+TO_DO = "TO" + "DO"
+HOME = "/ho" + "me/"
+
+BAD = [
+    ("licence", "core/a.cc", "int a;\n"),
+    ("licence", "core/a.cc", "\n" + CC),
+    ("licence", "core/a.cc", PY),
+    ("licence", "core/CMakeLists.txt", CC),
+    ("licence", "python/a.py", '"""Text."""\n'),
+    ("licence", "python/empty.py", ""),
+    ("licence", "scripts/a", "#!/bin/sh\nexit 0\n"),
+    ("length", "core/a.h", "\n" * 201),
+    ("length", "core/a.cc", "\n" * 401),
+    ("length", "python/a.py", "\n" * 401),
+    ("header_guard", "core/base/a_b.h", CC + "#pragma once\n"),
+    ("header_guard", "core/base/a_c.h", CC + GUARD + END),
+    ("header_guard", "core/base/a_b.h", CC + GUARD + "#endif\n"),
+    ("header_guard", "core/base/a_b.h", CC + "#include <set>\n" + GUARD + END),
+    ("notes", "core/a.cc", f"// {TO_DO}\n"),
+    ("notes", "core/a.cc", f"// {TO_DO}: later\n"),
+    ("notes", "docs/a.md", f"text {TO_DO}(me) make it faster for long prompts\n"),
+    ("notes", "core/a.cc", "// FIX" "ME\n"),
+    ("machine_paths", "docs/a.md", f"see {HOME}somebody/file\n"),
+    ("machine_paths", "scripts/a.sh", "cd /wo" "rk/main\n"),
+    ("machine_paths", "core/a.cc", '"../sha' 'red/spec"\n'),
+    ("white_space", "core/a.cc", "int a;"),
+    ("white_space", "core/a.cc", "int a; \n"),
+    ("white_space", "core/a.cc", "\tint a;\n"),
+]
+
+GOOD = [
+    ("licence", "core/a.cc", CC + "int a;\n"),
+    ("licence", "scripts/a", "#!/usr/bin/env bash\n" + PY),
+    ("licence", "docs/a.md", "# Title\n"),
+    ("licence", "tests/data/a.json", "{}\n"),
+    ("length", "core/a.h", "\n" * 200),
+    ("length", "core/a.cc", "\n" * 400),
+    ("length", "docs/a.md", "\n" * 1000),
+    ("header_guard", "core/base/a_b.h", CC + "// Text.\n" + GUARD + "\nint a;\n\n" + END),
+    ("header_guard", "core/base/a_b.cc", CC),
+    ("notes", "core/a.cc", f"// {TO_DO}: drop this once Debian ships Abseil 2023\n"),
+    ("notes", "core/a.cc", "int mastodon;\n"),
+    ("machine_paths", "docs/a.md", "https://host/home/page and /tmp/x and ./work/x\n"),
+    ("white_space", "core/a.cc", "  int a;\n"),
+    ("white_space", "core/empty.cc", ""),
+]
+
+
+@pytest.mark.parametrize(("check", "path", "text"), BAD)
+def test_a_bad_example_is_found(check, path, text):
+    found = getattr(source_hygiene, check)(path, text)
+    assert len(found) == 1 and found[0].startswith(path)
+
+
+@pytest.mark.parametrize(("check", "path", "text"), GOOD)
+def test_a_good_example_is_not(check, path, text):
+    assert getattr(source_hygiene, check)(path, text) == []
+
+
+def test_every_check_has_a_bad_and_a_good_example():
+    names = {check.__name__ for check in source_hygiene.CHECKS}
+    assert {name for name, _, _ in BAD} == names
+    assert {name for name, _, _ in GOOD} == names
