@@ -37,7 +37,7 @@ int main(int argc, char** argv) {
   const SpecialText special =
       std::string(argv[2]) == "parse" ? SpecialText::kParse : SpecialText::kPlain;
   for (std::string line; std::getline(std::cin, line);) {
-    std::cout << Line(*tokenizer, special, line).dump() << '\n';
+    std::cout << Line(*tokenizer, special, line).dump(-1, ' ', /*ensure_ascii=*/true) << '\n';
   }
   return 0;
 }
