@@ -13,9 +13,32 @@ namespace {
 
 std::int64_t HeadsPerGroup(const AttentionShape& shape) { return shape.heads / shape.kv_heads; }
 
-// Blocks of stacked query rows of one KV head.
-std::int64_t BlocksOf(const AttentionShape& shape, const AttentionRequest& request) {
-  return (HeadsPerGroup(shape) * request.query_rows + kQueryBlock - 1) / kQueryBlock;
+std::int64_t StackedRows(const AttentionShape& shape, const AttentionRequest& request) {
+  return HeadsPerGroup(shape) * request.query_rows;
+}
+
+// Work units of one KV head when a unit takes `block` stacked rows.
+std::int64_t BlocksOf(const AttentionShape& shape, const AttentionRequest& request,
+                      std::int64_t block) {
+  return (StackedRows(shape, request) + block - 1) / block;
+}
+
+// Stacked rows of a unit: many, so that a tile of keys is fetched once for all of them, but not so
+// many that workers run out of units. Rows do not see each other, so this is free to depend on the
+// number of threads and on the other requests.
+std::int64_t ChooseBlock(const AttentionShape& shape, std::span<const AttentionRequest> requests,
+                         int threads) {
+  constexpr std::int64_t kSmallest = 32;
+  constexpr std::int64_t kUnitsPerThread = 3;
+  std::int64_t block = kQueryBlock;
+  for (; block > kSmallest; block /= 2) {
+    std::int64_t units = 0;
+    for (const AttentionRequest& request : requests) {
+      units += shape.kv_heads * BlocksOf(shape, request, block);
+    }
+    if (units >= kUnitsPerThread * threads) break;
+  }
+  return block;
 }
 
 void CheckRequest(const AttentionShape& shape, const AttentionRequest& request) {
@@ -39,9 +62,8 @@ void AttendToNothing(const AttendUnit& unit) {
 }
 
 AttendUnit MakeUnit(const AttentionShape& shape, const AttentionRequest& request,
-                    std::int64_t kv_head, std::int64_t block, float* scratch) {
+                    std::int64_t kv_head, std::int64_t begin, std::int64_t end, float* scratch) {
   const std::int64_t first_head = kv_head * HeadsPerGroup(shape);
-  const std::int64_t stacked = HeadsPerGroup(shape) * request.query_rows;
   CachedHead cached = {nullptr, nullptr, 0};
   if (!request.cached.empty()) cached = request.cached[static_cast<std::size_t>(kv_head)];
   // Without own rows k and v may be null, and null plus an offset is undefined.
@@ -52,8 +74,8 @@ AttendUnit MakeUnit(const AttentionShape& shape, const AttentionRequest& request
           .out = request.out + first_head * shape.head_dim,
           .ldo = request.ldo,
           .lse = request.lse == nullptr ? nullptr : request.lse + first_head * request.query_rows,
-          .begin = block * kQueryBlock,
-          .end = std::min(stacked, (block + 1) * kQueryBlock),
+          .begin = begin,
+          .end = end,
           .head_dim = shape.head_dim,
           .segments = {{cached.k, cached.v, cached.pairs, shape.head_dim,
                         request.cached_dtype == DType::kBF16},
@@ -71,19 +93,22 @@ void RaggedAttention(WorkerPool& pool, const AttentionShape& shape,
   const LaneKernels& lanes = *workspace.lanes;
   const std::int64_t scratch = AttendScratch(shape.head_dim);
   workspace.scratch.Resize(pool.threads() * scratch);
+  const std::int64_t block = ChooseBlock(shape, requests, pool.threads());
   std::vector<std::int64_t>& borders = workspace.borders;
   borders.assign(1, 0);
   for (const AttentionRequest& request : requests) {
     CheckRequest(shape, request);
-    borders.push_back(borders.back() + shape.kv_heads * BlocksOf(shape, request));
+    borders.push_back(borders.back() + shape.kv_heads * BlocksOf(shape, request, block));
   }
   pool.ParallelFor(borders.back(), [&](std::int64_t item, int worker) {
     const auto after = std::upper_bound(borders.begin(), borders.end(), item);
     const AttentionRequest& request =
         requests[static_cast<std::size_t>(after - borders.begin() - 1)];
-    const std::int64_t block = item - *(after - 1);
-    const std::int64_t blocks = BlocksOf(shape, request);
-    const AttendUnit unit = MakeUnit(shape, request, block / blocks, block % blocks,
+    const std::int64_t index = item - *(after - 1);
+    const std::int64_t blocks = BlocksOf(shape, request, block);
+    const std::int64_t begin = index % blocks * block;
+    const AttendUnit unit = MakeUnit(shape, request, index / blocks, begin,
+                                     std::min(begin + block, StackedRows(shape, request)),
                                      workspace.scratch.data() + worker * scratch);
     if (unit.segments[0].rows + unit.segments[1].rows == 0) {
       AttendToNothing(unit);

@@ -37,8 +37,9 @@ struct KeySegment {
 
 // Keys that a tile of scores spans; tiles are cut from the first key of the first segment.
 inline constexpr std::int64_t kKeyTile = 64;
-// Stacked query rows of a work unit, a multiple of every vector width.
-inline constexpr std::int64_t kQueryBlock = 128;
+// Stacked query rows of a work unit, at most; units begin at multiples of any smaller number, which
+// changes no bit of the result.
+inline constexpr std::int64_t kQueryBlock = 256;
 // Lanes over which mask scores are summed: partial sum l takes the stacked rows s = l mod 16.
 inline constexpr std::int64_t kSumLanes = 16;
 
