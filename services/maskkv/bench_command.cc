@@ -134,10 +134,9 @@ class BenchCommand final : public Command {
         item.decoder = std::make_unique<engine::Decoder>(host_->transformer());
         engine::DecodeRequest request;
         request.prompt_tokens = tokens;
-        request.params = {.gen_length = gen_length_,
-                          .block_length = gen_length_,
-                          .steps = gen_length_,
-                          .ignore_eos = true};
+        request.params.gen_length = request.params.block_length = gen_length_;
+        request.params.steps = gen_length_;
+        request.params.ignore_eos = true;
         if (cache == "none") {
           request.prompt = prompt;
         } else {

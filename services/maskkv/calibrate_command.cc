@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_format.h"
 #include "core/base/status_macros.h"
+#include "core/policy/importance.h"
 #include "core/policy/profile.h"
 #include "services/maskkv/command.h"
 #include "services/maskkv/generation.h"
