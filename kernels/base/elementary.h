@@ -45,16 +45,14 @@ namespace maskkv::kernels {
 // ln x, error at most 2 units in the last place of the result.
 // REQUIRES: x is positive, normal and finite (other arguments give garbage, no fault).
 [[gnu::always_inline]] inline float Log(float x) {
-  constexpr float kSqrtHalf = 0.707106781186547524F;
+  constexpr std::uint32_t kSqrtHalf = 0x3f3504f3U;  // bits of sqrt(1/2)
+  constexpr std::uint32_t kOne = 0x3f800000U;       // bits of 1
   constexpr float kLn2High = 0.693359375F;
   constexpr float kLn2Low = -2.12194440e-4F;
-  const std::uint32_t bits = std::bit_cast<std::uint32_t>(x);
-  const std::int32_t raw = static_cast<std::int32_t>(bits >> 23) - 126;
-  // Mantissa in [0.5, 1), moved to [sqrt(1/2), sqrt(2)) so that the polynomial's argument is small.
-  const float mantissa = std::bit_cast<float>((bits & 0x007fffffU) | 0x3f000000U);
-  const bool small = mantissa < kSqrtHalf;
-  const float e = static_cast<float>(small ? raw - 1 : raw);
-  const float m = (small ? mantissa + mantissa : mantissa) - 1.0F;
+  // x = 2^e (1 + m) with 1 + m in [sqrt(1/2), sqrt(2)), so that the polynomial's argument is small.
+  const std::uint32_t bits = std::bit_cast<std::uint32_t>(x) + (kOne - kSqrtHalf);
+  const float e = static_cast<float>(static_cast<std::int32_t>(bits >> 23) - 127);
+  const float m = std::bit_cast<float>((bits & 0x007fffffU) + kSqrtHalf) - 1.0F;
   const float z = m * m;
   float p = 7.0376836292e-2F;
   p = p * m - 1.1514610310e-1F;

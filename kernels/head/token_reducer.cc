@@ -2,6 +2,7 @@
 #include "kernels/head/token_reducer.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <limits>
 
@@ -14,8 +15,8 @@ namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
-// Scores of a panel are made this many at a time on the stack.
-constexpr std::size_t kNoiseChunk = 256;
+// Terms and scores of a panel are made this many at a time on the stack.
+constexpr std::size_t kChunk = 256;
 
 void Forbid(std::span<const std::int32_t> forbidden, std::int32_t first_id,
             std::span<float> logits) {
@@ -26,43 +27,69 @@ void Forbid(std::span<const std::int32_t> forbidden, std::int32_t first_id,
   }
 }
 
+// An integer that is ordered as the floats are: NaN with sign bit, -infinity, ..., -0, 0, ...,
+// +infinity, NaN. Compilers vectorise the maximum of integers; that of floats they may not reorder.
+// Its own inverse.
+std::int32_t Ordered(std::int32_t bits) { return bits ^ ((bits >> 31) & 0x7fffffff); }
+
+constexpr std::int32_t kOrderedInfinity = 0x7f800000;
+constexpr std::int32_t kOrderedMinusInfinity = -0x7f800001;
+
+struct Range {
+  std::int32_t lowest;
+  std::int32_t highest;
+};
+
+MASKKV_MULTIVERSION Range OrderedRange(const float* values, std::int64_t n) {
+  Range range{kOrderedInfinity, kOrderedMinusInfinity};
+  for (std::int64_t i = 0; i < n; ++i) {
+    const std::int32_t key = Ordered(std::bit_cast<std::int32_t>(values[i]));
+    range.lowest = std::min(range.lowest, key);
+    range.highest = std::max(range.highest, key);
+  }
+  return range;
+}
+
 struct Summary {
   float max;
   bool invalid;
 };
 
-// The maximum, and whether a value is NaN or +infinity. The maximum means nothing beside a NaN.
-MASKKV_MULTIVERSION Summary Summarise(const float* values, std::int64_t n) {
-  float max[kLanes];
-  std::int32_t bad[kLanes] = {};
-  std::fill_n(max, kLanes, -kInfinity);
-  std::int64_t i = 0;
-  for (; i + kLanes <= n; i += kLanes) {
-    for (std::int64_t lane = 0; lane < kLanes; ++lane) {
-      const float value = values[i + lane];
-      max[lane] = value > max[lane] ? value : max[lane];
-      bad[lane] |= value < kInfinity ? 0 : 1;
-    }
-  }
-  for (std::int64_t lane = 0; i < n; ++i, ++lane) {
-    max[lane] = values[i] > max[lane] ? values[i] : max[lane];
-    bad[lane] |= values[i] < kInfinity ? 0 : 1;
-  }
-  return {*std::max_element(max, max + kLanes), *std::max_element(bad, bad + kLanes) != 0};
+// The maximum (-infinity of nothing), and whether a value is NaN or +infinity.
+Summary Summarise(std::span<const float> values) {
+  const Range range = OrderedRange(values.data(), static_cast<std::int64_t>(values.size()));
+  return {std::bit_cast<float>(Ordered(range.highest)),
+          range.highest >= kOrderedInfinity || range.lowest < kOrderedMinusInfinity};
 }
 
-// Sum of exp(value - max) over kLanes lanes, folded by halves. REQUIRES: max is finite.
-MASKKV_MULTIVERSION float SumOfExp(const float* values, std::int64_t n, float max) {
+MASKKV_MULTIVERSION void ExpOfDifferences(const float* values, std::int64_t n, float max,
+                                          float* __restrict terms) {
+  for (std::int64_t i = 0; i < n; ++i) terms[i] = Exp(values[i] - max);
+}
+
+MASKKV_MULTIVERSION float Sum(const float* terms, std::int64_t n) {
   float lanes[kLanes] = {};
   std::int64_t i = 0;
   for (; i + kLanes <= n; i += kLanes) {
-    for (std::int64_t lane = 0; lane < kLanes; ++lane) lanes[lane] += Exp(values[i + lane] - max);
+    for (std::int64_t lane = 0; lane < kLanes; ++lane) lanes[lane] += terms[i + lane];
   }
-  for (std::int64_t lane = 0; i < n; ++i, ++lane) lanes[lane] += Exp(values[i] - max);
+  for (std::int64_t lane = 0; i < n; ++i, ++lane) lanes[lane] += terms[i];
   for (std::int64_t half = kLanes / 2; half > 0; half /= 2) {
     for (std::int64_t lane = 0; lane < half; ++lane) lanes[lane] += lanes[lane + half];
   }
   return lanes[0];
+}
+
+// Sum of exp(value - max). REQUIRES: max is finite.
+double SumOfExp(std::span<const float> values, float max) {
+  double sum = 0.0;
+  for (std::size_t begin = 0; begin < values.size(); begin += kChunk) {
+    const auto count = static_cast<std::int64_t>(std::min(kChunk, values.size() - begin));
+    float terms[kChunk];
+    ExpOfDifferences(values.data() + begin, count, max, terms);
+    sum += Sum(terms, count);
+  }
+  return sum;
 }
 
 MASKKV_MULTIVERSION void AddNoise(const float* logits, float temperature, std::int64_t n,
@@ -72,9 +99,8 @@ MASKKV_MULTIVERSION void AddNoise(const float* logits, float temperature, std::i
 
 // Adds the softmax statistics of allowed logits to the choice.
 void AddStatistics(std::span<const float> logits, const Summary& summary, TokenChoice& choice) {
-  const auto n = static_cast<std::int64_t>(logits.size());
   if (summary.max == -kInfinity) return;  // nothing here has any probability
-  const double sum = SumOfExp(logits.data(), n, summary.max);
+  const double sum = SumOfExp(logits, summary.max);
   if (summary.max > choice.max) {
     choice.sum = choice.sum * std::exp(static_cast<double>(choice.max) - summary.max) + sum;
     choice.max = summary.max;
@@ -83,12 +109,12 @@ void AddStatistics(std::span<const float> logits, const Summary& summary, TokenC
   }
 }
 
-// Makes the first id of the largest score the choice if it beats what smaller ids gave.
-void Challenge(std::span<const float> scores, std::span<const float> logits, std::int32_t first_id,
-               TokenChoice& choice) {
-  const float best = Summarise(scores.data(), static_cast<std::int64_t>(scores.size())).max;
+// Makes the first id whose score is `best`, the largest, the choice if it beats what smaller ids
+// gave.
+void Challenge(std::span<const float> scores, float best, std::span<const float> logits,
+               std::int32_t first_id, TokenChoice& choice) {
   if (!(best > choice.score)) return;
-  const auto at = std::find(scores.begin(), scores.end(), best) - scores.begin();
+  const auto at = std::ranges::find(scores, best) - scores.begin();
   choice.token = first_id + static_cast<std::int32_t>(at);
   choice.logit = logits[static_cast<std::size_t>(at)];
   choice.score = best;
@@ -128,11 +154,11 @@ void ArgmaxReducer::Consume(std::int64_t, std::int32_t first_id, std::span<float
                             void* state) const {
   TokenChoice& choice = *static_cast<TokenChoice*>(state);
   Forbid(forbidden_, first_id, logits);
-  const Summary summary = Summarise(logits.data(), static_cast<std::int64_t>(logits.size()));
+  const Summary summary = Summarise(logits);
   if (summary.invalid) choice.invalid = 1;
   if (choice.invalid != 0) return;
   AddStatistics(logits, summary, choice);
-  Challenge(logits, logits, first_id, choice);
+  Challenge(logits, summary.max, logits, first_id, choice);
 }
 
 void GumbelReducer::Init(void* state) const { InitChoice(state); }
@@ -143,18 +169,18 @@ void GumbelReducer::Consume(std::int64_t row_tag, std::int32_t first_id, std::sp
                             void* state) const {
   TokenChoice& choice = *static_cast<TokenChoice*>(state);
   Forbid(forbidden_, first_id, logits);
-  const Summary summary = Summarise(logits.data(), static_cast<std::int64_t>(logits.size()));
+  const Summary summary = Summarise(logits);
   if (summary.invalid) choice.invalid = 1;
   if (choice.invalid != 0) return;
   AddStatistics(logits, summary, choice);
-  for (std::size_t begin = 0; begin < logits.size(); begin += kNoiseChunk) {
-    const std::size_t count = std::min(kNoiseChunk, logits.size() - begin);
+  for (std::size_t begin = 0; begin < logits.size(); begin += kChunk) {
+    const std::size_t count = std::min(kChunk, logits.size() - begin);
     const std::span<const float> part = logits.subspan(begin, count);
     const std::int32_t id = first_id + static_cast<std::int32_t>(begin);
-    float scores[kNoiseChunk];
+    float scores[kChunk];
     GumbelNoise(seed_, static_cast<std::uint32_t>(row_tag), step_, id, {scores, count});
     AddNoise(part.data(), temperature_, static_cast<std::int64_t>(count), scores);
-    Challenge({scores, count}, part, id, choice);
+    Challenge({scores, count}, Summarise({scores, count}).max, part, id, choice);
   }
 }
 

@@ -50,7 +50,8 @@ constexpr PhiloxCounter Philox(PhiloxCounter counter, PhiloxKey key) {
 
 // ((bits >> 9) + 0.5) * 2^-23: one of 2^23 values in (0, 1), never 0 or 1, exact in f32.
 constexpr float UniformFromBits(std::uint32_t bits) {
-  return (static_cast<float>(bits >> 9) + 0.5F) * 0x1p-23F;
+  // Through a signed integer: every vector instruction set converts those.
+  return (static_cast<float>(static_cast<std::int32_t>(bits >> 9)) + 0.5F) * 0x1p-23F;
 }
 
 // The uniform number of (seed, canvas position, step, index, stream).
