@@ -9,13 +9,14 @@
 #include <memory>
 #include <random>
 
+#include "tests/support/seed.h"
 #include "tests/unit/kernels/attention/attention_problem.h"
 
 namespace maskkv::kernels {
 namespace {
 
 // Every test runs on every instruction set that the machine has.
-class RaggedAttentionTest : public testing::TestWithParam<const LaneKernels*> {
+class RaggedAttentionTest : public ::testing::TestWithParam<const LaneKernels*> {
  protected:
   RaggedAttentionTest() { workspace_.lanes = GetParam(); }
 
@@ -38,7 +39,7 @@ class RaggedAttentionTest : public testing::TestWithParam<const LaneKernels*> {
 };
 
 INSTANTIATE_TEST_SUITE_P(EveryInstructionSet, RaggedAttentionTest,
-                         testing::ValuesIn(SupportedLaneKernels()),
+                         ::testing::ValuesIn(SupportedLaneKernels()),
                          [](const auto& lanes) { return std::string(lanes.param->name); });
 
 void ExpectSameBits(const AttentionOutput& a, const AttentionOutput& b, const std::string& what) {
@@ -71,7 +72,7 @@ TEST_P(RaggedAttentionTest, EqualsTheTwinWithRaggedCachedHeads) {
 }
 
 TEST_P(RaggedAttentionTest, EqualsTheTwinOnRandomShapes) {
-  std::mt19937_64 random(20261101);
+  std::mt19937_64 random(maskkv::testing::Seed() + 1);
   const auto below = [&](std::uint64_t n) { return static_cast<std::int64_t>(random() % n); };
   for (int round = 0; round < 60; ++round) {
     ProblemSpec spec{.shape = {}, .query_rows = 1 + below(70), .own_rows = below(90), .pairs = {}};

@@ -12,6 +12,8 @@
 #include <string>
 #include <vector>
 
+#include "tests/support/seed.h"
+
 namespace maskkv::kernels {
 namespace {
 
@@ -37,7 +39,7 @@ void ExpectEqualForManyK(const std::vector<float>& scores, const std::string& wh
 }
 
 TEST(SelectTopK, EqualsTheStableSortOnRandomScores) {
-  std::mt19937_64 random(1);
+  std::mt19937_64 random(maskkv::testing::Seed() + 1);
   std::lognormal_distribution<float> scores_like(0.0F, 3.0F);
   for (const std::size_t n : {1U, 2U, 3U, 15U, 16U, 17U, 100U, 255U, 256U, 1000U, 5000U}) {
     std::vector<float> scores(n);
@@ -51,7 +53,7 @@ TEST(SelectTopK, EqualsTheStableSortOnRandomScores) {
 
 TEST(SelectTopK, EqualsTheStableSortOnAdversarialScores) {
   constexpr std::size_t kN = 3000;
-  std::mt19937_64 random(2);
+  std::mt19937_64 random(maskkv::testing::Seed() + 2);
   std::vector<float> scores(kN, 0.25F);
   ExpectEqualForManyK(scores, "all equal");
   for (std::size_t i = 0; i < kN; ++i) scores[i] = static_cast<float>(i);
@@ -92,7 +94,7 @@ TEST(SelectTopK, OrdersDenormalsAndInfinities) {
 }
 
 TEST(SelectTopK, KeepsASupersetForALargerK) {
-  std::mt19937_64 random(3);
+  std::mt19937_64 random(maskkv::testing::Seed() + 3);
   std::vector<float> scores(400);
   for (float& score : scores) score = static_cast<float>(random() % 20);
   std::vector<std::int32_t> before;
