@@ -91,3 +91,13 @@ def test_every_check_has_a_bad_and_a_good_example():
     names = {check.__name__ for check in source_hygiene.CHECKS}
     assert {name for name, _, _ in BAD} == names
     assert {name for name, _, _ in GOOD} == names
+
+
+def test_every_disabled_check_of_clang_tidy_has_its_reason():
+    text = (ROOT / ".clang-tidy").read_text(encoding="utf-8")
+    reasons, settings = text.split("---\n", 1)
+    disabled = [line.strip(" ,-") for line in settings.splitlines() if line.startswith("  -")]
+    disabled = [check for check in disabled if check not in ("*", "") and not check.startswith("{")]
+    assert len(disabled) > 5
+    assert [check for check in disabled if f"# {check}: " not in reasons] == []
+    assert reasons.count(": ") >= len(disabled)
