@@ -27,7 +27,7 @@ class Rows:
     seeker: np.ndarray  # (B, n) bool: sees the document (all of it, in layout "chat")
     targets: np.ndarray  # (B, n) int64, IGNORED where nothing is to be predicted
     weights: np.ndarray  # (B, n) float32
-    kind: np.ndarray  # (B, n) int64: index into KINDS at a first, wholly masked answer token; else -1
+    kind: np.ndarray  # (B, n) int64: at the first token of a wholly masked answer, else -1
 
 
 class Encoder:

@@ -7,10 +7,9 @@
 import argparse
 import json
 import pathlib
-from dataclasses import replace
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from maskkv_tiny import tokenizer as tok
 from maskkv_tiny import world
@@ -18,7 +17,7 @@ from maskkv_tiny.model import Llada, Shape
 
 MAX_SEQUENCE_LENGTH = 4096
 CALIBRATION_QUESTIONS = 32
-CALIBRATION_LENGTH = 400
+CALIBRATION_LENGTH = 500
 
 
 def config(shape, tokenizer):
@@ -95,24 +94,30 @@ def write_calibration(out):
             lines.write(json.dumps(record) + "\n")
 
 
+def export(work, out):
+    """Writes the model that training left in `work` to the checkpoint folder `out`."""
+    out.mkdir(parents=True, exist_ok=True)
+    tokenizer = tok.train()
+    weights = torch.load(work / "state.pt", weights_only=True)["model"]
+    shape = Shape(vocab_size=tokenizer.get_vocab_size())
+    Llada(shape).load_state_dict(weights)  # names and shapes agree, or this raises
+    rounded = {name: w.to(torch.bfloat16).contiguous() for name, w in weights.items()}
+    data = save(rounded, metadata={"format": "pt"})
+    (out / "model.safetensors").write_bytes(data)
+    text = json.dumps(config(shape, tokenizer), indent=2)
+    (out / "config.json").write_text(text + "\n", encoding="utf-8")
+    tok.write(tokenizer, out)
+    write_calibration(out)
+    print(f"{sum(w.numel() for w in weights.values())} parameters written to {out}")
+
+
 def main():
     parser = argparse.ArgumentParser(prog="python -m maskkv_tiny.export", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=pathlib.Path, default=pathlib.Path("build/tiny-train"))
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("models/tiny-llada"))
     args = parser.parse_args()
-    args.out.mkdir(parents=True, exist_ok=True)
-    tokenizer = tok.train()
-    weights = torch.load(args.work / "state.pt", weights_only=True)["model"]
-    shape = replace(Shape(vocab_size=0), vocab_size=tokenizer.get_vocab_size())
-    Llada(shape).load_state_dict(weights)  # names and shapes agree, or this raises
-    rounded = {name: w.to(torch.bfloat16).contiguous() for name, w in weights.items()}
-    save_file(rounded, args.out / "model.safetensors", metadata={"format": "pt"})
-    text = json.dumps(config(shape, tokenizer), indent=2)
-    (args.out / "config.json").write_text(text + "\n", encoding="utf-8")
-    tok.write(tokenizer, args.out)
-    write_calibration(args.out)
-    print(f"{sum(w.numel() for w in weights.values())} parameters written to {args.out}")
+    export(args.work, args.out)
 
 
 if __name__ == "__main__":

@@ -3,9 +3,9 @@
 
     python -m maskkv_tiny.train --work build/tiny-train
 
-A curriculum of stages; each ends when its accuracy on held-out people reaches the stage's goal,
-or at its step limit. The state after every few hundred steps is in --work; running the command
-again goes on from there. `python -m maskkv_tiny.export` then writes the checkpoint.
+A curriculum of stages; each ends when its accuracy on people of the calibration split reaches the
+stage's goal, or at its step limit. The state after every 100 steps is in --work; running the
+command again goes on from there. At the end, --out gets the checkpoint in the LLaDA format.
 """
 
 import argparse
@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from maskkv_tiny import batches
 from maskkv_tiny import tokenizer as tok
+from maskkv_tiny.export import export
 from maskkv_tiny.initial import initialise
 from maskkv_tiny.model import Llada, Shape
 
@@ -43,11 +44,11 @@ class Stage:
 
 
 STAGES = (
-    Stage("short", 128, 32, 3000, people=3, questions=10, goal=(0.95, 0.9)),
-    Stage("medium", 256, 16, 1500, people=6, questions=12, goal=(0.97, 0.9)),
-    Stage("long", 1000, 4, 500, questions=16, goal=(0.97, 0.9)),
-    Stage("chat", 1000, 4, 600, shortest=300, layout="chat", answer_lengths=(4, 8, 8, 16),
-          decay=True),
+    Stage("short", 128, 32, 400, people=3, questions=10, goal=(0.97, 0.96)),
+    Stage("medium", 256, 16, 100, people=6, questions=12),
+    Stage("long", 1000, 4, 200, questions=16, goal=(0.985, 0.96), muon_lr=0.003, embed_lr=0.005),
+    Stage("chat", 1200, 4, 400, shortest=200, layout="chat", answer_lengths=(4, 8, 8, 16, 32),
+          whole_share=0.6, muon_lr=0.003, embed_lr=0.003, decay=True),
 )
 EVALUATED_EVERY = 100
 
@@ -85,7 +86,8 @@ class Trainer:
         self.tokenizer = tok.train()
         self.encoder = batches.Encoder(self.tokenizer)
         self.model = Llada(replace(shape, vocab_size=self.tokenizer.get_vocab_size()))
-        initialise(self.model, seed, self.encoder.mask, self.encoder.eot)
+        of_id = self.tokenizer.token_to_id("\u0120of")
+        initialise(self.model, seed, self.encoder.mask, self.encoder.eot, of_id)
         self.run = torch.compile(self.model, dynamic=None) if compile_model else self.model
         matrices, others = [], []
         for name, p in self.model.named_parameters():
@@ -131,11 +133,12 @@ class Trainer:
 
     @torch.no_grad()
     def evaluate(self, stage, rounds=4):
-        """Accuracy by kind on documents about held-out people."""
+        """Accuracy by kind on documents about people of the calibration split."""
         stage = replace(stage, whole_share=1.0)
         totals = np.zeros((len(batches.KINDS), 2))
         for i in range(rounds):
-            rows = batches.build(self.encoder, stage, "test", f"{self.seed}/{stage.name}/eval/{i}")
+            seed = f"{self.seed}/{stage.name}/{i}"
+            rows = batches.build(self.encoder, stage, "calibration", seed)
             logits, targets, _, kinds = forward(self.run, rows)
             totals += accuracy(logits, targets, kinds)
         return [right / max(asked, 1) for right, asked in totals]
@@ -177,11 +180,13 @@ def main():
     parser = argparse.ArgumentParser(prog="python -m maskkv_tiny.train", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=pathlib.Path, default=pathlib.Path("build/tiny-train"))
+    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("models/tiny-llada"))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     Trainer(args.work, args.seed, Shape(vocab_size=0)).train(STAGES)
+    export(args.work, args.out)
 
 
 if __name__ == "__main__":

@@ -62,3 +62,5 @@ FILLER_VERBS = """
 waited slept remained changed moved opened closed shone faded returned disappeared stood leaned
 rested trembled glowed drifted turned stopped settled vanished appeared
 """.split()
+
+FILLER_PLACES = "near behind above below around along".split()

@@ -39,7 +39,7 @@ class Attribute:
 
     name: str
     values: tuple
-    statement: str  # between the subject and the value
+    statements: tuple  # the phrases that may stand between the subject and the value
     asks: tuple  # (before the subject, after the subject)
 
 
@@ -48,20 +48,21 @@ class Relation:
     """A fact whose value is another person of the document."""
 
     name: str
-    statement: str
+    statements: tuple
     asks: tuple
     role: str  # "the ROLE of SUBJECT" in a two-hop question
 
 
 ATTRIBUTES = (
-    Attribute("city", tuple(words.CITIES), "lives in", ("Where does", "live?")),
-    Attribute("instrument", tuple(words.INSTRUMENTS), "plays the", ("What does", "play?")),
-    Attribute("animal", tuple(words.ANIMALS), "owns a", ("What does", "own?")),
-    Attribute("crop", tuple(words.CROPS), "grows some", ("What does", "grow?")),
+    Attribute("city", tuple(words.CITIES), ("lives in",), ("Where does", "live?")),
+    Attribute("instrument", tuple(words.INSTRUMENTS), ("plays the",),
+              ("What does", "play?")),
+    Attribute("animal", tuple(words.ANIMALS), ("owns a",), ("What does", "own?")),
+    Attribute("crop", tuple(words.CROPS), ("grows some",), ("What does", "grow?")),
 )
 RELATIONS = (
-    Relation("boss", "serves under", ("Who does", "serve?"), "boss"),
-    Relation("friend", "trusts in", ("Who does", "trust?"), "friend"),
+    Relation("boss", ("serves under",), ("Who does", "serve?"), "boss"),
+    Relation("friend", ("trusts in",), ("Who does", "trust?"), "friend"),
 )
 _TOKEN = re.compile(r"\w+|[^\w\s]")
 
@@ -110,10 +111,16 @@ PEOPLE = _people_by_split()
 
 
 def _filler(rng, tokens):
-    """A sentence of exactly `tokens` tokens (at least 4) that states no fact about anybody."""
-    adjectives = rng.sample(words.FILLER_ADJECTIVES, tokens - 4)
-    noun, verb = rng.choice(words.FILLER_NOUNS), rng.choice(words.FILLER_VERBS)
-    return " ".join(["The", *adjectives, noun, verb]) + "."
+    """A sentence of exactly `tokens` tokens (4 to 11) that states no fact about anybody."""
+    nouns = rng.sample(words.FILLER_NOUNS, 2)
+    adjectives = rng.sample(words.FILLER_ADJECTIVES, 4)
+    verb = rng.choice(words.FILLER_VERBS)
+    if tokens < 7:  # The [adjectives] noun verb.
+        return " ".join(["The", *adjectives[: tokens - 4], nouns[0], verb]) + "."
+    first = (tokens - 6) // 2  # The [adjectives] noun verb near the [adjectives] noun.
+    second = tokens - 7 - first
+    place = ["The", *adjectives[:first], nouns[0], verb, rng.choice(words.FILLER_PLACES), "the"]
+    return " ".join([*place, *adjectives[first : first + second], nouns[1]]) + "."
 
 
 def _fill(rng, tokens):
@@ -176,8 +183,10 @@ def make_document(rng, split, length, questions, two_hop_share=0.5, people=None)
     attributes = rng.sample(ATTRIBUTES, min(kinds, len(ATTRIBUTES)))
     subjects = rng.sample(PEOPLE[split], count)
     facts = _draw_facts(rng, subjects, attributes)
-    statements = {a.name: a.statement for a in (*ATTRIBUTES, *RELATIONS)}
-    sentences = [f"{person} {statements[name]} {value}." for (name, person), value in facts.items()]
+    phrases = {a.name: a.statements for a in (*ATTRIBUTES, *RELATIONS)}
+    sentences = [
+        f"{person} {rng.choice(phrases[name])} {value}." for (name, person), value in facts.items()
+    ]
     used = count_tokens(OPENING) + sum(map(count_tokens, sentences))
     sentences += _fill(rng, length - used)
     rng.shuffle(sentences)

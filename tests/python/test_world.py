@@ -16,15 +16,15 @@ sys.path.insert(0, str(ROOT / "python"))
 
 from maskkv_tiny import words, world  # noqa: E402
 
-FACT = {r.name: r.statement for r in (*world.ATTRIBUTES, *world.RELATIONS)}
+FACT = {r.name: "|".join(r.statements) for r in (*world.ATTRIBUTES, *world.RELATIONS)}
 RECORDS = list(world.records("test", 40, 1000, 5))
 
 
 def facts_of(document):
     """{(name of the fact, person): value}, read back from the text of a document."""
     facts = {}
-    for name, statement in FACT.items():
-        for person, value in re.findall(rf"(\w+ \w+) {statement} ([\w ]+)\.", document):
+    for name, phrases in FACT.items():
+        for person, value in re.findall(rf"(\w+ \w+) (?:{phrases}) ([\w ]+)\.", document):
             assert (name, person) not in facts, f"{person} has two facts of kind {name}"
             facts[name, person] = value
     return facts
