@@ -55,6 +55,7 @@ void Attention(const AttentionShape& shape, const AttentionRequest& request) {
     for (std::int64_t i = 0; i < request.query_rows; ++i) {
       const float* q = request.q + i * request.ldq + h * shape.head_dim;
       std::vector<double> weights;
+      weights.reserve(keys.size());
       for (const Row& key : keys) weights.push_back(ScaledDot(q, key));
       double max = -std::numeric_limits<double>::infinity();
       for (const double score : weights) max = std::max(max, score);

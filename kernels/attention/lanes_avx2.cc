@@ -3,14 +3,14 @@
 #include <immintrin.h>
 
 #include "kernels/attention/lane_sets.h"
-#include "kernels/attention/lane_units.h"
+#include "kernels/attention/lane_units.inc"
 
 namespace maskkv::kernels {
 namespace {
 
 struct Avx2 {
   using V = __m256;
-  typedef int I __attribute__((vector_size(32)));
+  using I = int __attribute__((vector_size(32)));
   static constexpr unsigned kWidth = 8;
   static constexpr unsigned kVectors = 2;
   static constexpr unsigned kBlock = 4;

@@ -3,14 +3,14 @@
 #include <immintrin.h>
 
 #include "kernels/attention/lane_sets.h"
-#include "kernels/attention/lane_units.h"
+#include "kernels/attention/lane_units.inc"
 
 namespace maskkv::kernels {
 namespace {
 
 struct Avx512 {
   using V = __m512;
-  typedef int I __attribute__((vector_size(64)));
+  using I = int __attribute__((vector_size(64)));
   static constexpr unsigned kWidth = 16;
   static constexpr unsigned kVectors = 2;
   static constexpr unsigned kBlock = 8;

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // Vectors of four by the compiler's own types: SSE2 on x86-64, whatever there is elsewhere.
 #include "kernels/attention/lane_sets.h"
-#include "kernels/attention/lane_units.h"
+#include "kernels/attention/lane_units.inc"
 
 namespace maskkv::kernels {
 namespace {
 
 struct Portable {
   using V = Float4;
-  typedef int I __attribute__((vector_size(16)));
+  using I = int __attribute__((vector_size(16)));
   static constexpr unsigned kWidth = 4;
   static constexpr unsigned kVectors = 2;
   static constexpr unsigned kBlock = 4;

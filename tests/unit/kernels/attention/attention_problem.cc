@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <limits>
 #include <sstream>
+#include <utility>
 
 #include "kernels/attention/attention_ref.h"
 
@@ -41,7 +42,7 @@ std::string ProblemSpec::ToString() const {
   return text.str();
 }
 
-AttentionProblem::AttentionProblem(const ProblemSpec& spec, std::uint64_t seed) : spec_(spec) {
+AttentionProblem::AttentionProblem(ProblemSpec spec, std::uint64_t seed) : spec_(std::move(spec)) {
   std::mt19937_64 random(seed);
   const AttentionShape& shape = spec_.shape;
   ldq = shape.heads * shape.head_dim + 3;

@@ -33,7 +33,7 @@ struct AttentionOutput {
 
 class AttentionProblem {
  public:
-  AttentionProblem(const ProblemSpec& spec, std::uint64_t seed);
+  AttentionProblem(ProblemSpec spec, std::uint64_t seed);
   AttentionProblem(const AttentionProblem&) = delete;
   AttentionProblem& operator=(const AttentionProblem&) = delete;
 

@@ -120,7 +120,8 @@ TEST_P(RaggedAttentionTest, ReturnsTheMeanOfTheValuesForEqualScores) {
   AttentionProblem problem({{1, 1, 4}, 2, 96, {}}, 13);
   for (float& element : problem.own_k) element = 0.5F;
   for (std::size_t i = 0; i < problem.own_v.size(); ++i) {
-    problem.own_v[i] = static_cast<float>(i / static_cast<std::size_t>(problem.ldkv));
+    const std::size_t row = i / static_cast<std::size_t>(problem.ldkv);
+    problem.own_v[i] = static_cast<float>(row);
   }
   const AttentionOutput output = Run(problem);
   for (int c = 0; c < 4; ++c) EXPECT_NEAR(output.out[static_cast<std::size_t>(c)], 47.5, 1e-4);
@@ -201,7 +202,8 @@ TEST_P(RaggedAttentionTest, ReturnsTheSameBitsForEveryThreadCount) {
 
 TEST_P(RaggedAttentionTest, ReturnsTheSameBitsAloneAndInABatch) {
   std::vector<std::unique_ptr<AttentionProblem>> problems;
-  std::vector<AttentionOutput> alone, together(8);
+  std::vector<AttentionOutput> alone;
+  std::vector<AttentionOutput> together(8);
   std::vector<AttentionRequest> requests;
   for (std::int64_t i = 0; i < 8; ++i) {
     const ProblemSpec spec{{4, 2, 24}, 1 + i * 19, i * 7, {i * 30, 250 - i * 30}, DType::kBF16};
