@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # One target a folder: explicit sources, dependencies on one line.
 
+# What the TSan and fuzz runs build, instead of everything.
+add_custom_target(threaded_tests)
+add_custom_target(fuzzers)
+
 # maskkv_library(NAME [SOURCES a.cc ...] [DEPS target ...]); without SOURCES the library is header-only.
 function(maskkv_library NAME)
   cmake_parse_arguments(ARG "" "" "SOURCES;DEPS" ${ARGN})
@@ -38,6 +42,7 @@ function(maskkv_test NAME)
   set_tests_properties(${NAME} PROPERTIES TIMEOUT 1200)
   if(ARG_THREADS)
     set_tests_properties(${NAME} PROPERTIES LABELS threads)
+    add_dependencies(threaded_tests ${NAME})
   endif()
 endfunction()
 
@@ -74,4 +79,5 @@ function(maskkv_fuzz NAME)
   add_test(NAME ${NAME} COMMAND ${NAME} -runs=${ARG_RUNS} -seed=1 -max_len=8192 -timeout=20
                                 -rss_limit_mb=4096 ${seeds})
   set_tests_properties(${NAME} PROPERTIES LABELS fuzz)
+  add_dependencies(fuzzers ${NAME})
 endfunction()

@@ -40,5 +40,5 @@ build() {
   # An unchanged configuration takes a second; its chatter helps only when it fails.
   cmake --preset "$preset" >"build-$preset.log" 2>&1 || { cat "build-$preset.log"; return 1; }
   rm -f "build-$preset.log"
-  cmake --build --preset "$preset" ${1:+--target "$@"}
+  cmake --build --preset "$preset" ${1:+--target "$@"} | tail -n 3
 }

@@ -121,7 +121,8 @@ TEST(Profile, EveryFieldIsValidatedAndNamed) {
       {{"0.41", "\"0.41\""}, "field importance[0]: expected a number, found \"0.41\""},
       {{"0.41", "null"}, "field importance[0]: expected a number, found null"},
       {{"\"calibration.jsonl\"", "[]"}, "field creation.data: expected a string, found []"},
-      {{"calibration.jsonl", "\xc3\xa9"}, "field creation.data: expected 0 to 256"},
+      {{"calibration.jsonl", "a\\tb"}, "field creation.data: expected at most 256 bytes"},
+      {{"calibration.jsonl", "\x7f"}, "field creation.data: expected at most 256 bytes"},
       {{"32", "0"}, "field creation.masks: expected an integer >= 1, found 0"},
       {{"\"f32\"", "\"f64\""}, "field creation.dtype: expected \"f32\" or \"bf16\""},
       {{"\"samples\": 64", "\"samples\": 64, \"samples\": 64"}, "expected every field once"},
@@ -134,6 +135,16 @@ TEST(Profile, EveryFieldIsValidatedAndNamed) {
                 StatusIs(kInvalid, AllOf(StartsWith("p.json: "), HasSubstr(message))))
         << change.second;
   }
+}
+
+TEST(Profile, NamesOfDataAreUtf8) {
+  ImportanceProfile profile = Example();
+  profile.creation.data = "\xc3\xa9.jsonl";
+  MASKKV_ASSERT_OK_AND_ASSIGN(const ImportanceProfile parsed,
+                              ParseProfile(FormatProfile(profile), "p.json"));
+  EXPECT_EQ(parsed, profile);
+  profile.creation.data = "\xc3.jsonl";
+  EXPECT_THAT(Validate(profile), StatusIs(kInvalid, HasSubstr("field creation.data")));
 }
 
 TEST(Profile, ImportanceHasAtLeastOneLayerAndABoundedNumber) {
