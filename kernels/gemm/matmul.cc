@@ -70,10 +70,14 @@ void MatMul(WorkerPool& pool, const PackedMatrix& weights, const float* x, std::
     WorkerScratch& own = scratch.workers[static_cast<std::size_t>(worker)];
     for (std::int64_t tile = chunk * tiles.count() / chunks;
          tile < (chunk + 1) * tiles.count() / chunks; ++tile) {
-      const float* const result =
-          product.Multiply(panel, tiles.Height(tile), tiles.Data(tile), own);
-      StoreTile(result, tiles.Rows(tile), product.PanelWidth(panel), store,
-                y + tiles.Begin(tile) * ldy + product.PanelBegin(panel), ldy);
+      const std::int64_t height = tiles.Height(tile);
+      float* const target = y + tiles.Begin(tile) * ldy + product.PanelBegin(panel);
+      const bool direct = store == Store::kOverwrite && tiles.Rows(tile) == height &&
+                          ldy == product.out() &&
+                          product.MultiplyInto(panel, height, tiles.Data(tile), target, own);
+      if (direct) continue;
+      const float* const result = product.Multiply(panel, height, tiles.Data(tile), own);
+      StoreTile(result, tiles.Rows(tile), product.PanelWidth(panel), store, target, ldy);
     }
   });
 }

@@ -68,6 +68,11 @@ class PanelProduct {
   float* Multiply(std::int64_t panel, std::int64_t height, const void* x,
                   WorkerScratch& scratch) const;
 
+  // The same bits stored straight into y, (height, PanelWidth(panel)) with row stride out().
+  // Returns false, having done nothing, where there is no such kernel.
+  bool MultiplyInto(std::int64_t panel, std::int64_t height, const void* x, float* y,
+                    WorkerScratch& scratch) const;
+
  private:
   PanelProduct(std::int64_t out, std::int64_t in, DType compute);
   bool FindLadders(DType storage);

@@ -38,10 +38,10 @@ TileKernel::TileKernel(const dnnl::matmul::primitive_desc& desc, std::int64_t k,
 
 std::unique_ptr<const TileKernel> TileKernel::Create(std::int64_t rows, std::int64_t k,
                                                      std::int64_t n, std::int64_t ldx,
-                                                     DType dtype) try {
+                                                     std::int64_t ldy, DType dtype) try {
   const memory::desc x({rows, k}, TypeOf(dtype), memory::dims{ldx, 1});
   const memory::desc w({k, n}, TypeOf(dtype), memory::format_tag::any);
-  const memory::desc y({rows, n}, memory::data_type::f32, memory::dims{n, 1});
+  const memory::desc y({rows, n}, memory::data_type::f32, memory::dims{ldy, 1});
   const dnnl::matmul::primitive_desc desc({x, w, y}, UserScratchpad(), Processor());
   return std::unique_ptr<const TileKernel>(new TileKernel(desc, k, n, dtype));
 } catch (const dnnl::error& error) {

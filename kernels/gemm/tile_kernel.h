@@ -22,10 +22,10 @@ class TileRunner;
 
 class TileKernel {
  public:
-  // x: (rows, k) of `dtype`, row stride ldx elements. y: (rows, n) f32, contiguous.
+  // x: (rows, k) of `dtype`, row stride ldx elements. y: (rows, n) f32, row stride ldy elements.
   // Returns null when oneDNN has no such product on this machine (bf16 below AVX-512).
   static std::unique_ptr<const TileKernel> Create(std::int64_t rows, std::int64_t k, std::int64_t n,
-                                                  std::int64_t ldx, DType dtype);
+                                                  std::int64_t ldx, std::int64_t ldy, DType dtype);
 
   // Two kernels read the same packed bytes.
   bool SharesWeightsWith(const TileKernel& other) const;
@@ -35,8 +35,8 @@ class TileKernel {
   // kernel's dtype, into packed_bytes() at `packed` (64-byte aligned).
   void PackWeights(const void* w, std::int64_t ldw, void* packed, TileRunner& runner) const;
 
-  // REQUIRES: packed was written by PackWeights of a kernel that SharesWeightsWith this one; y is
-  // 64-byte aligned; the calling thread runs OpenMP single threaded (WorkerPool sees to it).
+  // REQUIRES: packed was written by PackWeights of a kernel that SharesWeightsWith this one; the
+  // calling thread runs OpenMP single threaded (WorkerPool sees to it).
   void Run(const void* x, const void* packed, float* y, TileRunner& runner) const;
 
  private:

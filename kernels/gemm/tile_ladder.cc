@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/gemm/tile_ladder.h"
 
+#include <algorithm>
 #include <cstring>
 #include <map>
 #include <mutex>
@@ -21,7 +22,7 @@ class Probe {
         x_(RowsOf(shape) * row_bytes_),
         packed_(static_cast<std::int64_t>(base.packed_bytes())),
         expected_(RowsOf(shape) * shape.n),
-        y_(RowsOf(shape) * shape.n) {
+        y_(RowsOf(shape) * std::max(shape.n, shape.ldy)) {
     std::minstd_rand random(1);
     Fill(RowsOf(shape) * shape.ldx, random, x_.data());
     AlignedBuffer<std::byte> w(shape.n * shape.k * static_cast<std::int64_t>(SizeOf(shape.dtype)));
@@ -36,15 +37,16 @@ class Probe {
   bool PlacesAgree(const TileKernel& base) {
     for (std::int64_t shift = 1; shift < shape_.step; ++shift) {
       base.Run(RowOf(shift), packed_.data(), y_.data(), runner_);
-      if (!Same(expected_.data() + shift * shape_.n, shape_.step)) return false;
+      if (!Same(shift, shape_.step, shape_.n)) return false;
     }
     return true;
   }
 
-  // `kernel`, of `height` rows, gives every row the bits of the base height.
-  bool Agrees(const TileKernel& kernel, std::int64_t height) {
+  // `kernel`, of `height` rows that it stores ldy apart, gives every row the bits of the base
+  // height.
+  bool Agrees(const TileKernel& kernel, std::int64_t height, std::int64_t ldy) {
     kernel.Run(x_.data(), packed_.data(), y_.data(), runner_);
-    return Same(expected_.data(), height);
+    return Same(0, height, ldy);
   }
 
  private:
@@ -64,9 +66,14 @@ class Probe {
     }
   }
 
-  bool Same(const float* expected, std::int64_t rows) const {
-    return std::memcmp(expected, y_.data(),
-                       static_cast<std::size_t>(rows * shape_.n) * sizeof(float)) == 0;
+  // Rows of y, ldy apart, are the expected rows from `first` on, bit for bit.
+  bool Same(std::int64_t first, std::int64_t rows, std::int64_t ldy) const {
+    const auto bytes = static_cast<std::size_t>(shape_.n) * sizeof(float);
+    for (std::int64_t row = 0; row < rows; ++row) {
+      const float* const expected = expected_.data() + (first + row) * shape_.n;
+      if (std::memcmp(expected, y_.data() + row * ldy, bytes) != 0) return false;
+    }
+    return true;
   }
 
   const LadderShape shape_;
@@ -80,25 +87,38 @@ class Probe {
 
 }  // namespace
 
+TileLadder::Kernels TileLadder::Create(const LadderShape& shape, std::int64_t ldy) {
+  Kernels kernels;
+  for (std::size_t index = 0; index < kernels.size(); ++index) {
+    const std::int64_t height = static_cast<std::int64_t>(index + 1) * shape.step;
+    kernels[index] = TileKernel::Create(height, shape.k, shape.n, shape.ldx, ldy, shape.dtype);
+  }
+  return kernels;
+}
+
 std::unique_ptr<const TileLadder> TileLadder::Build(const LadderShape& shape) {
-  auto ladder = std::make_unique<TileLadder>();
-  auto& kernels = ladder->kernels_;
-  for (std::size_t index = 0; index < kernels.size(); ++index) {
+  Kernels made = Create(shape, shape.n);
+  if (made[0] == nullptr) return nullptr;
+  Kernels made_direct = shape.ldy == 0 ? Kernels() : Create(shape, shape.ldy);
+  Probe probe(*made[0], shape);  // goes before the kernels that ran in it
+  if (!probe.PlacesAgree(*made[0])) return nullptr;
+  const auto passes = [&](const std::unique_ptr<const TileKernel>& kernel, std::size_t index,
+                          std::int64_t ldy) {
     const std::int64_t height = static_cast<std::int64_t>(index + 1) * shape.step;
-    kernels[index] = TileKernel::Create(height, shape.k, shape.n, shape.ldx, shape.dtype);
-    if (kernels[0] == nullptr) return nullptr;
-  }
+    return kernel != nullptr && kernel->SharesWeightsWith(*made[0]) &&
+           probe.Agrees(*kernel, height, ldy);
+  };
+  // Decided before any kernel moves: `made` holds the base, and refused kernels outlive the probe.
   std::array<bool, kHeights> passed{};
-  Probe probe(ladder->base(), shape);
-  if (!probe.PlacesAgree(ladder->base())) return nullptr;
-  for (std::size_t index = 0; index < kernels.size(); ++index) {
-    const std::int64_t height = static_cast<std::int64_t>(index + 1) * shape.step;
-    passed[index] = kernels[index] != nullptr &&
-                    kernels[index]->SharesWeightsWith(ladder->base()) &&
-                    probe.Agrees(*kernels[index], height);
+  std::array<bool, kHeights> direct_passed{};
+  for (std::size_t index = 0; index < made.size(); ++index) {
+    passed[index] = passes(made[index], index, shape.n);
+    direct_passed[index] = passes(made_direct[index], index, shape.ldy);
   }
-  for (std::size_t index = 0; index < kernels.size(); ++index) {
-    if (!passed[index]) kernels[index].reset();
+  auto ladder = std::make_unique<TileLadder>();
+  for (std::size_t index = 0; index < made.size(); ++index) {
+    if (passed[index]) ladder->kernels_[index] = std::move(made[index]);
+    if (direct_passed[index]) ladder->direct_[index] = std::move(made_direct[index]);
   }
   return ladder;
 }
