@@ -33,12 +33,26 @@ std::string Describe(const json& value) {
   return text;
 }
 
-absl::Status CheckText(std::string_view field, const std::string& text, std::size_t shortest) {
+absl::Status CheckFingerprint(const std::string& text) {
   const bool printable = std::ranges::all_of(text, [](char c) { return c >= ' ' && c <= '~'; });
-  if (printable && text.size() >= shortest && text.size() <= kLongestText) return absl::OkStatus();
-  return FieldError(field,
-                    absl::StrFormat("%d to %d printable ASCII characters", shortest, kLongestText),
+  if (printable && !text.empty() && text.size() <= kLongestText) return absl::OkStatus();
+  return FieldError("model_fingerprint",
+                    absl::StrFormat("1 to %d printable ASCII characters", kLongestText),
                     Describe(json(text)));
+}
+
+// A file name, of any language.
+absl::Status CheckDataName(const std::string& text) {
+  const bool control = std::ranges::any_of(
+      text, [](char c) { return static_cast<unsigned char>(c) < ' ' || c == '\x7f'; });
+  // What is no UTF-8 does not survive the library's writer.
+  const std::string written = json(text).dump(-1, ' ', false, json::error_handler_t::ignore);
+  const bool utf8 = json::parse(written) == json(text);
+  if (!control && utf8 && text.size() <= kLongestText) return absl::OkStatus();
+  return FieldError(
+      "creation.data",
+      absl::StrFormat("at most %d bytes of UTF-8 without control characters", kLongestText),
+      Describe(json(text)));
 }
 
 absl::Status CheckAtLeast(std::string_view field, std::int64_t value, std::int64_t least) {
@@ -160,7 +174,7 @@ absl::Status CheckVersion(const json& root) {
 }  // namespace
 
 absl::Status Validate(const ImportanceProfile& profile) {
-  MASKKV_RETURN_IF_ERROR(CheckText("model_fingerprint", profile.model_fingerprint, 1));
+  MASKKV_RETURN_IF_ERROR(CheckFingerprint(profile.model_fingerprint));
   MASKKV_RETURN_IF_ERROR(CheckAtLeast("samples", profile.samples, 1));
   MASKKV_RETURN_IF_ERROR(CheckAtLeast("tokens", profile.tokens, profile.samples));
   const auto layers = static_cast<std::int64_t>(profile.importance.size());
@@ -171,7 +185,7 @@ absl::Status Validate(const ImportanceProfile& profile) {
   if (absl::Status status = CheckImportance(profile.importance); !status.ok()) {
     return absl::InvalidArgumentError(absl::StrFormat("field %s", status.message()));
   }
-  MASKKV_RETURN_IF_ERROR(CheckText("creation.data", profile.creation.data, 0));
+  MASKKV_RETURN_IF_ERROR(CheckDataName(profile.creation.data));
   MASKKV_RETURN_IF_ERROR(CheckAtLeast("creation.masks", profile.creation.masks, 1));
   const std::string& dtype = profile.creation.dtype;
   if (dtype != "f32" && dtype != "bf16") {

@@ -41,7 +41,7 @@ struct ImportanceProfile {
 
   // How it was made, for people; nothing is computed from it.
   struct Creation {
-    std::string data;        // calibration set, up to 256 printable ASCII characters
+    std::string data;        // calibration set: up to 256 bytes of UTF-8, no control characters
     std::int64_t masks = 0;  // n_m of every sample, >= 1
     std::string dtype;       // "f32" or "bf16"
 
