@@ -7,9 +7,9 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "core/base/file.h"
 #include "core/base/status_macros.h"
 #include "core/model/json_reader.h"
-#include "core/model/mapped_file.h"
 #include "core/model/utf8.h"
 
 namespace maskkv::model {
@@ -75,11 +75,11 @@ absl::StatusOr<std::string> ReadBos(const JsonField& root) {
 absl::StatusOr<ChatTemplate> ChatTemplate::Load(const std::string& directory,
                                                 const Tokenizer& tokenizer) {
   const std::string path = directory + "/tokenizer_config.json";
-  MASKKV_ASSIGN_OR_RETURN(const std::string text, ReadSmallFile(path, kMaxConfigBytes));
+  MASKKV_ASSIGN_OR_RETURN(const std::string text, ReadFile(path, kMaxConfigBytes));
   const std::string jinja_path = directory + "/chat_template.jinja";
   std::error_code ignored;
   if (!std::filesystem::exists(jinja_path, ignored)) return Parse(text, path, tokenizer);
-  MASKKV_ASSIGN_OR_RETURN(const std::string source, ReadSmallFile(jinja_path, kMaxConfigBytes));
+  MASKKV_ASSIGN_OR_RETURN(const std::string source, ReadFile(jinja_path, kMaxConfigBytes));
   MASKKV_ASSIGN_OR_RETURN(const JsonDocument document, JsonDocument::Parse(text, path));
   MASKKV_ASSIGN_OR_RETURN(const std::string bos, ReadBos(document.root()));
   return Make(source, jinja_path, bos, tokenizer);

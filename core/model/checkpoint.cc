@@ -11,10 +11,10 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "core/base/file.h"
 #include "core/base/status_macros.h"
 #include "core/model/fingerprint.h"
 #include "core/model/json_reader.h"
-#include "core/model/mapped_file.h"
 #include "core/model/shard_index.h"
 
 namespace maskkv::model {
@@ -82,7 +82,7 @@ absl::StatusOr<Checkpoint> Checkpoint::Open(const std::string& directory) {
   Checkpoint checkpoint;
   checkpoint.directory_ = directory;
   const std::string config_path = PathIn(directory, kConfigFile);
-  MASKKV_ASSIGN_OR_RETURN(const std::string config, ReadSmallFile(config_path, kMaxConfigBytes));
+  MASKKV_ASSIGN_OR_RETURN(const std::string config, ReadFile(config_path, kMaxConfigBytes));
   MASKKV_ASSIGN_OR_RETURN(checkpoint.config_, ParseModelConfig(config, config_path));
   checkpoint.tensors_ = TensorsOf(checkpoint.config_);
   MASKKV_RETURN_IF_ERROR(checkpoint.OpenFiles());
@@ -92,7 +92,7 @@ absl::StatusOr<Checkpoint> Checkpoint::Open(const std::string& directory) {
   const std::string tokenizer_path = PathIn(directory, kTokenizerFile);
   std::string tokenizer;
   if (Exists(tokenizer_path)) {
-    MASKKV_ASSIGN_OR_RETURN(tokenizer, ReadSmallFile(tokenizer_path, kMaxIndexBytes));
+    MASKKV_ASSIGN_OR_RETURN(tokenizer, ReadFile(tokenizer_path, kMaxIndexBytes));
   }
   checkpoint.fingerprint_ = ModelFingerprint(config, tokenizer, checkpoint.files_);
   return checkpoint;
@@ -115,7 +115,7 @@ absl::Status Checkpoint::OpenFiles() {
 }
 
 absl::Status Checkpoint::OpenShards(const std::string& index_path) {
-  MASKKV_ASSIGN_OR_RETURN(const std::string text, ReadSmallFile(index_path, kMaxIndexBytes));
+  MASKKV_ASSIGN_OR_RETURN(const std::string text, ReadFile(index_path, kMaxIndexBytes));
   MASKKV_ASSIGN_OR_RETURN(const ShardIndex index, ParseShardIndex(text, index_path));
   std::set<std::string> shards;
   for (const auto& [tensor, shard] : index.weight_map) shards.insert(shard);

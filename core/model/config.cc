@@ -5,9 +5,9 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "core/base/file.h"
 #include "core/base/status_macros.h"
 #include "core/model/json_reader.h"
-#include "core/model/mapped_file.h"
 
 namespace maskkv::model {
 namespace {
@@ -171,7 +171,7 @@ absl::StatusOr<ModelConfig> ParseModelConfig(std::string_view json, std::string_
 }
 
 absl::StatusOr<ModelConfig> LoadModelConfig(const std::string& path) {
-  MASKKV_ASSIGN_OR_RETURN(const std::string text, ReadSmallFile(path, kMaxConfigBytes));
+  MASKKV_ASSIGN_OR_RETURN(const std::string text, ReadFile(path, kMaxConfigBytes));
   return ParseModelConfig(text, path);
 }
 

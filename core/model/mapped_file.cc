@@ -10,8 +10,7 @@
 #include <system_error>
 #include <utility>
 
-#include "absl/strings/str_cat.h"
-#include "core/base/status_macros.h"
+#include "absl/status/status.h"
 
 namespace maskkv::model {
 namespace {
@@ -67,15 +66,6 @@ MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
 
 MappedFile::~MappedFile() {
   if (bytes_.data() != nullptr) ::munmap(const_cast<std::byte*>(bytes_.data()), bytes_.size());
-}
-
-absl::StatusOr<std::string> ReadSmallFile(const std::string& path, std::int64_t max_bytes) {
-  MASKKV_ASSIGN_OR_RETURN(const MappedFile file, MappedFile::Open(path));
-  if (file.bytes().size() > static_cast<std::size_t>(max_bytes)) {
-    return absl::InvalidArgumentError(absl::StrCat(path, ": expected at most ", max_bytes,
-                                                   " bytes, found ", file.bytes().size()));
-  }
-  return std::string(reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size());
 }
 
 }  // namespace maskkv::model

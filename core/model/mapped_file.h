@@ -10,7 +10,6 @@
 #define MASKKV_CORE_MODEL_MAPPED_FILE_H_
 
 #include <cstddef>
-#include <cstdint>
 #include <span>
 #include <string>
 
@@ -35,10 +34,6 @@ class MappedFile {
   explicit MappedFile(std::span<const std::byte> bytes) : bytes_(bytes) {}
   std::span<const std::byte> bytes_;
 };
-
-// The whole content of a small file.
-// Errors: as MappedFile::Open; INVALID_ARGUMENT if it is larger than `max_bytes`.
-absl::StatusOr<std::string> ReadSmallFile(const std::string& path, std::int64_t max_bytes);
 
 }  // namespace maskkv::model
 

@@ -6,8 +6,8 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "core/base/file.h"
 #include "core/base/status_macros.h"
-#include "core/model/mapped_file.h"
 #include "core/model/tokenizer_tables.h"
 #include "core/model/unicode_nfc.h"
 #include "core/model/utf8.h"
@@ -58,7 +58,7 @@ Tokenizer::Tokenizer(std::shared_ptr<const TokenizerTables> tables) : tables_(st
 
 absl::StatusOr<Tokenizer> Tokenizer::Load(const std::string& directory) {
   const std::string path = directory + "/tokenizer.json";
-  MASKKV_ASSIGN_OR_RETURN(const std::string text, ReadSmallFile(path, kMaxFileBytes));
+  MASKKV_ASSIGN_OR_RETURN(const std::string text, ReadFile(path, kMaxFileBytes));
   return Parse(text, path);
 }
 

@@ -74,7 +74,9 @@ absl::StatusOr<BytePairEncoder::MergeTable> ReadMerges(const JsonField& model, c
     const auto right = ids.find(pair.second);
     const auto merged = ids.find(pair.first + pair.second);
     if (left == ids.end() || right == ids.end() || merged == ids.end()) {
-      return entry.Expected("two tokens of model.vocab whose join is one too");
+      return FieldError(entry.file(), entry.path(),
+                        "two tokens of model.vocab whose join is one too",
+                        "\"" + Printable(pair.first) + "\" and \"" + Printable(pair.second) + "\"");
     }
     const std::uint64_t key = BytePairEncoder::PairKey(left->second, right->second);
     if (!table.emplace(key, BytePairEncoder::Merge{rank++, merged->second}).second) {
@@ -136,8 +138,8 @@ absl::Status CheckModelOptions(const JsonField& model) {
 absl::StatusOr<BytePairEncoder> ReadModel(const JsonField& model, Tokens& tokens, Ids& ids) {
   MASKKV_RETURN_IF_ERROR(CheckModelOptions(model));
   MASKKV_RETURN_IF_ERROR(ReadVocabulary(model, tokens, ids));
-  MASKKV_ASSIGN_OR_RETURN(BytePairEncoder::MergeTable merges, ReadMerges(model, ids));
   MASKKV_ASSIGN_OR_RETURN(const auto byte_ids, ByteIds(model, ids));
+  MASKKV_ASSIGN_OR_RETURN(BytePairEncoder::MergeTable merges, ReadMerges(model, ids));
   MASKKV_ASSIGN_OR_RETURN(const bool ignore_merges, OptionalBool(model, "ignore_merges"));
   std::optional<BytePairEncoder::Words> words;
   if (ignore_merges) {

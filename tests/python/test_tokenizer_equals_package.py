@@ -34,17 +34,17 @@ def ours(folder, mode, texts):
     return [json.loads(line) for line in run.stdout.split("\n") if line]
 
 
-def assert_equal(folder, texts):
+def assert_equal(folder, texts, modes=("parse", "plain")):
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    for plain in (False, True):
-        results = ours(folder, "plain" if plain else "parse", texts)
+    for mode in modes:
+        results = ours(folder, mode, texts)
         assert len(results) == len(texts)
         for text, result in zip(texts, results):
-            ids = tokenizer_golden.encode(tokenizer, text, plain)
-            context = f"seed {SEED}, plain {plain}, text {text!a}"
-            assert result.get("ids") == ids, f"{context}: expected {ids}, found {result}"
-            decoded = tokenizer.decode(ids, skip_special_tokens=False)
-            assert result["text"] == decoded, f"{context}: expected {decoded!a}, found {result}"
+            ids = tokenizer_golden.encode(tokenizer, text, plain=mode == "plain")
+            expected = {"ids": ids, "text": tokenizer.decode(ids, skip_special_tokens=False)}
+            if result != expected:
+                pytest.fail(f"seed {SEED}, {mode}, text {text[:500]!a}:\n"
+                            f"expected {str(expected)[:2000]!a}\nfound    {str(result)[:2000]!a}")
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda path: path.name)
@@ -54,17 +54,19 @@ def test_random_texts_have_the_same_tokens(folder):
     assert_equal(folder, texts)
 
 
-@pytest.mark.parametrize("folder", FOLDERS[:3], ids=lambda path: path.name)
+@pytest.mark.parametrize("folder", FOLDERS[:2], ids=lambda path: path.name)
 def test_every_code_point_is_cut_and_normalised_the_same(folder):
-    """Each one after a letter, a digit, a space and an accent, before a number and a mark below."""
-    points = [point for point in range(0x110000) if not 0xD800 <= point < 0xE000]
-    texts = ["".join(f"a{chr(p)}1{chr(p)} {chr(p)}\u0316a\u0301{chr(p)}" for p in points[i:i + 256])
+    """Each one after a letter, a number and an accent, before a mark that goes below."""
+    # Everything that may ever be assigned, and some of the empty and private planes.
+    points = [*range(0xD800), *range(0xE000, 0x33000), *range(0xE0000, 0xE0200),
+              *range(0x33000, 0x110000, 101)]
+    texts = ["".join(f"a{chr(p)}1{chr(p)}\u0316a\u0301{chr(p)} " for p in points[i:i + 256])
              for i in range(0, len(points), 256)]
-    assert_equal(folder, texts)
+    assert_equal(folder, texts, modes=["parse"])
 
 
 def test_a_megabyte_is_one_text():
     rng = random.Random(SEED)
     text = "".join(unusual_texts.random_text(rng) for _ in range(30000))[:1000000]
     for part in (text, " " * 100000 + "x", "a" * 100000, "\n " * 50000, "'" * 100000):
-        assert_equal(FOLDERS[0], [part])
+        assert_equal(FOLDERS[0], [part], modes=["parse"])
