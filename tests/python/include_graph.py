@@ -36,7 +36,7 @@ def read_tree(root):
     for top in (*LAYERS, "tests"):
         for path in sorted(Path(root, top).rglob("*")):
             name = path.relative_to(root).as_posix()
-            if path.suffix in (".h", ".cc", ".cu"):
+            if path.suffix in (".h", ".inc", ".cc", ".cu"):
                 sources[name] = path.read_text(encoding="utf-8")
             elif path.name == "CMakeLists.txt":
                 cmake[name] = path.read_text(encoding="utf-8")
@@ -203,7 +203,7 @@ def undeclared_dependencies(sources, cmake):
         if name.split("/")[0] not in LAYERS:
             continue
         default = by_name.get(library_of(name))
-        own = owners.get(name) or ([default] if default and name.endswith(".h") else [])
+        own = owners.get(name) or ([default] if default and name.endswith((".h", ".inc")) else [])
         if not own:
             complaints.append(f"{name}: no target lists it")
         for target in own:

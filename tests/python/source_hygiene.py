@@ -9,7 +9,8 @@ import re
 from pathlib import Path
 
 SPDX = "SPDX-License-Identifier: Apache-2.0"
-COMMENT = {".h": "//", ".cc": "//", ".cu": "//", ".proto": "//", ".py": "#", ".sh": "#", ".cmake": "#"}
+COMMENT = {".h": "//", ".inc": "//", ".cc": "//", ".cu": "//", ".proto": "//"}
+COMMENT |= {".py": "#", ".sh": "#", ".cmake": "#"}
 HEADER_LINES, SOURCE_LINES = 200, 400
 _TEXT = {*COMMENT, ".md", ".json", ".toml", ".txt", ".yml", ".yaml", ".jsonl", ""}
 _SKIPPED = {".git", ".venv", "build", "__pycache__", ".pytest_cache", ".ruff_cache"}
@@ -63,10 +64,9 @@ def licence(path, text):
 
 
 def length(path, text):
-    limit = {".h": HEADER_LINES, ".cc": SOURCE_LINES, ".cu": SOURCE_LINES, ".py": SOURCE_LINES}
-    lines = len(text.splitlines())
-    most = limit.get(Path(path).suffix)
-    if most is None or lines <= most:
+    suffix, lines = Path(path).suffix, len(text.splitlines())
+    most = HEADER_LINES if suffix == ".h" else SOURCE_LINES
+    if suffix not in COMMENT or lines <= most:
         return []
     return [f"{path}: expected at most {most} lines, found {lines}"]
 
