@@ -4,11 +4,16 @@
 Weights are scaled so that a random model is not a dull one: embeddings of standard deviation 1,
 queries and keys such that attention logits spread by about 2 (sharp, not one-hot), the head such
 that logits spread by about 3. Norm weights vary around 1, so that forgetting one shows.
+
+    python -m maskkv_oracle.random_checkpoint --hidden 64 --layers 2 --heads 4 --ffn 96 --vocab 99 \\
+        --out DIR
 """
 
+import argparse
 import dataclasses
 import json
 import math
+import pathlib
 
 import numpy as np
 
@@ -155,3 +160,21 @@ def write(s, directory):
     directory.mkdir(parents=True, exist_ok=True)
     for name, data in files(s).items():
         (directory / name).write_bytes(data)
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="python -m maskkv_oracle.random_checkpoint",
+                                     description="Writes a random checkpoint in LLaDA's layout.")
+    for name in ("hidden", "layers", "heads", "ffn", "vocab"):
+        parser.add_argument(f"--{name}", type=int, required=True)
+    parser.add_argument("--kv-heads", type=int, help="fewer than --heads: grouped queries")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--bf16", action="store_true", help="weights in bf16 instead of f32")
+    parser.add_argument("--out", type=pathlib.Path, required=True, help="folder of the checkpoint")
+    values = vars(parser.parse_args())
+    out = values.pop("out")
+    write(Shape(**values), out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Markdown tables of what `maskkv bench --json` and the GEMM benchmark measured.
+
+    python -m maskkv_tools.bench_table bench.json --gemm gemm.json --markdown docs/performance.md
+
+gemm.json is the output of bench_gemm --benchmark_format=json. Without --markdown the page is
+printed.
+"""
+
+import argparse
+import json
+import pathlib
+import re
+
+MIB = 1 << 20
+NAMES = {"maskkv": "MaskKV", "full": "full", "none": "none"}
+_GEMM = re.compile(r"BM_MatMul/(\w+)/rows:(\d+)/in:(\d+)/out:(\d+)/threads:(\d+)/")
+
+
+def _table(head, rows):
+    lines = [head, ["---:"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+
+
+def _by_length(bench):
+    """{prompt tokens: {cache: case}}, lengths ascending."""
+    lengths = sorted({case["prompt_tokens"] for case in bench["cases"]})
+    return {tokens: {case["cache"]: case for case in bench["cases"]
+                     if case["prompt_tokens"] == tokens} for tokens in lengths}
+
+
+def _caches(bench):
+    return list(dict.fromkeys(case["cache"] for case in bench["cases"]))
+
+
+def growth(bench, cache):
+    """Median step at the longest prompt over that at the shortest."""
+    rows = list(_by_length(bench).values())
+    return rows[-1][cache]["step_ms_median"] / rows[0][cache]["step_ms_median"]
+
+
+def step_table(bench):
+    caches = _caches(bench)
+    head = ["prompt, tokens"] + [f"{NAMES[cache]}: step, ms" for cache in caches]
+    compared = {"maskkv", "none"} <= set(caches)
+    if compared:
+        head.append("none / MaskKV")
+    head += [f"{NAMES[cache]}: prefill, ms" for cache in caches if cache != "none"]
+    rows = []
+    for tokens, cases in _by_length(bench).items():
+        row = [tokens] + [f"{cases[cache]['step_ms_median']:.2f}" for cache in caches]
+        if compared:
+            ratio = cases["none"]["step_ms_median"] / cases["maskkv"]["step_ms_median"]
+            row.append(f"{ratio:.1f}")
+        row += [f"{cases[cache]['prefill_ms']:.0f}" for cache in caches if cache != "none"]
+        rows.append(row)
+    rows.append(["growth"] + [f"{growth(bench, cache):.2f}" for cache in caches] +
+                [""] * (len(head) - 1 - len(caches)))
+    return _table(head, rows)
+
+
+def share_table(bench):
+    head = ["prompt, tokens", "cache", "GEMM", "attention", "vocabulary head", "rest"]
+    rows = []
+    for case in bench["cases"]:
+        shares = [case["shares"][name] for name in ("gemm", "attention", "head")]
+        rows.append([case["prompt_tokens"], NAMES[case["cache"]],
+                     *(f"{100 * share:.1f} %" for share in (*shares, 1 - sum(shares)))])
+    return _table(head, rows)
+
+
+def memory_table(bench):
+    ways = ("offline", "online", "full")
+    head = (["prompt, tokens"] + [f"{way}: peak, MiB" for way in ways] +
+            [f"{way}: full K and V, MiB" for way in ways] + ["entry, MiB", "full entry, MiB"])
+    rows = []
+    for tokens in sorted({row["prompt_tokens"] for row in bench["memory"]}):
+        cells = {row["prefill"]: row for row in bench["memory"] if row["prompt_tokens"] == tokens}
+        values = ([cells[way]["peak_bytes"] for way in ways] +
+                  [cells[way]["full_kv_bytes"] for way in ways] +
+                  [cells["offline"]["entry_bytes"], cells["full"]["entry_bytes"]])
+        rows.append([tokens] + [f"{value / MIB:.1f}" for value in values])
+    return _table(head, rows)
+
+
+def gemm_rows(gemm):
+    """[{dtype, rows, in, out, threads, GFLOPs, oneDNN_GFLOPs, ratio}] of Google Benchmark's JSON."""
+    result = []
+    for run in gemm["benchmarks"]:
+        if not (found := _GEMM.match(run["name"])):
+            continue
+        rows, width, out, threads = map(int, found.groups()[1:])
+        result.append({"dtype": found[1], "rows": rows, "in": width, "out": out,
+                       "threads": threads,
+                       **{name: run[name] for name in ("GFLOPs", "oneDNN_GFLOPs", "ratio")}})
+    return result
+
+
+def gemm_table(gemm):
+    rows = gemm_rows(gemm)
+    head = ["dtype", "threads", "rows", "in", "out", "GFLOP/s", "oneDNN alone, GFLOP/s", "ratio"]
+    lines = [[row["dtype"], row["threads"], row["rows"], row["in"], row["out"],
+              f"{row['GFLOPs']:.0f}", f"{row['oneDNN_GFLOPs']:.0f}", f"{row['ratio']:.2f}"]
+             for row in rows]
+    ratios = sorted(row["ratio"] for row in rows)
+    low, middle = ratios[0], ratios[len(ratios) // 2]
+    return f"Lowest ratio {low:.2f}, median {middle:.2f}.\n\n{_table(head, lines)}"
+
+
+def page(bench, gemm=None, machine="", command="scripts/bench"):
+    """The whole of docs/performance.md."""
+    lengths = list(_by_length(bench))
+    where = f" Machine: {machine}." if machine else ""
+    text = f"""# Performance
+
+Made by `{command}`; do not edit. A random model in LLaDA's layout (width 512, 8 layers, 8 heads, feed-forward 1536,
+vocabulary 4096), {bench['dtype']}, {bench['threads']} threads, {bench['batch']} request(s) of {bench['gen_length']} response rows a step, budget B = {bench['budget']}.{where}
+
+## Step time by prompt length
+
+The median of a denoising step. All cases ran in one process, their steps in turn, so that the ratios hold although times vary.
+With `none` the prompt is recomputed in every step. The last line is the longest prompt ({lengths[-1]}) over the shortest ({lengths[0]}).
+
+{step_table(bench)}
+
+## Where a step goes
+
+{share_table(bench)}
+"""
+    if bench["memory"]:
+        text += f"""
+## Memory of a prefill
+
+Peak resident memory above the loaded model. *offline* cuts layer budgets from the importance profile and holds one layer's K and V at
+a time; *online* measures importance on the prompt and has to hold every layer's; *full* evicts nothing.
+
+{memory_table(bench)}
+"""
+    if gemm is not None:
+        text += f"""
+## Matrix products beside oneDNN alone
+
+Ours packs weights once and keeps rows independent of each other; oneDNN has weights packed for the very shape and its own threads. Both in
+alternating blocks of one run, medians.
+
+{gemm_table(gemm)}
+"""
+    return text
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(prog="python -m maskkv_tools.bench_table", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("bench", type=pathlib.Path, help="output of maskkv bench --json")
+    parser.add_argument("--gemm", type=pathlib.Path, help="output of bench_gemm as JSON")
+    parser.add_argument("--machine", default="", help="what it ran on, for the page")
+    parser.add_argument("--command", default="scripts/bench", help="what made it, for the page")
+    parser.add_argument("--markdown", type=pathlib.Path, help="page to write")
+    args = parser.parse_args(argv)
+    gemm = json.loads(args.gemm.read_text(encoding="utf-8")) if args.gemm else None
+    bench = json.loads(args.bench.read_text(encoding="utf-8"))
+    text = page(bench, gemm, args.machine, args.command)
+    if args.markdown is None:
+        print(text, end="")
+    else:
+        args.markdown.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
