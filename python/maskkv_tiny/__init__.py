@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The embedded model of maskkv: its world of documents and questions, its tokenizer, its trainer."""
+"""The embedded model of maskkv: its world of documents and questions, tokenizer and trainer."""

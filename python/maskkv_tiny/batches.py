@@ -75,7 +75,7 @@ def build(encoder, stage, split, seed):
     rows = []
     for _ in range(stage.batch):
         document = world.make_document(rng, split, length, asked, stage.two_hop_share,
-                                       stage.people)
+                                       stage.people, lookalikes=None)
         rows.append(_row(encoder, stage, rng, document, answer_length, chat))
     n = max(len(row[0]) for row in rows)
     fills = (encoder.eos, 0, -1, False, IGNORED, 0.0, -1)

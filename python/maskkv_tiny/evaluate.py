@@ -56,6 +56,7 @@ def main():
     parser.add_argument("--questions", type=int, default=500)
     parser.add_argument("--length", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--lookalikes", type=float, default=0.0)
     parser.add_argument("--gen-length", type=int, default=8)
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--threads", type=int, default=1)
@@ -65,7 +66,8 @@ def main():
     tokenizer = Tokenizer.from_file(str(args.model / "tokenizer.json"))
     encoder = batches.Encoder(tokenizer)
     tally = collections.defaultdict(lambda: [0, 0, 0.0])
-    for record in world.records(args.split, args.questions, args.length, args.seed):
+    for record in world.records(args.split, args.questions, args.length, args.seed,
+                                args.lookalikes):
         prompt = encoder.document(record["document"]) + encoder.question(record["question"])
         ids = decode(model, prompt, encoder.mask, args.gen_length, args.steps)
         right = text_of(encoder, tokenizer, ids) == record["answer"]

@@ -46,7 +46,7 @@ def render(messages):
 def corpus():
     """Every text whose pre-tokens must become single tokens, values and names above all."""
     names = [w for key in dir(words) if key.isupper() for w in getattr(words, key)]
-    statements = [p for r in (*world.ATTRIBUTES, *world.RELATIONS) for p in r.statements]
+    statements = [r.statement for r in (*world.ATTRIBUTES, *world.RELATIONS)]
     asks = [f"{a} the {b}" for r in (*world.ATTRIBUTES, *world.RELATIONS) for a, b in [r.asks]]
     roles = [f"the {r.role} of" for r in world.RELATIONS]
     texts = [" " + " ".join((*names, *statements, *roles, "The")), ".\n\n", "\n\n"]

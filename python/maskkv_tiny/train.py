@@ -46,9 +46,11 @@ class Stage:
 STAGES = (
     Stage("short", 128, 32, 400, people=3, questions=10, goal=(0.97, 0.96)),
     Stage("medium", 256, 16, 100, people=6, questions=12),
-    Stage("long", 1000, 4, 200, questions=16, goal=(0.985, 0.96), muon_lr=0.003, embed_lr=0.005),
-    Stage("chat", 1200, 4, 400, shortest=200, layout="chat", answer_lengths=(4, 8, 8, 16, 32),
-          whole_share=0.6, muon_lr=0.003, embed_lr=0.003, decay=True),
+    Stage("long", 1000, 4, 100, questions=16, muon_lr=0.003, embed_lr=0.005),
+    Stage("anneal", 1000, 4, 160, questions=14, answer_lengths=(8,), muon_lr=0.003,
+          embed_lr=0.003, decay=True),
+    Stage("chat", 1200, 4, 100, shortest=200, layout="chat", answer_lengths=(4, 8, 8, 16, 32),
+          whole_share=0.6, muon_lr=0.0005, embed_lr=0.0005, decay=True),
 )
 EVALUATED_EVERY = 100
 
@@ -80,7 +82,7 @@ def accuracy(logits, targets, kinds):
 
 
 class Trainer:
-    def __init__(self, work, seed, shape, compile_model=True):
+    def __init__(self, work, seed, shape):
         self.work, self.seed = work, seed
         work.mkdir(parents=True, exist_ok=True)
         self.tokenizer = tok.train()
@@ -88,7 +90,7 @@ class Trainer:
         self.model = Llada(replace(shape, vocab_size=self.tokenizer.get_vocab_size()))
         of_id = self.tokenizer.token_to_id("\u0120of")
         initialise(self.model, seed, self.encoder.mask, self.encoder.eot, of_id)
-        self.run = torch.compile(self.model, dynamic=None) if compile_model else self.model
+        self.run = torch.compile(self.model)
         matrices, others = [], []
         for name, p in self.model.named_parameters():
             matrices.append(p) if "blocks" in name and p.dim() == 2 else others.append(p)
@@ -118,10 +120,14 @@ class Trainer:
         self.muon.param_groups[0]["lr"] = stage.muon_lr * scale
         self.adam.param_groups[0]["lr"] = stage.embed_lr * scale
 
+    def _model_for(self, stage):
+        """The compiled model where shapes stay the same; compiling for every length costs more."""
+        return self.run if stage.layout == "segments" else self.model
+
     def step(self, stage, step):
         self._set_rates(stage, step)
         rows = batches.build(self.encoder, stage, "train", f"{self.seed}/{stage.name}/{step}")
-        logits, targets, weights, kinds = forward(self.run, rows)
+        logits, targets, weights, kinds = forward(self._model_for(stage), rows)
         loss = F.cross_entropy(logits, targets, reduction="none")
         loss = (loss * weights).sum() / weights.sum()
         loss.backward()
@@ -139,7 +145,7 @@ class Trainer:
         for i in range(rounds):
             seed = f"{self.seed}/{stage.name}/{i}"
             rows = batches.build(self.encoder, stage, "calibration", seed)
-            logits, targets, _, kinds = forward(self.run, rows)
+            logits, targets, _, kinds = forward(self._model_for(stage), rows)
             totals += accuracy(logits, targets, kinds)
         return [right / max(asked, 1) for right, asked in totals]
 

@@ -5,7 +5,8 @@ A document says, of a dozen people, where they live, what they play, own and gro
 serve and whom they trust. A question asks for one fact ("single") or for a fact about the
 person that another fact names ("two_hop"). Within a document no two people share a value of the
 same kind, so an answer is unambiguous, and a guess among the values of the right kind that the
-document mentions is right with probability 1 / len(candidates).
+document mentions is right with probability 1 / len(candidates). People of a document differ in
+both names unless lookalikes are asked for.
 
 Splits are disjoint in their people: a (given name, surname) pair belongs to exactly one of train,
 calibration and test, so every subject, and with it every subject-value combination, of a test
@@ -39,7 +40,7 @@ class Attribute:
 
     name: str
     values: tuple
-    statements: tuple  # the phrases that may stand between the subject and the value
+    statement: str  # between the subject and the value
     asks: tuple  # (before the subject, after the subject)
 
 
@@ -48,21 +49,20 @@ class Relation:
     """A fact whose value is another person of the document."""
 
     name: str
-    statements: tuple
+    statement: str
     asks: tuple
     role: str  # "the ROLE of SUBJECT" in a two-hop question
 
 
 ATTRIBUTES = (
-    Attribute("city", tuple(words.CITIES), ("lives in",), ("Where does", "live?")),
-    Attribute("instrument", tuple(words.INSTRUMENTS), ("plays the",),
-              ("What does", "play?")),
-    Attribute("animal", tuple(words.ANIMALS), ("owns a",), ("What does", "own?")),
-    Attribute("crop", tuple(words.CROPS), ("grows some",), ("What does", "grow?")),
+    Attribute("city", tuple(words.CITIES), "lives in", ("Where does", "live?")),
+    Attribute("instrument", tuple(words.INSTRUMENTS), "plays the", ("What does", "play?")),
+    Attribute("animal", tuple(words.ANIMALS), "owns a", ("What does", "own?")),
+    Attribute("crop", tuple(words.CROPS), "grows some", ("What does", "grow?")),
 )
 RELATIONS = (
-    Relation("boss", ("serves under",), ("Who does", "serve?"), "boss"),
-    Relation("friend", ("trusts in",), ("Who does", "trust?"), "friend"),
+    Relation("boss", "serves under", ("Who does", "serve?"), "boss"),
+    Relation("friend", "trusts in", ("Who does", "trust?"), "friend"),
 )
 _TOKEN = re.compile(r"\w+|[^\w\s]")
 
@@ -169,7 +169,27 @@ def people_for(length):
     return max(3, min(12, int(length * FACT_SHARE) // 38))
 
 
-def make_document(rng, split, length, questions, two_hop_share=0.5, people=None):
+def draw_people(rng, split, count, lookalikes=0.0):
+    """`count` people; a share `lookalikes` of them has one name in common with an earlier one.
+
+    All others differ from everyone else in both names. None draws every person independently, so
+    that in a long document three in ten are lookalikes: what training does.
+    """
+    if lookalikes is None:
+        return rng.sample(PEOPLE[split], count)
+    drawn, names = [], set()
+    while len(drawn) < count:
+        shared = bool(drawn) and rng.random() < lookalikes
+        name = rng.choice(rng.choice(drawn).split()) if shared else None
+        person = rng.choice([p for p in PEOPLE[split] if not shared or name in p.split()])
+        fresh = not names & (set(person.split()) - {name})
+        if person not in drawn and fresh:
+            drawn.append(person)
+            names |= set(person.split())
+    return drawn
+
+
+def make_document(rng, split, length, questions, two_hop_share=0.5, people=None, lookalikes=0.0):
     """A document of exactly `length` tokens (from 100) with `questions` distinct questions.
 
     Short documents leave out whole kinds of attributes rather than people, so that the right
@@ -181,12 +201,10 @@ def make_document(rng, split, length, questions, two_hop_share=0.5, people=None)
     if kinds < 1:
         raise ValueError(f"length: {length} tokens cannot hold facts about {count} people")
     attributes = rng.sample(ATTRIBUTES, min(kinds, len(ATTRIBUTES)))
-    subjects = rng.sample(PEOPLE[split], count)
+    subjects = draw_people(rng, split, count, lookalikes)
     facts = _draw_facts(rng, subjects, attributes)
-    phrases = {a.name: a.statements for a in (*ATTRIBUTES, *RELATIONS)}
-    sentences = [
-        f"{person} {rng.choice(phrases[name])} {value}." for (name, person), value in facts.items()
-    ]
+    statements = {a.name: a.statement for a in (*ATTRIBUTES, *RELATIONS)}
+    sentences = [f"{person} {statements[name]} {value}." for (name, person), value in facts.items()]
     used = count_tokens(OPENING) + sum(map(count_tokens, sentences))
     sentences += _fill(rng, length - used)
     rng.shuffle(sentences)
@@ -207,11 +225,11 @@ def user_message(document, question):
     return f"{document}\n\n{question}"
 
 
-def records(split, questions, length, seed):
+def records(split, questions, length, seed, lookalikes=0.0):
     """Yields `questions` JSON-ready records, one document each, kinds alternating."""
     for index in range(questions):
         rng = random.Random(f"{split}/{seed}/{index}")
-        document = make_document(rng, split, length, 1, two_hop_share=index % 2)
+        document = make_document(rng, split, length, 1, index % 2, lookalikes=lookalikes)
         question = document.questions[0]
         yield {
             "id": f"{split}-{seed}-{index}",
@@ -231,10 +249,12 @@ def main():
     parser.add_argument("--questions", type=int, required=True, help="one document a question")
     parser.add_argument("--length", type=int, default=1000, help="tokens a document")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--lookalikes", type=float, default=0.0,
+                        help="share of people who have one name in common with another")
     parser.add_argument("--out", required=True, help="JSON-lines file to write")
     args = parser.parse_args()
     with open(args.out, "w", encoding="utf-8") as out:
-        for record in records(args.split, args.questions, args.length, args.seed):
+        for record in records(args.split, args.questions, args.length, args.seed, args.lookalikes):
             out.write(json.dumps(record) + "\n")
 
 
