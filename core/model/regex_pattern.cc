@@ -15,6 +15,10 @@ namespace {
 
 constexpr std::int32_t kStackBytes = 64 << 20;  // backtracking of one match
 constexpr std::size_t kMaxPatternBytes = 1 << 16;
+// ICU counts steps of 10,000 backtracking positions. Published patterns need a few positions a
+// character; a pattern that needs far more than 100 would not end.
+constexpr std::int32_t kBaseSteps = 1000;
+constexpr std::int32_t kCharactersPerStep = 64;
 
 // Assigned after Unicode 15.0, the version of ICU 72: general categories L* and N*. With a newer
 // ICU they are members already and the union changes nothing.
@@ -85,7 +89,10 @@ absl::Status RegexPattern::FindAll(
   // Refers to the text without a copy.
   const icu::UnicodeString alias(false, text.data(), static_cast<std::int32_t>(text.size()));
   const std::unique_ptr<icu::RegexMatcher> matcher(compiled_->pattern->matcher(alias, error));
-  if (matcher != nullptr) matcher->setStackLimit(kStackBytes, error);
+  if (matcher != nullptr) {
+    matcher->setStackLimit(kStackBytes, error);
+    matcher->setTimeLimit(kBaseSteps + alias.length() / kCharactersPerStep, error);
+  }
   std::vector<TextRange> matches;
   for (const TextRange& range : ranges) {
     if (U_FAILURE(error)) break;
