@@ -58,6 +58,23 @@ TEST(HeadBudgets, TiesOfFractionsGoToTheLowerHead) {
   EXPECT_THAT(Heads({0.5, 1, 0.5}, 2, 0, 100), ElementsAre(2, 3, 1));
 }
 
+TEST(HeadBudgets, TiesGoToTheLowerHeadHoweverManyThereAre) {
+  // 128 pairs: x = 4/3 for 32 heads and 8/3 for 32 others. Floors leave 32 pairs, for the 32
+  // fractions of 2/3.
+  Reals preference(64, 1);
+  std::fill(preference.begin() + 32, preference.end(), 2);
+  Integers expected(64, 1);
+  std::fill(expected.begin() + 32, expected.end(), 3);
+  EXPECT_EQ(Heads(preference, 2, 0, 1000), expected);
+  // 195 pairs: 64 heads claim 3.05 each, one claims nothing and keeps one. Two pairs are left.
+  Reals equal(65, 1);
+  equal[30] = 0;
+  Integers floors(65, 3);
+  floors[30] = 1;
+  std::fill(floors.begin(), floors.begin() + 2, 4);
+  EXPECT_EQ(Heads(equal, 3, 0, 1000), floors);
+}
+
 TEST(HeadBudgets, OverflowPastThePromptStaysInTheLayer) {
   EXPECT_THAT(Heads({1, 0, 0, 0}, 10, 0, 12), ElementsAre(12, 10, 9, 9));
   EXPECT_THAT(Heads({1, 0, 0, 0}, 12, 0, 12), ElementsAre(12, 12, 12, 12));

@@ -53,6 +53,20 @@ TEST(LayerBudgets, TiesOfTheRemainderGoToTheLowerLayer) {
   EXPECT_THAT(Layers({0.5, 1, 1, 1, 0.5}, 7, 0.4, 1000), ElementsAre(5, 9, 8, 8, 5));
 }
 
+TEST(LayerBudgets, TiesGoToTheLowerLayerHoweverManyThereAre) {
+  // L = 64, B = 10, beta = 0.5: k_base = 5, k_imp = 320. I_B = 1.5, I_M = 62 / 2: k_grpB is
+  // 14.77, k_grpM is 305.23. Boundary 5 + 7, middle 5 + 4: 582 of 640. The first layer is in front
+  // of 57 others of its kind.
+  Reals importance(64, 0.5);
+  importance.back() = 1;
+  importance.front() = 0.5;
+  Integers expected(64, 9);
+  expected.front() = 12;
+  expected.back() = 12 + 1;
+  for (std::size_t layer = 0; layer < 57; ++layer) ++expected[layer];
+  EXPECT_EQ(Layers(importance, 10, 0.5, 1000), expected);
+}
+
 TEST(LayerBudgets, BetaTimesBudgetIsOneDoubleProduct) {
   // 0.29 * 100 is 28.999999999999996 in doubles: k_base = 28, k_imp = 4 * 72, I_B = 0: the boundary
   // keeps the base, the middle 28 + 144.
