@@ -54,7 +54,7 @@ absl::Status RequireString(const JsonField& root, std::string_view name, std::st
   MASKKV_ASSIGN_OR_RETURN(const JsonField field, root.Get(name));
   const absl::StatusOr<std::string_view> value = field.String();
   if (!value.ok() || *value != only) {
-    return field.Expected("\"" + std::string(only) + "\", the only layout supported");
+    return field.Expected(absl::StrCat("\"", std::string(only), "\", the only layout supported"));
   }
   return absl::OkStatus();
 }

@@ -33,13 +33,13 @@ std::string Describe(const json& value) {
     case json::value_t::boolean:
       return value.get<bool>() ? "true" : "false";
     case json::value_t::string:
-      return "string \"" + Printable(value.get_ref<const std::string&>()) + "\"";
+      return absl::StrCat("string \"", Printable(value.get_ref<const std::string&>()), "\"");
     case json::value_t::object:
       return absl::StrCat("an object of ", value.size(), " members");
     case json::value_t::array:
       return absl::StrCat("an array of ", value.size(), " elements");
     default:
-      return "number " + value.dump();
+      return absl::StrCat("number ", value.dump());
   }
 }
 

@@ -74,9 +74,9 @@ absl::StatusOr<BytePairEncoder::MergeTable> ReadMerges(const JsonField& model, c
     const auto right = ids.find(pair.second);
     const auto merged = ids.find(pair.first + pair.second);
     if (left == ids.end() || right == ids.end() || merged == ids.end()) {
-      return FieldError(entry.file(), entry.path(),
-                        "two tokens of model.vocab whose join is one too",
-                        "\"" + Printable(pair.first) + "\" and \"" + Printable(pair.second) + "\"");
+      return FieldError(
+          entry.file(), entry.path(), "two tokens of model.vocab whose join is one too",
+          absl::StrCat("\"", Printable(pair.first), "\" and \"", Printable(pair.second), "\""));
     }
     const std::uint64_t key = BytePairEncoder::PairKey(left->second, right->second);
     if (!table.emplace(key, BytePairEncoder::Merge{rank++, merged->second}).second) {
