@@ -19,7 +19,8 @@
 // floor(x_h) - k_lh, then the fraction of x_h. All preferences zero: x_h = k_l.
 //
 // Invariant of every result: sum == k_l * N_h, and 1 <= k_lh <= n_p when n_p >= 1. A permutation of
-// heads with distinct preferences permutes the budgets. Pure function, thread safe.
+// heads with distinct preferences permutes the budgets, unless the last pair is a tie between equal
+// fractions, which the lower index wins. Pure function, thread safe.
 #ifndef MASKKV_CORE_POLICY_HEAD_BUDGET_H_
 #define MASKKV_CORE_POLICY_HEAD_BUDGET_H_
 
