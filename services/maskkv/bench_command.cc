@@ -14,8 +14,10 @@
 #include "core/base/scoped_timer.h"
 #include "core/base/status_macros.h"
 #include "services/maskkv/command.h"
+#include "services/maskkv/flag_checks.h"
 #include "services/maskkv/generation.h"
 #include "services/maskkv/json_report.h"
+#include "services/maskkv/memory.h"
 #include "services/maskkv/progress.h"
 
 namespace maskkv::cli {
@@ -53,30 +55,34 @@ class BenchCommand final : public Command {
  public:
   explicit BenchCommand(CLI::App& app) {
     CLI::App* sub = app.add_subcommand("bench", "Measure prefill, steps and memory");
-    sub->footer(kExamples);
+    sub->footer(std::string(kExamples) + "\n\n" + kExitCodesHelp);
     model_.Declare(*sub);
     sub->add_option("--prompt-lengths", prompt_lengths_, "Tokens of the prompts")
         ->delimiter(',')
-        ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 20))
+        ->check(IntegerIn(1, 1 << 20))
         ->capture_default_str();
     sub->add_option("--caches", caches_, "Which caches to time")
         ->delimiter(',')
-        ->check(CLI::IsMember({"maskkv", "full", "none"}))
+        ->check(OneOf({"maskkv", "full", "none"}))
         ->capture_default_str();
-    sub->add_option("--budget", budget_, "Mean pairs kept a head a layer")->capture_default_str();
+    sub->add_option("--budget", budget_, "Mean pairs kept a head a layer")
+        ->check(IntegerIn(1, kLargestCount))
+        ->capture_default_str();
     sub->add_option("--gen-length", gen_length_, "Response rows of a request")
-        ->check(CLI::Range(1, 1 << 16))
+        ->check(IntegerIn(1, 1 << 16))
         ->capture_default_str();
     sub->add_option("--steps", steps_, "Timed steps; at most --gen-length")
-        ->check(CLI::Range(1, 1 << 16))
+        ->check(IntegerIn(1, 1 << 16))
         ->capture_default_str();
     sub->add_option("--none-steps", none_steps_, "Timed steps without a cache")
-        ->check(CLI::Range(1, 1 << 16))
+        ->check(IntegerIn(1, 1 << 16))
         ->capture_default_str();
     sub->add_option("--batch", batch_, "Requests in a step")
-        ->check(CLI::Range(1, 1024))
+        ->check(IntegerIn(1, 1024))
         ->capture_default_str();
-    sub->add_option("--seed", seed_, "Of the random prompts")->capture_default_str();
+    sub->add_option("--seed", seed_, "Of the random prompts")
+        ->check(AnySeed())
+        ->capture_default_str();
     sub->add_flag("--memory", memory_, "Also measure the peak memory of each way of prefilling");
     sub->add_flag("--json", json_, "Print one JSON object");
   }
@@ -93,7 +99,7 @@ class BenchCommand final : public Command {
     if (memory_) {
       MASKKV_RETURN_IF_ERROR(MeasureMemory(memory));
     }
-    host_->Prepare(max_positions_);
+    MASKKV_RETURN_IF_ERROR(host_->Prepare(max_positions_, HoldsAllLayers()));
     MASKKV_RETURN_IF_ERROR(MakeCases());
     MASKKV_RETURN_IF_ERROR(TimeSteps());
     Report(std::move(memory));
@@ -101,6 +107,10 @@ class BenchCommand final : public Command {
   }
 
  private:
+  bool HoldsAllLayers() const {
+    return std::find(caches_.begin(), caches_.end(), "full") != caches_.end();
+  }
+
   std::vector<std::int32_t> RandomPrompt(std::int64_t tokens) const {
     std::mt19937_64 random(seed_);
     std::vector<std::int32_t> prompt;
@@ -159,11 +169,15 @@ class BenchCommand final : public Command {
     return absl::OkStatus();
   }
 
+  std::int64_t TimedSteps(const Case& item) const {
+    return item.cache == "none" ? std::min(none_steps_, steps_) : steps_;
+  }
+
   absl::Status TimeSteps() {
     ProgressBar progress("steps", steps_);
     for (std::int64_t step = 0; step < steps_; ++step) {
       for (Case& item : cases_) {
-        if (item.cache == "none" && step >= none_steps_) continue;
+        if (step >= TimedSteps(item)) continue;
         if (Interrupted()) return absl::CancelledError("interrupted");
         const transformer::OpSeconds before = host_->transformer().op_seconds();
         double seconds = 0;
@@ -175,7 +189,7 @@ class BenchCommand final : public Command {
         }
         item.step_seconds.push_back(seconds);
         // The first step may allocate; it is kept out of the shares.
-        if (step > 0 || none_steps_ == 1) {
+        if (step > 0 || TimedSteps(item) == 1) {
           item.ops.Add(host_->transformer().op_seconds());
           item.ops.Add(before, -1);
         }
@@ -200,7 +214,9 @@ class BenchCommand final : public Command {
     for (const std::int64_t tokens : prompt_lengths_) {
       const std::vector<std::int32_t> prompt = RandomPrompt(tokens);
       for (const Way& way : kWays) {
-        host_->Prepare(tokens + gen_length_);
+        MASKKV_RETURN_IF_ERROR(host_->Prepare(
+            tokens + gen_length_,
+            way.selection == engine::Selection::kFull || way.rule == engine::LayerRule::kOnline));
         malloc_trim(0);
         if (!ResetPeakMemory()) {
           return absl::UnimplementedError(
@@ -212,7 +228,7 @@ class BenchCommand final : public Command {
             PrefillPrompt(*host_, prompt, gen_length_, Plan(way.selection, way.rule)));
         memory.push_back({{"prompt_tokens", tokens},
                           {"prefill", way.name},
-                          {"peak_bytes", PeakMemoryBytes() - before},
+                          {"peak_bytes", std::max<std::int64_t>(0, PeakMemoryBytes() - before)},
                           {"full_kv_bytes", prefilled.result.peak_full_kv_bytes},
                           {"entry_bytes", prefilled.entry->bytes()}});
       }
@@ -240,7 +256,7 @@ class BenchCommand final : public Command {
                            {"threads", host_->threads()}, {"batch", batch_},
                            {"budget", budget_},           {"gen_length", gen_length_},
                            {"cases", std::move(rows)},    {"memory", std::move(memory)}};
-      std::printf("%s\n", report.dump().c_str());
+      PrintJson(report);
       return;
     }
     std::printf("%8s %-7s %12s %12s %10s %12s  %s\n", "prompt", "cache", "prefill ms", "step ms",

@@ -2,14 +2,20 @@
 //
 // maskkv calibrate: measures layer importance (equation 8) over a set of prompts and writes the
 // profile that offline layer budgets are cut from.
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
 #include <cstdio>
 #include <filesystem>
 
 #include "absl/strings/str_format.h"
 #include "core/base/status_macros.h"
+#include "core/model/utf8.h"
 #include "core/policy/importance.h"
 #include "core/policy/profile.h"
 #include "services/maskkv/command.h"
+#include "services/maskkv/flag_checks.h"
 #include "services/maskkv/generation.h"
 #include "services/maskkv/progress.h"
 #include "services/maskkv/questions.h"
@@ -25,16 +31,16 @@ class CalibrateCommand final : public Command {
  public:
   explicit CalibrateCommand(CLI::App& app) {
     CLI::App* sub = app.add_subcommand("calibrate", "Measure layer importance into a profile");
-    sub->footer(kExamples);
+    sub->footer(std::string(kExamples) + "\n\n" + kExitCodesHelp);
     model_.Declare(*sub);
     sub->add_option("--prompts", prompts_, "JSON lines with document and question")
         ->required()
         ->type_name("FILE");
     sub->add_option("--samples", samples_, "Prompts to use; 0 is all")
-        ->check(CLI::NonNegativeNumber)
+        ->check(IntegerIn(0, kLargestCount))
         ->capture_default_str();
     sub->add_option("--gen-length", gen_length_, "Masks after each prompt")
-        ->check(CLI::Range(1, 1 << 16))
+        ->check(IntegerIn(1, 1 << 16))
         ->capture_default_str();
     sub->add_option("--output", output_, "Profile [maskkv_profile.json in the model]")
         ->type_name("FILE");
@@ -44,6 +50,8 @@ class CalibrateCommand final : public Command {
     MASKKV_ASSIGN_OR_RETURN(const std::vector<Question> questions,
                             ReadQuestions(prompts_, samples_, /*need_answers=*/false));
     MASKKV_ASSIGN_OR_RETURN(const std::unique_ptr<ModelHost> host, ModelHost::Load(model_));
+    const std::string path = OutputPath(*host);
+    MASKKV_RETURN_IF_ERROR(CheckFolder(path));
     std::vector<std::vector<std::int32_t>> prompts;
     std::size_t longest = 0;
     for (const Question& question : questions) {
@@ -53,7 +61,8 @@ class CalibrateCommand final : public Command {
       longest = std::max(longest, prompt.size());
       prompts.push_back(std::move(prompt));
     }
-    host->Prepare(static_cast<std::int64_t>(longest) + gen_length_);
+    MASKKV_RETURN_IF_ERROR(host->Prepare(static_cast<std::int64_t>(longest) + gen_length_,
+                                         /*all_layers=*/false));
 
     policy::ImportanceAccumulator accumulator(host->config().layers);
     {
@@ -68,17 +77,37 @@ class CalibrateCommand final : public Command {
         .samples = accumulator.samples(),
         .tokens = accumulator.tokens(),
         .importance = accumulator.Mean(),
-        .creation = {.data = std::filesystem::path(prompts_).filename(),
-                     .masks = gen_length_,
-                     .dtype = model_.dtype}};
-    const std::string path =
-        output_.empty() ? host->directory() + "/" + std::string(policy::kProfileFileName) : output_;
+        .creation = {.data = NameOfData(), .masks = gen_length_, .dtype = model_.dtype}};
     MASKKV_RETURN_IF_ERROR(policy::SaveProfile(profile, path));
     Print(profile, path);
     return absl::OkStatus();
   }
 
  private:
+  // Where the profile goes.
+  std::string OutputPath(const ModelHost& host) const {
+    return output_.empty() ? host.directory() + "/" + std::string(policy::kProfileFileName)
+                           : output_;
+  }
+
+  // Before minutes of measuring, whether the profile will have a place.
+  static absl::Status CheckFolder(const std::string& path) {
+    const std::filesystem::path folder = std::filesystem::path(path).parent_path();
+    if (access(folder.empty() ? "." : folder.c_str(), W_OK) == 0) return absl::OkStatus();
+    return absl::ErrnoToStatus(
+        errno, absl::StrFormat("%s: expected a folder that can be written, found", path));
+  }
+
+  // The prompts' file name in what a profile can hold: UTF-8 without control characters.
+  std::string NameOfData() const {
+    std::string name = std::filesystem::path(prompts_).filename();
+    const bool utf8 = !model::FindInvalidUtf8(name);
+    std::replace_if(
+        name.begin(), name.end(), [utf8](char c) { return c < 0 ? !utf8 : c < ' ' || c == '\x7f'; },
+        '?');
+    return name;
+  }
+
   absl::Status AddSample(ModelHost& host, const std::vector<std::int32_t>& prompt,
                          policy::ImportanceAccumulator& accumulator) const {
     MASKKV_RETURN_IF_ERROR(engine::ValidatePrompt(host.config(), prompt, gen_length_,

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "services/maskkv/command.h"
 
+#include <signal.h>  // sigaction is POSIX: <csignal> need not declare it
+
 #include <csignal>
 
 namespace maskkv::cli {
@@ -34,9 +36,10 @@ int ExitCode(const absl::Status& status) {
 bool Interrupted() { return interrupted != 0; }
 
 void WatchSignals() {
-  for (const int signal : {SIGINT, SIGTERM}) {
-    std::signal(signal, [](int) { interrupted = 1; });
-  }
+  struct sigaction action {};
+  action.sa_handler = [](int) { interrupted = 1; };
+  action.sa_flags = static_cast<int>(SA_RESETHAND);
+  for (const int signal : {SIGINT, SIGTERM}) sigaction(signal, &action, nullptr);
 }
 
 }  // namespace maskkv::cli

@@ -13,11 +13,15 @@
 namespace maskkv::cli {
 
 inline constexpr int kExitOk = 0;
-inline constexpr int kExitInternal = 1;       // a defect of ours or of the machine
-inline constexpr int kExitUsage = 2;          // unknown or malformed flags
+inline constexpr int kExitInternal = 1;       // a defect of ours, or the system failed us
+inline constexpr int kExitUsage = 2;          // a flag is unknown, missing or has a bad value
 inline constexpr int kExitBadInput = 3;       // a file, checkpoint, prompt or parameter is wrong
 inline constexpr int kExitNoResources = 4;    // memory or another limit
 inline constexpr int kExitInterrupted = 130;  // SIGINT or SIGTERM
+
+// The end of every help text.
+inline constexpr const char* kExitCodesHelp =
+    "Exit codes: 0 done, 1 internal, 2 usage, 3 bad input, 4 out of resources, 130 interrupted";
 
 // The exit code for a status.
 int ExitCode(const absl::Status& status);
@@ -37,7 +41,8 @@ std::unique_ptr<Command> MakeBenchCommand(CLI::App& app);
 
 // True once SIGINT or SIGTERM has arrived; commands look at it between steps.
 bool Interrupted();
-// Installs the handlers behind Interrupted().
+// Installs the handlers behind Interrupted(). A second signal ends the process at once. System
+// calls that wait, as for standard input, return early.
 void WatchSignals();
 
 }  // namespace maskkv::cli

@@ -1,13 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "services/maskkv/common_flags.h"
 
-#include <thread>
-
 #include "absl/strings/str_format.h"
 #include "core/base/status_macros.h"
 #include "core/policy/profile.h"
+#include "services/maskkv/flag_checks.h"
 
 namespace maskkv::cli {
+namespace {
+
+// Logits differ by tens; from here on every token is as likely as every other.
+constexpr double kHottest = 1000;
+
+}  // namespace
 
 void ModelFlags::Declare(CLI::App& app) {
   app.add_option("--model", model,
@@ -15,10 +20,10 @@ void ModelFlags::Declare(CLI::App& app) {
       ->required()
       ->type_name("DIR");
   app.add_option("--dtype", dtype, "Type of weights, GEMM inputs and cached pairs")
-      ->check(CLI::IsMember({"f32", "bf16"}))
+      ->check(OneOf({"f32", "bf16"}))
       ->capture_default_str();
   app.add_option("--threads", threads, "Worker threads; 0 is one a hardware thread")
-      ->check(CLI::Range(0, 1024))
+      ->check(IntegerIn(0, 1024))
       ->capture_default_str();
 }
 
@@ -37,18 +42,33 @@ void PromptFlags::Declare(CLI::App& app) {
       ->excludes(text);
 }
 
+absl::Status PromptFlags::Validate() const {
+  if (!document.empty() || !prompt_ids.empty()) return absl::OkStatus();
+  return absl::InvalidArgumentError("prompt: expected --document or --prompt-ids, found neither");
+}
+
 void DecodeFlags::Declare(CLI::App& app) {
   app.add_option("--gen-length", gen_length, "Masks to append: the longest answer, in tokens")
+      ->check(IntegerIn(1, kLargestCount))
       ->capture_default_str();
   app.add_option("--block-length", block_length,
-                 "Masks decoded together; divides --gen-length [8 if it divides, else all]");
+                 "Masks decoded together; divides --gen-length [8 if it divides, else all]")
+      ->check(IntegerIn(1, kLargestCount));
   app.add_option("--steps", steps,
-                 "Denoising steps; a multiple of the number of blocks [--gen-length]");
+                 "Denoising steps; a multiple of the number of blocks [--gen-length]")
+      ->check(IntegerIn(1, kLargestCount));
   app.add_option("--temperature", temperature, "0 takes the most likely token")
+      ->check(NumberIn(0, kHottest))
       ->capture_default_str();
-  app.add_option("--seed", seed, "Of the sampling noise")->capture_default_str();
+  app.add_option("--seed", seed, "Of the sampling noise")->check(AnySeed())->capture_default_str();
   app.add_flag("--ignore-eos", ignore_eos, "Decode every mask even after an end token");
   app.add_flag("--suppress-eos", suppress_eos, "Never predict the checkpoint's end token");
+}
+
+absl::Status DecodeFlags::Validate() const {
+  engine::GenerateParams checked = params();
+  checked.stop_ids = {0};  // a checkpoint always has an eos
+  return engine::Validate(checked);
 }
 
 engine::GenerateParams DecodeFlags::params() const {
@@ -68,16 +88,22 @@ void CacheFlags::Declare(CLI::App& app) {
          "--cache", cache,
          "maskkv: evict by mask voting; full: keep every pair; none: recompute the prompt in "
          "every step; random: keep --budget random pairs a head")
-      ->check(CLI::IsMember({"maskkv", "full", "none", "random"}))
+      ->check(OneOf({"maskkv", "full", "none", "random"}))
       ->capture_default_str();
   app.add_option("--layers", layers,
                  "Layer budgets from the profile (offline), from this prompt (online), all equal "
                  "(uniform)")
-      ->check(CLI::IsMember({"offline", "online", "uniform"}))
+      ->check(OneOf({"offline", "online", "uniform"}))
       ->capture_default_str();
-  app.add_option("--budget", budget, "Mean pairs kept a head a layer")->capture_default_str();
-  app.add_option("--alpha", alpha, "Base rate of head budgets, 0 to 1")->capture_default_str();
-  app.add_option("--beta", beta, "Base rate of layer budgets, 0 to 1")->capture_default_str();
+  app.add_option("--budget", budget, "Mean pairs kept a head a layer")
+      ->check(IntegerIn(1, kLargestCount))
+      ->capture_default_str();
+  app.add_option("--alpha", alpha, "Base rate of head budgets")
+      ->check(NumberIn(0, 1))
+      ->capture_default_str();
+  app.add_option("--beta", beta, "Base rate of layer budgets")
+      ->check(NumberIn(0, 1))
+      ->capture_default_str();
   app.add_option("--profile", profile, "Importance profile [maskkv_profile.json in the model]")
       ->type_name("FILE");
 }
@@ -109,14 +135,21 @@ absl::StatusOr<engine::EvictionPlan> CacheFlags::Plan(const model::Checkpoint& c
   const std::string path =
       profile.empty() ? checkpoint.directory() + "/" + std::string(policy::kProfileFileName)
                       : profile;
-  MASKKV_ASSIGN_OR_RETURN(policy::ImportanceProfile loaded, policy::LoadProfile(path));
-  if (loaded.model_fingerprint != checkpoint.Fingerprint()) {
+  absl::StatusOr<policy::ImportanceProfile> loaded = policy::LoadProfile(path);
+  if (absl::IsNotFound(loaded.status())) {
+    return absl::NotFoundError(absl::StrFormat(
+        "%s: expected the model's importance profile, found no file: run maskkv calibrate, or use "
+        "--layers online or uniform",
+        path));
+  }
+  MASKKV_RETURN_IF_ERROR(loaded.status());
+  if (loaded->model_fingerprint != checkpoint.Fingerprint()) {
     return absl::FailedPreconditionError(
         absl::StrFormat("%s: field model_fingerprint: expected this checkpoint's %s, found %s: run "
                         "maskkv calibrate",
-                        path, checkpoint.Fingerprint(), loaded.model_fingerprint));
+                        path, checkpoint.Fingerprint(), loaded->model_fingerprint));
   }
-  plan.importance = std::move(loaded.importance);
+  plan.importance = std::move(loaded->importance);
   return plan;
 }
 

@@ -32,6 +32,8 @@ struct PromptFlags {
   std::string prompt_ids;  // a file with a JSON array of token ids
 
   void Declare(CLI::App& app);
+  // Errors: INVALID_ARGUMENT if neither a document nor ids are given.
+  absl::Status Validate() const;
 };
 
 struct DecodeFlags {
@@ -44,6 +46,8 @@ struct DecodeFlags {
   bool suppress_eos = false;
 
   void Declare(CLI::App& app);
+  // What can be said before a model is loaded. Errors: INVALID_ARGUMENT.
+  absl::Status Validate() const;
   // With the defaults above filled in; stop_ids stay empty.
   engine::GenerateParams params() const;
 };
@@ -60,8 +64,10 @@ struct CacheFlags {
 
   void Declare(CLI::App& app);
   CacheMode mode() const;
+  // True if prefill holds the K and V of every layer at once.
+  bool HoldsAllLayers() const { return mode() == CacheMode::kFull || layers == "online"; }
   // The plan; reads the importance profile when the offline rule needs one.
-  // Errors: of ImportanceProfile's loading; FAILED_PRECONDITION if it was made for other weights.
+  // Errors: of policy::LoadProfile; FAILED_PRECONDITION if it was made for other weights.
   absl::StatusOr<engine::EvictionPlan> Plan(const model::Checkpoint& checkpoint,
                                             std::uint64_t seed) const;
 };

@@ -3,6 +3,7 @@
 // maskkv evaluate: exact-match accuracy over a file of questions, for several caches and budgets
 // side by side. Every configuration answers the same questions. Answers of all cached
 // configurations are decoded in one batch.
+#include <algorithm>
 #include <cstdio>
 #include <map>
 
@@ -10,6 +11,7 @@
 #include "absl/strings/str_format.h"
 #include "core/base/status_macros.h"
 #include "services/maskkv/command.h"
+#include "services/maskkv/flag_checks.h"
 #include "services/maskkv/generation.h"
 #include "services/maskkv/json_report.h"
 #include "services/maskkv/progress.h"
@@ -43,7 +45,7 @@ class EvaluateCommand final : public Command {
  public:
   explicit EvaluateCommand(CLI::App& app) {
     CLI::App* sub = app.add_subcommand("evaluate", "Measure accuracy by cache and budget");
-    sub->footer(kExamples);
+    sub->footer(std::string(kExamples) + "\n\n" + kExitCodesHelp);
     model_.Declare(*sub);
     decode_.Declare(*sub);
     sub->add_option("--questions", questions_,
@@ -51,28 +53,32 @@ class EvaluateCommand final : public Command {
         ->required()
         ->type_name("FILE");
     sub->add_option("--limit", limit_, "Questions to ask; 0 is all")
-        ->check(CLI::NonNegativeNumber)
+        ->check(IntegerIn(0, kLargestCount))
         ->capture_default_str();
     sub->add_option("--caches", caches_, "Which caches to compare")
         ->delimiter(',')
-        ->check(CLI::IsMember({"none", "full", "maskkv", "random"}))
+        ->check(OneOf({"none", "full", "maskkv", "random"}))
         ->capture_default_str();
     sub->add_option("--budgets", budgets_, "Budgets of maskkv and random")
         ->delimiter(',')
-        ->check(CLI::PositiveNumber)
+        ->check(IntegerIn(1, kLargestCount))
         ->capture_default_str();
     sub->add_option("--layers", base_.layers, "Layer budgets: offline, online, uniform")
-        ->check(CLI::IsMember({"offline", "online", "uniform"}))
+        ->check(OneOf({"offline", "online", "uniform"}))
         ->capture_default_str();
-    sub->add_option("--alpha", base_.alpha, "Base rate of head budgets")->capture_default_str();
-    sub->add_option("--beta", base_.beta, "Base rate of layer budgets")->capture_default_str();
+    sub->add_option("--alpha", base_.alpha, "Base rate of head budgets")
+        ->check(NumberIn(0, 1))
+        ->capture_default_str();
+    sub->add_option("--beta", base_.beta, "Base rate of layer budgets")
+        ->check(NumberIn(0, 1))
+        ->capture_default_str();
     sub->add_option("--profile", base_.profile, "Importance profile")->type_name("FILE");
     sub->add_flag("--json", json_, "Print one JSON object");
   }
 
   absl::Status Run() override {
+    MASKKV_RETURN_IF_ERROR(decode_.Validate());
     params_ = decode_.params();
-    MASKKV_RETURN_IF_ERROR(engine::Validate(params_));
     MASKKV_ASSIGN_OR_RETURN(const std::vector<Question> questions,
                             ReadQuestions(questions_, limit_, /*need_answers=*/true));
     MASKKV_ASSIGN_OR_RETURN(host_, ModelHost::Load(model_));
@@ -93,6 +99,11 @@ class EvaluateCommand final : public Command {
   }
 
  private:
+  bool HoldsAllLayers() const {
+    return std::any_of(cells_.begin(), cells_.end(),
+                       [](const Cell& cell) { return cell.flags.HoldsAllLayers(); });
+  }
+
   absl::Status MakeCells() {
     for (const std::string& cache : caches_) {
       CacheFlags flags = base_;
@@ -116,7 +127,7 @@ class EvaluateCommand final : public Command {
         host_->ChatPrompt(DocumentAndQuestion(question.document, question.question)));
     const std::int64_t positions = static_cast<std::int64_t>(prompt.size()) + params_.gen_length;
     if (positions > prepared_positions_) {
-      host_->Prepare(positions);
+      MASKKV_RETURN_IF_ERROR(host_->Prepare(positions, HoldsAllLayers()));
       prepared_positions_ = positions;
     }
     engine::Decoder decoder(host_->transformer());
@@ -174,13 +185,16 @@ class EvaluateCommand final : public Command {
       const Json report = {{"model", host_->directory()},
                            {"questions", questions_},
                            {"gen_length", params_.gen_length},
+                           {"block_length", params_.block_length},
+                           {"steps", params_.steps},
+                           {"temperature", params_.temperature},
                            {"dtype", model_.dtype},
                            {"layers", base_.layers},
                            {"alpha", base_.alpha},
                            {"beta", base_.beta},
                            {"mean_prompt_tokens", mean_prompt_tokens},
                            {"cells", std::move(cells)}};
-      std::printf("%s\n", report.dump().c_str());
+      PrintJson(report);
       return;
     }
     for (const Json& cell : cells) {

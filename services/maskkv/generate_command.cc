@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <numeric>
 
+#include "absl/strings/str_format.h"
 #include "core/base/status_macros.h"
 #include "services/maskkv/command.h"
 #include "services/maskkv/generation.h"
@@ -23,7 +24,7 @@ class GenerateCommand final : public Command {
  public:
   explicit GenerateCommand(CLI::App& app) {
     CLI::App* sub = app.add_subcommand("generate", "Answer a question about a document");
-    sub->footer(kExamples);
+    sub->footer(std::string(kExamples) + "\n\n" + kExitCodesHelp);
     model_.Declare(*sub);
     prompt_.Declare(*sub);
     decode_.Declare(*sub);
@@ -32,12 +33,19 @@ class GenerateCommand final : public Command {
   }
 
   absl::Status Run() override {
+    MASKKV_RETURN_IF_ERROR(decode_.Validate());
+    MASKKV_RETURN_IF_ERROR(prompt_.Validate());
     engine::GenerateParams params = decode_.params();
-    MASKKV_RETURN_IF_ERROR(engine::Validate(params));
     MASKKV_ASSIGN_OR_RETURN(const std::unique_ptr<ModelHost> host, ModelHost::Load(model_));
+    if (!json_ && host->tokenizer() == nullptr) {
+      return absl::FailedPreconditionError(absl::StrFormat(
+          "%s/tokenizer.json: expected a tokenizer for a text answer, found none: use --json",
+          host->directory()));
+    }
     params.stop_ids = host->StopIds();
     MASKKV_ASSIGN_OR_RETURN(const std::vector<std::int32_t> prompt, host->Prompt(prompt_));
-    host->Prepare(static_cast<std::int64_t>(prompt.size()) + params.gen_length);
+    MASKKV_RETURN_IF_ERROR(host->Prepare(
+        static_cast<std::int64_t>(prompt.size()) + params.gen_length, cache_.HoldsAllLayers()));
     std::optional<engine::EvictionPlan> plan;
     if (cache_.mode() != CacheMode::kNone) {
       MASKKV_ASSIGN_OR_RETURN(plan, cache_.Plan(host->checkpoint(), params.seed));
@@ -53,7 +61,7 @@ class GenerateCommand final : public Command {
                    if (event.finish_reason != engine::FinishReason::kNone) last.emplace(now);
                  }));
     if (json_) {
-      std::printf("%s\n", GenerationJson(*host, prompt, generation).c_str());
+      PrintJson(GenerationJson(*host, prompt, generation));
       return absl::OkStatus();
     }
     const double seconds =

@@ -9,6 +9,7 @@
 #include "absl/strings/str_format.h"
 #include "core/base/status_macros.h"
 #include "services/maskkv/command.h"
+#include "services/maskkv/flag_checks.h"
 #include "services/maskkv/generation.h"
 #include "services/maskkv/json_report.h"
 #include "services/maskkv/progress.h"
@@ -49,12 +50,12 @@ class InspectCommand final : public Command {
  public:
   explicit InspectCommand(CLI::App& app) {
     CLI::App* sub = app.add_subcommand("inspect", "Show what each layer and head keeps");
-    sub->footer(kExamples);
+    sub->footer(std::string(kExamples) + "\n\n" + kExitCodesHelp);
     model_.Declare(*sub);
     prompt_.Declare(*sub);
     cache_.Declare(*sub);
     sub->add_option("--gen-length", gen_length_, "Masks that vote")
-        ->check(CLI::Range(1, 1 << 16))
+        ->check(IntegerIn(1, 1 << 16))
         ->capture_default_str();
     sub->add_flag("--json", json_, "Print one JSON object");
   }
@@ -63,15 +64,17 @@ class InspectCommand final : public Command {
     if (cache_.mode() == CacheMode::kNone) {
       return absl::InvalidArgumentError("cache: expected maskkv, full or random, found none");
     }
+    MASKKV_RETURN_IF_ERROR(prompt_.Validate());
     MASKKV_ASSIGN_OR_RETURN(const std::unique_ptr<ModelHost> host, ModelHost::Load(model_));
     MASKKV_ASSIGN_OR_RETURN(const std::vector<std::int32_t> prompt, host->Prompt(prompt_));
-    host->Prepare(static_cast<std::int64_t>(prompt.size()) + gen_length_);
+    MASKKV_RETURN_IF_ERROR(host->Prepare(static_cast<std::int64_t>(prompt.size()) + gen_length_,
+                                         cache_.HoldsAllLayers()));
     MASKKV_ASSIGN_OR_RETURN(const engine::EvictionPlan plan,
                             cache_.Plan(host->checkpoint(), /*seed=*/0));
     MASKKV_ASSIGN_OR_RETURN(const PrefilledPrompt prefilled,
                             PrefillPrompt(*host, prompt, gen_length_, plan));
     if (json_) {
-      PrintJson(prefilled);
+      PrintJson(Report(prefilled));
     } else {
       PrintPicture(prefilled);
     }
@@ -79,7 +82,7 @@ class InspectCommand final : public Command {
   }
 
  private:
-  static void PrintJson(const PrefilledPrompt& prefilled) {
+  static Json Report(const PrefilledPrompt& prefilled) {
     Json report = KeptJson(prefilled.result);
     report["prompt_tokens"] = prefilled.result.prompt_tokens;
     report["masks"] = prefilled.result.masks;
@@ -96,7 +99,7 @@ class InspectCommand final : public Command {
     }
     report["preference"] = std::move(preference);
     report["positions"] = std::move(positions);
-    std::printf("%s\n", report.dump().c_str());
+    return report;
   }
 
   static void PrintPicture(const PrefilledPrompt& prefilled) {

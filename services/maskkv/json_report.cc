@@ -2,20 +2,12 @@
 #include "services/maskkv/json_report.h"
 
 #include <cstdio>
-#include <fstream>
 #include <numeric>
+
+#include "services/maskkv/memory.h"
 
 namespace maskkv::cli {
 namespace {
-
-// A "VmXxx:  123 kB" line of /proc/self/status, in bytes; 0 if it is not there.
-std::int64_t StatusBytes(const std::string& field) {
-  std::ifstream status("/proc/self/status");
-  for (std::string line; std::getline(status, line);) {
-    if (line.starts_with(field)) return std::stoll(line.substr(field.size())) * 1024;
-  }
-  return 0;
-}
 
 Json Milliseconds(const std::vector<double>& seconds) {
   Json list = Json::array();
@@ -24,15 +16,6 @@ Json Milliseconds(const std::vector<double>& seconds) {
 }
 
 }  // namespace
-
-std::int64_t PeakMemoryBytes() { return StatusBytes("VmHWM:"); }
-std::int64_t ResidentMemoryBytes() { return StatusBytes("VmRSS:"); }
-
-bool ResetPeakMemory() {
-  std::ofstream file("/proc/self/clear_refs");
-  file << "5" << std::flush;
-  return file.good();
-}
 
 Json KeptJson(const engine::PrefillResult& result) {
   Json per_layer = Json::array(), per_head = Json::array();
@@ -50,8 +33,8 @@ Json KeptJson(const Generation& generation) {
   return generation.prefill ? KeptJson(generation.prefill->result) : Json(nullptr);
 }
 
-std::string GenerationJson(const ModelHost& host, std::span<const std::int32_t> prompt,
-                           const Generation& generation) {
+Json GenerationJson(const ModelHost& host, std::span<const std::int32_t> prompt,
+                    const Generation& generation) {
   Json steps = Json::array();
   for (const engine::StepEvent& event : generation.steps) {
     Json committed = Json::array();
@@ -61,7 +44,7 @@ std::string GenerationJson(const ModelHost& host, std::span<const std::int32_t> 
     steps.push_back({{"step", event.step}, {"committed", std::move(committed)}});
   }
   const bool cached = generation.prefill.has_value();
-  const Json report = {
+  return {
       {"prompt_tokens", prompt.size()},
       {"tokens", generation.tokens},
       {"text", host.Text(generation.tokens)},
@@ -74,7 +57,10 @@ std::string GenerationJson(const ModelHost& host, std::span<const std::int32_t> 
         {"steps", Milliseconds(generation.step_seconds)}}},
       {"memory_bytes",
        {{"peak", PeakMemoryBytes()}, {"entry", cached ? generation.prefill->entry->bytes() : 0}}}};
-  return report.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+void PrintJson(const Json& json) {
+  std::printf("%s\n", json.dump(-1, ' ', false, Json::error_handler_t::replace).c_str());
 }
 
 }  // namespace maskkv::cli

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Results as JSON text, fields in a fixed order. Schemas: docs/*.schema.json. Pure, except that
-// memory figures are read from /proc/self.
+// Results as JSON, fields in a fixed order. Schemas: docs/*.schema.json.
 #ifndef MASKKV_SERVICES_MASKKV_JSON_REPORT_H_
 #define MASKKV_SERVICES_MASKKV_JSON_REPORT_H_
 
@@ -20,16 +19,12 @@ using Json = nlohmann::ordered_json;
 Json KeptJson(const Generation& generation);
 Json KeptJson(const engine::PrefillResult& result);
 
-// The object of `maskkv generate --json`.
-std::string GenerationJson(const ModelHost& host, std::span<const std::int32_t> prompt,
-                           const Generation& generation);
+// The object of `maskkv generate --json`, with the peak memory so far.
+Json GenerationJson(const ModelHost& host, std::span<const std::int32_t> prompt,
+                    const Generation& generation);
 
-// Peak resident memory of this process in bytes since the start or the last reset; 0 if unknown.
-std::int64_t PeakMemoryBytes();
-// Resident memory now; 0 if unknown.
-std::int64_t ResidentMemoryBytes();
-// Makes the peak start again from the current value. False where the kernel does not allow it.
-bool ResetPeakMemory();
+// One line on standard output. Strings that are not UTF-8 (a path may be anything) get U+FFFD.
+void PrintJson(const Json& json);
 
 }  // namespace maskkv::cli
 

@@ -15,11 +15,21 @@ namespace {
 
 constexpr const char* kMask = "·";
 
-int TerminalColumns(std::FILE* out) {
+struct TerminalSize {
+  int columns = 80;
+  int rows = 24;
+};
+
+TerminalSize SizeOf(std::FILE* out) {
   winsize size{};
-  if (ioctl(fileno(out), TIOCGWINSZ, &size) == 0 && size.ws_col > 0) return size.ws_col;
-  return 80;
+  if (ioctl(fileno(out), TIOCGWINSZ, &size) == 0 && size.ws_col > 0 && size.ws_row > 0) {
+    return {size.ws_col, size.ws_row};
+  }
+  return {};
 }
+
+// A terminal would obey control characters; they show as spaces.
+char Shown(char c) { return (c >= 0 && c < ' ') || c == '\x7f' ? ' ' : c; }
 
 // Lines of `columns` characters; a code point counts as one column.
 std::vector<std::string> Wrap(const std::string& text, int columns) {
@@ -36,7 +46,8 @@ std::vector<std::string> Wrap(const std::string& text, int columns) {
       used = 0;
     }
     if (text[i] != '\n') {
-      lines.back().append(text, i, length);
+      lines.back() += Shown(text[i]);
+      lines.back().append(text, i + 1, length - 1);
       ++used;
     }
     i += length;
@@ -48,6 +59,12 @@ std::vector<std::string> Wrap(const std::string& text, int columns) {
 
 LiveView::LiveView(const ModelHost& host, std::FILE* out)
     : host_(host), out_(out), terminal_(isatty(fileno(out)) != 0) {}
+
+LiveView::~LiveView() {
+  if (finished_ || (printed_bytes_ == 0 && drawn_lines_ == 0)) return;
+  std::fputc('\n', out_);
+  std::fflush(out_);
+}
 
 void LiveView::Show(const engine::Canvas& canvas) {
   if (!terminal_) {
@@ -62,6 +79,7 @@ void LiveView::Show(const engine::Canvas& canvas) {
 }
 
 void LiveView::Finish(const engine::Canvas& canvas, double tokens_per_second) {
+  finished_ = true;
   if (!terminal_) {
     PrintPrefix(canvas, /*last=*/true);
     std::fputc('\n', out_);
@@ -103,7 +121,13 @@ void LiveView::Redraw(const engine::Canvas& canvas, const std::string& progress)
   flush();
   std::string frame;
   if (drawn_lines_ > 0) frame += absl::StrFormat("\x1b[%dA", drawn_lines_);
-  const std::vector<std::string> lines = Wrap(text, TerminalColumns(out_));
+  const TerminalSize size = SizeOf(out_);
+  std::vector<std::string> lines = Wrap(text, size.columns);
+  // The cursor cannot climb above the screen: until the end only what fits is shown.
+  const auto most = static_cast<std::size_t>(std::max(1, size.rows - 2));
+  if (!finished_ && lines.size() > most) {
+    lines.erase(lines.begin(), lines.end() - static_cast<std::ptrdiff_t>(most));
+  }
   for (const std::string& line : lines) frame += "\r\x1b[2K" + line + "\n";
   frame += "\r\x1b[J\x1b[2m" + progress + "\x1b[0m";
   drawn_lines_ = static_cast<int>(lines.size());

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The canvas as it denoises, redrawn in place on a terminal: decided text plain, masks as dots, and
-// a progress line. Elsewhere (a pipe, a file) only the decided prefix is printed as it grows, so
-// the output is the answer and nothing else. Not thread safe.
+// a progress line; of a text that is taller than the terminal the last lines. Elsewhere (a pipe, a
+// file) only the decided prefix is printed as it grows, so the output is the answer and nothing
+// else. Not thread safe.
 #ifndef MASKKV_SERVICES_MASKKV_LIVE_VIEW_H_
 #define MASKKV_SERVICES_MASKKV_LIVE_VIEW_H_
 
@@ -19,6 +20,10 @@ class LiveView {
  public:
   // out: where to draw; redraws in place if it is a terminal.
   LiveView(const ModelHost& host, std::FILE* out);
+  // Ends a line that an error left unfinished.
+  ~LiveView();
+  LiveView(const LiveView&) = delete;
+  LiveView& operator=(const LiveView&) = delete;
 
   // Shows the canvas after a step.
   void Show(const engine::Canvas& canvas);
@@ -35,6 +40,7 @@ class LiveView {
   const bool terminal_;
   std::size_t printed_bytes_ = 0;  // of the decided prefix, without a terminal
   int drawn_lines_ = 0;            // to climb over on the next redraw
+  bool finished_ = false;
 };
 
 }  // namespace maskkv::cli

@@ -2,7 +2,6 @@
 #include "services/maskkv/model_host.h"
 
 #include <chrono>
-#include <cstdio>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <thread>
@@ -11,6 +10,8 @@
 #include "core/base/status_macros.h"
 #include "core/engine/prompt.h"
 #include "core/model/chat_template.h"
+#include "services/maskkv/input.h"
+#include "services/maskkv/memory.h"
 
 namespace maskkv::cli {
 namespace {
@@ -28,10 +29,11 @@ absl::StatusOr<std::vector<std::int32_t>> ParseIds(const std::string& path,
   std::vector<std::int32_t> ids;
   for (std::size_t i = 0; i < json.size(); ++i) {
     const nlohmann::json& value = json[i];
+    // A nested value is named by its type: it may be too deep to print.
     if (!value.is_number_unsigned() || value.get<std::uint64_t>() > INT32_MAX) {
-      return absl::InvalidArgumentError(
-          absl::StrFormat("%s: element %d: expected a token id from 0 to %d, found %.40s", path, i,
-                          INT32_MAX, value.dump(-1, ' ', true)));
+      return absl::InvalidArgumentError(absl::StrFormat(
+          "%s: element %d: expected a token id from 0 to %d, found %.40s", path, i, INT32_MAX,
+          value.is_structured() ? value.type_name() : value.dump(-1, ' ', true)));
     }
     ids.push_back(static_cast<std::int32_t>(value.get<std::uint64_t>()));
   }
@@ -39,27 +41,6 @@ absl::StatusOr<std::vector<std::int32_t>> ParseIds(const std::string& path,
 }
 
 }  // namespace
-
-absl::StatusOr<std::string> ReadInput(const std::string& path, std::size_t max_bytes) {
-  std::FILE* file = path == "-" ? stdin : std::fopen(path.c_str(), "rb");
-  if (file == nullptr) {
-    return absl::NotFoundError(absl::StrFormat("%s: expected a readable file", path));
-  }
-  std::string text;
-  char buffer[1 << 16];
-  std::size_t count = 0;
-  while (text.size() <= max_bytes && (count = std::fread(buffer, 1, sizeof(buffer), file)) > 0) {
-    text.append(buffer, count);
-  }
-  const bool failed = std::ferror(file) != 0;
-  if (file != stdin) std::fclose(file);
-  if (failed) return absl::NotFoundError(absl::StrFormat("%s: expected a readable file", path));
-  if (text.size() > max_bytes) {
-    return absl::ResourceExhaustedError(
-        absl::StrFormat("%s: expected at most %d bytes, found more", path, max_bytes));
-  }
-  return text;
-}
 
 std::string DocumentAndQuestion(std::string_view document, std::string_view question) {
   std::string text(document);
@@ -81,7 +62,8 @@ absl::StatusOr<std::unique_ptr<ModelHost>> ModelHost::Load(const ModelFlags& fla
       transformer::Weights weights,
       transformer::Weights::Load(std::move(checkpoint), flags.compute(), *host->pool_));
   host->weights_ = std::make_unique<transformer::Weights>(std::move(weights));
-  if (std::filesystem::exists(flags.model + "/tokenizer.json")) {
+  std::error_code unreadable;  // then loading says so
+  if (std::filesystem::exists(flags.model + "/tokenizer.json", unreadable) || unreadable) {
     MASKKV_ASSIGN_OR_RETURN(model::Tokenizer tokenizer, model::Tokenizer::Load(flags.model));
     host->tokenizer_ = std::move(tokenizer);
   }
@@ -90,8 +72,10 @@ absl::StatusOr<std::unique_ptr<ModelHost>> ModelHost::Load(const ModelFlags& fla
   return host;
 }
 
-void ModelHost::Prepare(std::int64_t max_positions) {
+absl::Status ModelHost::Prepare(std::int64_t max_positions, bool all_layers) {
+  MASKKV_RETURN_IF_ERROR(CheckFits(config(), max_positions, all_layers ? config().layers : 1));
   transformer_ = std::make_unique<transformer::Transformer>(*weights_, *pool_, max_positions);
+  return absl::OkStatus();
 }
 
 absl::StatusOr<std::vector<std::int32_t>> ModelHost::ChatPrompt(std::string_view text) const {
@@ -111,10 +95,9 @@ absl::StatusOr<std::vector<std::int32_t>> ModelHost::Prompt(const PromptFlags& f
     MASKKV_ASSIGN_OR_RETURN(const std::string text, ReadInput(flags.prompt_ids, kMaxDocumentBytes));
     return ParseIds(flags.prompt_ids, text);
   }
-  if (flags.document.empty()) {
-    return absl::InvalidArgumentError("prompt: expected --document or --prompt-ids, found neither");
-  }
   MASKKV_ASSIGN_OR_RETURN(const std::string document, ReadInput(flags.document, kMaxDocumentBytes));
+  MASKKV_RETURN_IF_ERROR(CheckUtf8(flags.document, document));
+  MASKKV_RETURN_IF_ERROR(CheckUtf8("--question", flags.question));
   return ChatPrompt(DocumentAndQuestion(document, flags.question));
 }
 

@@ -26,8 +26,9 @@ class ModelHost {
   static absl::StatusOr<std::unique_ptr<ModelHost>> Load(const ModelFlags& flags);
 
   // Makes the transformer for positions below max_positions, which the prompts decide. Call it
-  // before transformer(); again only to grow.
-  void Prepare(std::int64_t max_positions);
+  // before transformer(); again only to grow. all_layers: a prefill will hold the K and V of every
+  // layer at once. Errors: RESOURCE_EXHAUSTED if so many positions cannot fit.
+  absl::Status Prepare(std::int64_t max_positions, bool all_layers);
   transformer::Transformer& transformer() { return *transformer_; }
   const model::ModelConfig& config() const { return weights_->config(); }
   const model::Checkpoint& checkpoint() const { return weights_->checkpoint(); }
@@ -43,7 +44,7 @@ class ModelHost {
   absl::StatusOr<std::vector<std::int32_t>> ChatPrompt(std::string_view text) const;
 
   // The prompt that flags name: a file's ids, or document and question through the chat template.
-  // Errors: NOT_FOUND (file), INVALID_ARGUMENT (JSON, mask token, empty).
+  // Errors: NOT_FOUND (file), INVALID_ARGUMENT (not UTF-8, not an array of ids), CANCELLED.
   absl::StatusOr<std::vector<std::int32_t>> Prompt(const PromptFlags& flags) const;
 
   // The ids that end an answer: the checkpoint's eos, then the tokenizer's end of turn.
@@ -62,10 +63,6 @@ class ModelHost {
   std::unique_ptr<transformer::Transformer> transformer_;
   std::optional<model::Tokenizer> tokenizer_;
 };
-
-// Reads a whole file, "-" is standard input. Errors: NOT_FOUND, RESOURCE_EXHAUSTED (over
-// max_bytes).
-absl::StatusOr<std::string> ReadInput(const std::string& path, std::size_t max_bytes);
 
 // The message that document and question make: the question after an empty line.
 std::string DocumentAndQuestion(std::string_view document, std::string_view question);

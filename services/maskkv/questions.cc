@@ -6,7 +6,7 @@
 
 #include "absl/strings/str_format.h"
 #include "core/base/status_macros.h"
-#include "services/maskkv/model_host.h"
+#include "services/maskkv/input.h"
 
 namespace maskkv::cli {
 namespace {

@@ -5,3 +5,5 @@ import pathlib
 import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "python"))
+
+from cli_fixtures import ids_file, tiny  # noqa: E402,F401  (shared by the tests of the command line)

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Checks of single flag values, whose messages say what was expected and what was found ("--budget:
+// expected an integer from 1 to 10, found 2.5"). Integers are plain decimals: the parser
+// behind would also take octal, hexadecimal and, for unsigned ones, a minus sign. Pure.
+#ifndef MASKKV_SERVICES_MASKKV_FLAG_CHECKS_H_
+#define MASKKV_SERVICES_MASKKV_FLAG_CHECKS_H_
+
+#include <CLI/CLI.hpp>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace maskkv::cli {
+
+// The largest number of pairs, prompts or positions that a flag may ask for.
+inline constexpr std::int64_t kLargestCount = std::int64_t{1} << 24;
+
+// An integer in [least, most].
+CLI::Validator IntegerIn(std::int64_t least, std::int64_t most);
+
+// An integer from 0 to 2^64 - 1.
+CLI::Validator AnySeed();
+
+// A finite number in [least, most].
+CLI::Validator NumberIn(double least, double most);
+
+// One of `words`.
+CLI::Validator OneOf(std::vector<std::string> words);
+
+}  // namespace maskkv::cli
+
+#endif  // MASKKV_SERVICES_MASKKV_FLAG_CHECKS_H_

@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""maskkv calibrate, inspect, evaluate and bench on real checkpoints, and every help text."""
+
+import json
+import os
+
+import pytest
+
+from cli_runs import GOLDEN, TINY, config, run, validated
+
+COMMANDS = ["generate", "calibrate", "inspect", "evaluate", "bench"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_has_examples_and_exit_codes(command):
+    shown = run(command, "--help")
+    assert shown.code == 0 and shown.err == b""
+    assert "\nExamples:\n  maskkv " + command in shown.text
+    assert "Exit codes: 0 done, 1 internal, 2 usage, 3 bad input" in shown.text
+    assert f"Usage: maskkv {command}" in shown.text
+
+
+def test_help_lists_the_commands_and_version_is_a_line():
+    shown = run("--help")
+    assert shown.code == 0 and all(command in shown.text for command in COMMANDS)
+    assert "Exit codes:" in shown.text
+    version = run("--version")
+    assert version.code == 0 and version.text.startswith("maskkv ")
+
+
+def test_calibrate_writes_a_profile_that_generate_takes(tiny):
+    profile = json.loads(tiny.profile.read_text())
+    assert profile["format"] == "maskkv importance profile" and profile["version"] == 1
+    assert profile["samples"] == 4 and len(profile["model_fingerprint"]) == 64
+    assert len(profile["importance"]) == config(TINY)["n_layers"]
+    assert all(0 <= value <= 2 for value in profile["importance"])
+    assert profile["creation"] == {"data": "calibration.jsonl", "masks": 32, "dtype": "f32"}
+    assert tiny.generate("--json").code == 0
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_calibrate_is_deterministic(tiny, tmp_path, threads):
+    path = tmp_path / "again.json"
+    done = run("calibrate", "--model", TINY, "--prompts", TINY / "calibration.jsonl", "--samples", 4,
+               "--output", path, "--threads", threads)
+    assert done.code == 0 and done.err == b"" and f"{path}: 4 samples" in done.text
+    assert path.read_bytes() == tiny.profile.read_bytes()
+
+
+def test_calibrate_names_its_data_whatever_the_file_is_called(tiny, tmp_path):
+    for name in ("Fragen-größer.jsonl".encode(), b"\xff\nodd.jsonl"):
+        prompts = os.path.join(os.fsencode(tmp_path), name)
+        with open(prompts, "wb") as file:
+            file.write(tiny.questions.read_bytes())
+        done = run("calibrate", "--model", TINY, "--prompts", prompts, "--samples", 1, "--output",
+                   tmp_path / "profile.json", "--dtype", "bf16", "--gen-length", 8)
+        assert done.code == 0, done.err
+        creation = json.loads((tmp_path / "profile.json").read_text())["creation"]
+        assert creation["masks"] == 8 and creation["dtype"] == "bf16"
+    assert creation["data"] == "??odd.jsonl"
+
+
+@pytest.mark.parametrize("flags", [(), ("--layers", "online", "--budget", 3),
+                                   ("--layers", "uniform", "--dtype", "bf16"),
+                                   ("--cache", "full"), ("--cache", "random", "--budget", 7)])
+def test_inspect_tells_what_generate_keeps(tiny, flags):
+    shown = validated("inspect", run("inspect", *tiny.args("--gen-length", 8, "--json", *flags)).json)
+    kept = tiny.generate("--json", *flags).json
+    assert {name: shown[name] for name in kept["kept"]} == kept["kept"]
+    assert shown["prompt_tokens"] == kept["prompt_tokens"] and shown["masks"] == 8
+    for layer, pairs, preference in zip(shown["positions"], shown["per_head"], shown["preference"],
+                                        strict=True):
+        assert [len(head) for head in layer] == pairs and len(preference) == len(pairs)
+        for head in layer:
+            assert head == sorted(set(head))
+            assert not head or 0 <= head[0] and head[-1] < shown["prompt_tokens"]
+
+
+def test_inspect_draws_a_row_a_head(tiny):
+    shown = run("inspect", *tiny.args("--gen-length", 8, "--budget", 16)).text
+    c = config(TINY)
+    rows = [line for line in shown.splitlines() if line.endswith("|")]
+    assert len(rows) == c["n_layers"] * c["n_heads"]
+    assert len({len(row) for row in rows}) == 1
+    assert f"{16 * len(rows)} of " in shown
+
+
+def test_inspect_of_a_grouped_checkpoint_and_of_a_short_prompt(ids_file):
+    for prompt in ([], [1, 2, 3]):
+        args = ("inspect", "--model", GOLDEN / "gqa", "--layers", "uniform", "--prompt-ids",
+                ids_file(prompt), "--gen-length", 4)
+        assert run(*args).code == 0
+        shown = validated("inspect", run(*args, "--json").json)
+        assert shown["pairs"] == len(prompt) * len(shown["per_layer"]) * len(shown["per_head"][0])
+
+
+def test_evaluate_asks_every_configuration_the_same_questions(tiny):
+    args = ("evaluate", "--model", TINY, "--profile", tiny.profile, "--questions", tiny.questions,
+            "--gen-length", 8, "--limit", 2)
+    report = validated("evaluate", run(*args, "--budgets", "8,4096", "--json").json)
+    assert [(cell["cache"], cell["budget"]) for cell in report["cells"]] == [
+        ("none", None), ("full", None), ("maskkv", 8), ("maskkv", 4096), ("random", 8),
+        ("random", 4096)]
+    for cell in report["cells"]:
+        assert cell["questions"] == 2 == sum(kind["questions"] for kind in cell["kinds"].values())
+        assert cell["correct"] == sum(kind["correct"] for kind in cell["kinds"].values())
+        assert (cell["kept_mass"] < 0.999) == (cell["budget"] == 8)
+    full, whole = (report["cells"][i] for i in (1, 3))
+    assert full["correct"] == whole["correct"] and full["kinds"] == whole["kinds"]
+    text = run(*args, "--budgets", 8, "--caches", "full,maskkv")
+    assert text.code == 0 and len(text.text.splitlines()) == 2
+
+
+def test_evaluate_counts_an_answer_that_generate_gives(tiny, tmp_path):
+    given = tiny.generate("--cache", "full", "--json").json["text"]
+    questions = tmp_path / "questions.jsonl"
+    record = {"document": tiny.document.read_text().rstrip("\n"), "question": tiny.question}
+    questions.write_text("".join(
+        json.dumps({**record, "answer": answer, "kind": kind}) + "\n\n"
+        for answer, kind in ((f" {given.strip()} ", "right"), (given + "x", "wrong"))))
+    report = validated("evaluate", run("evaluate", "--model", TINY, "--questions", questions,
+                                       "--caches", "full", "--gen-length", 8, "--json").json)
+    assert report["cells"][0]["kinds"] == {"right": {"questions": 1, "correct": 1},
+                                           "wrong": {"questions": 1, "correct": 0}}
+
+
+@pytest.mark.parametrize("flags", [
+    ("--caches", "maskkv,full,none", "--memory", "--steps", 3, "--batch", 2),
+    ("--caches", "none", "--steps", 1),
+    ("--caches", "maskkv", "--steps", 1, "--dtype", "bf16", "--threads", 1),
+])
+def test_bench_prints_what_its_schema_says(flags):
+    args = ("bench", "--model", GOLDEN / "mha", "--prompt-lengths", "5,40", "--budget", 4,
+            "--gen-length", 4, *flags)
+    report = validated("bench", run(*args, "--json").json)
+    caches = flags[1].split(",")
+    assert [(case["prompt_tokens"], case["cache"]) for case in report["cases"]] == [
+        (tokens, cache) for tokens in (5, 40) for cache in caches]
+    for case in report["cases"]:
+        assert sum(case["shares"].values()) == pytest.approx(1)
+        assert case["step_ms_min"] <= case["step_ms_median"]
+        assert (case["entry_bytes"] == 0) == (case["cache"] == "none")
+    assert len(report["memory"]) == (6 if "--memory" in flags else 0)
+    for row in report["memory"]:
+        layers = config(GOLDEN / "mha")["n_layers"] if row["prefill"] != "offline" else 1
+        assert row["full_kv_bytes"] % layers == 0
+    text = run(*args)
+    assert text.code == 0 and len(text.text.splitlines()) > 2 * len(caches)
