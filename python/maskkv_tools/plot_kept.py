@@ -16,28 +16,42 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt  # noqa: E402
 import numpy as np  # noqa: E402
+from matplotlib.colors import ListedColormap  # noqa: E402
 from matplotlib.ticker import MaxNLocator  # noqa: E402
 
 COLOURS = "viridis"
-MOST_COLUMNS = 256  # of the map of positions
+MOST_COLUMNS = 512  # of the map of positions
 MOST_NUMBERS = 160  # cells of a heat map that are still labelled
 MOST_NAMES = 40  # rows of the map of positions that are still named
 
 
+def column_width(tokens):
+    """Prompt positions that share a column of the map."""
+    return max(1, -(-tokens // MOST_COLUMNS))
+
+
 def position_map(report):
     """(layers * heads, columns): the share of a column's prompt positions that a head kept."""
-    tokens = report["prompt_tokens"]
-    columns = max(1, min(tokens, MOST_COLUMNS))
-    edges = np.linspace(0, max(tokens, 1), columns + 1)
+    tokens = max(1, report["prompt_tokens"])
+    width = column_width(tokens)
+    columns = -(-tokens // width)
+    available = np.full(columns, width)
+    available[-1] = tokens - width * (columns - 1)
     heads = [head for layer in report["positions"] for head in layer]
-    available, _ = np.histogram(np.arange(tokens), bins=edges)
-    rows = [np.histogram(head, bins=edges)[0] / np.maximum(available, 1) for head in heads]
-    return np.array(rows)
+    return np.array([np.bincount(np.array(head, dtype=int) // width, minlength=columns) / available
+                     for head in heads])
 
 
-def _heat_map(figure, axes, values, title, unit, form):
+def _position_colours():
+    """White for nothing kept; the faintest share is already plain to see."""
+    magma = matplotlib.colormaps["magma_r"](np.linspace(0.3, 1, 256))
+    return ListedColormap(magma).with_extremes(under="white")
+
+
+def _heat_map(figure, axes, values, title, unit, form, most=None):
     values = np.array(values, dtype=float)
-    image = axes.imshow(values, aspect="auto", cmap=COLOURS, vmin=0, interpolation="nearest")
+    image = axes.imshow(values, aspect="auto", cmap=COLOURS, vmin=0, vmax=most,
+                        interpolation="nearest")
     axes.set(title=title, xlabel="KV head", ylabel="layer")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
@@ -54,10 +68,11 @@ def _positions(figure, axes, report):
     shares = position_map(report)
     tokens = report["prompt_tokens"]
     rows = len(shares)
-    image = axes.imshow(shares, aspect="auto", cmap="magma_r", vmin=0, vmax=1,
-                        interpolation="nearest", extent=(0, max(tokens, 1), rows, 0))
-    width = tokens / shares.shape[1]
-    each = "one position" if width <= 1 else f"{width:.1f} positions"
+    width = column_width(tokens)
+    image = axes.imshow(shares, aspect="auto", cmap=_position_colours(), vmin=1e-9, vmax=1,
+                        interpolation="nearest", extent=(0, width * shares.shape[1], rows, 0))
+    axes.set_xlim(0, max(tokens, 1))
+    each = "one position" if width == 1 else f"{width} positions"
     axes.set(title=f"Kept positions along the prompt (a column is {each})",
              xlabel="position in the prompt, tokens")
     heads = len(report["positions"][0])
@@ -89,7 +104,7 @@ def draw(report):
     _heat_map(figure, figure.add_subplot(grid[0, 0]), report["per_head"], "Pairs kept", "pairs",
               "{:.0f}")
     _heat_map(figure, figure.add_subplot(grid[0, 1]), report["preference"], "Prompt preference",
-              "share of mask attention on the prompt", "{:.2f}")
+              "share of mask attention on the prompt", "{:.2f}", most=1)
     _positions(figure, figure.add_subplot(grid[1, :]), report)
     return figure
 
@@ -100,7 +115,11 @@ def main(argv=None):
     parser.add_argument("kept", type=pathlib.Path, help="output of maskkv inspect --json")
     parser.add_argument("picture", type=pathlib.Path, help="PNG file to write")
     args = parser.parse_args(argv)
-    figure = draw(json.loads(args.kept.read_text(encoding="utf-8")))
+    try:
+        report = json.loads(args.kept.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        parser.error(f"{args.kept}: expected the output of maskkv inspect --json, found {error}")
+    figure = draw(report)
     figure.savefig(args.picture, dpi=110, format="png")
     plt.close(figure)
 

@@ -30,12 +30,13 @@ def test_a_short_prompt_and_an_empty_one_are_drawn(ids_file, tmp_path, prompt):
 
 def test_the_map_counts_each_kept_position_once():
     rng = np.random.default_rng(5)
-    for tokens in (1, 7, 256, 1000):
+    for tokens in (1, 7, 512, 513, 1500):
         heads = [sorted(rng.choice(tokens, rng.integers(1, tokens + 1), replace=False).tolist())
                  for _ in range(4)]
         report = {"prompt_tokens": tokens, "positions": [heads[:2], heads[2:]]}
         shares = plot_kept.position_map(report)
-        assert shares.shape == (4, min(tokens, plot_kept.MOST_COLUMNS))
+        assert len(shares) == 4 and shares.shape[1] <= plot_kept.MOST_COLUMNS
+        assert shares.shape[1] * plot_kept.column_width(tokens) >= tokens
         assert shares.min() >= 0 and shares.max() <= 1
         if tokens <= plot_kept.MOST_COLUMNS:
             assert shares.sum(axis=1).tolist() == [len(head) for head in heads]
