@@ -114,7 +114,7 @@ def page(bench, gemm=None, machine="", command="scripts/bench"):
     text = f"""# Performance
 
 Made by `{command}`; do not edit. A random model in LLaDA's layout (width 512, 8 layers, 8 heads, feed-forward 1536,
-vocabulary 4096), {bench['dtype']}, {bench['threads']} threads, {bench['batch']} request(s) of {bench['gen_length']} response rows a step, budget B = {bench['budget']}.{where}
+vocabulary 4096), {bench['dtype']}, {bench['threads']} threads, {bench['gen_length']} response rows a request, {bench['batch']} at a time, budget B = {bench['budget']}.{where}
 
 ## Step time by prompt length
 
