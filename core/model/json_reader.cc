@@ -66,7 +66,7 @@ class TreeBuilder {
     return Add(json(value)) != nullptr;
   }
   bool string(string_t& value) { return Add(json(std::move(value))) != nullptr; }
-  bool binary(binary_t&) { return false; }  // never called for JSON text
+  static bool binary(binary_t&) { return false; }  // never called for JSON text
   bool start_object(std::size_t) { return Open(json::object()); }
   bool start_array(std::size_t) { return Open(json::array()); }
   bool end_object() { return Close(); }
@@ -247,6 +247,7 @@ absl::StatusOr<std::string_view> JsonField::String() const {
   return std::string_view(value_->get_ref<const std::string&>());
 }
 
+// NOLINTNEXTLINE(bugprone-exception-escape): the library's destructor may allocate, to not recurse.
 struct JsonDocument::Content {
   std::string file;
   json root;

@@ -52,6 +52,10 @@ std::string Widen(std::string_view pattern) {
   return wide;
 }
 
+constexpr UBool kNotTerminated = 0;
+
+bool Failed(UErrorCode error) { return error > U_ZERO_ERROR; }
+
 icu::UnicodeString FromUtf8(std::string_view text) {
   return icu::UnicodeString::fromUTF8(
       icu::StringPiece(text.data(), static_cast<std::int32_t>(text.size())));
@@ -75,7 +79,7 @@ absl::StatusOr<RegexPattern> RegexPattern::Compile(std::string_view pattern) {
   UParseError where{};
   auto compiled = std::make_shared<Compiled>();
   compiled->pattern.reset(icu::RegexPattern::compile(FromUtf8(Widen(pattern)), 0, where, error));
-  if (U_FAILURE(error) || compiled->pattern == nullptr) {
+  if (Failed(error) || compiled->pattern == nullptr) {
     return absl::InvalidArgumentError(
         absl::StrCat("a regular expression that ICU accepts (", u_errorName(error), ")"));
   }
@@ -87,7 +91,8 @@ absl::Status RegexPattern::FindAll(
     kernels::FunctionRef<void(TextRange, std::span<const TextRange>)> visit) const {
   UErrorCode error = U_ZERO_ERROR;
   // Refers to the text without a copy.
-  const icu::UnicodeString alias(false, text.data(), static_cast<std::int32_t>(text.size()));
+  const icu::UnicodeString alias(kNotTerminated, text.data(),
+                                 static_cast<std::int32_t>(text.size()));
   const std::unique_ptr<icu::RegexMatcher> matcher(compiled_->pattern->matcher(alias, error));
   if (matcher != nullptr) {
     matcher->setStackLimit(kStackBytes, error);
@@ -95,16 +100,16 @@ absl::Status RegexPattern::FindAll(
   }
   std::vector<TextRange> matches;
   for (const TextRange& range : ranges) {
-    if (U_FAILURE(error)) break;
+    if (Failed(error)) break;
     matches.clear();
     matcher->region(range.begin, range.end, error);
-    while (U_SUCCESS(error) && matcher->find(error)) {
+    while (!Failed(error) && matcher->find(error) != 0) {
       const TextRange match = {matcher->start(error), matcher->end(error)};
       if (match.begin < match.end) matches.push_back(match);
     }
-    if (U_SUCCESS(error)) visit(range, matches);
+    if (!Failed(error)) visit(range, matches);
   }
-  if (U_SUCCESS(error)) return absl::OkStatus();
+  if (!Failed(error)) return absl::OkStatus();
   return absl::ResourceExhaustedError(absl::StrCat(
       "pre-tokeniser: expected a text within ICU's limits of matching, found one beyond (",
       u_errorName(error), ")"));

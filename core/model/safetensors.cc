@@ -52,7 +52,7 @@ const TypeRow& RowOf(TensorType type) {
 absl::StatusOr<TensorType> ReadType(const JsonField& entry) {
   MASKKV_ASSIGN_OR_RETURN(const JsonField field, entry.Get("dtype"));
   MASKKV_ASSIGN_OR_RETURN(const std::string_view name, field.String());
-  const auto row = std::ranges::find(kTypes, name, &TypeRow::name);
+  const TypeRow* const row = std::ranges::find(kTypes, name, &TypeRow::name);
   if (row == kTypes.end()) return field.Expected("an element type such as F32 or BF16");
   return row->type;
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/model/shard_index.h"
 
+#include <algorithm>
 #include <limits>
 #include <set>
 #include <utility>
@@ -17,11 +18,10 @@ constexpr std::string_view kSuffix = ".safetensors";
 
 bool IsPlainShardName(std::string_view name) {
   if (!name.ends_with(kSuffix) || name.size() == kSuffix.size()) return false;
-  for (const char c : name) {
+  return std::ranges::all_of(name, [](char c) {
     const auto byte = static_cast<unsigned char>(c);
-    if (c == '/' || c == '\\' || byte < 0x20 || byte == 0x7f) return false;
-  }
-  return true;
+    return c != '/' && c != '\\' && byte >= 0x20 && byte != 0x7f;
+  });
 }
 
 }  // namespace

@@ -93,8 +93,7 @@ absl::StatusOr<std::vector<std::int32_t>> Tokenizer::Encode(std::string_view tex
       return tables_->normalized_added.Split(part, plain, on_normal_text, on_token);
     }
     const std::string normal = ToNfc(part);
-    const absl::Status status =
-        tables_->normalized_added.Split(normal, plain, on_normal_text, on_token);
+    absl::Status status = tables_->normalized_added.Split(normal, plain, on_normal_text, on_token);
     encoder.Forget();
     return status;
   };

@@ -17,7 +17,6 @@ namespace {
 using maskkv::testing::IsOk;
 using maskkv::testing::StatusIs;
 using nlohmann::json;
-using ::testing::AllOf;
 using ::testing::HasSubstr;
 
 constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/unit/core/model/checkpoint_files.h"
 
-#include <stdlib.h>
-
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -25,7 +24,7 @@ TemporaryFolder::~TemporaryFolder() {
 }
 
 std::string TemporaryFolder::Write(std::string_view name, std::string_view content) const {
-  const std::string path = path_ + "/" + std::string(name);
+  std::string path = path_ + "/" + std::string(name);
   std::ofstream(path, std::ios::binary) << content;
   return path;
 }

@@ -15,7 +15,6 @@
 namespace maskkv::model {
 namespace {
 
-using maskkv::testing::IsOk;
 using maskkv::testing::StatusIs;
 using nlohmann::json;
 using ::testing::AllOf;

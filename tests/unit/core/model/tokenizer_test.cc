@@ -123,6 +123,7 @@ TEST(Tokenizer, ServesManyThreadsAtOnce) {
   std::vector<Ids> results(4);
   {
     std::vector<std::jthread> threads;
+    threads.reserve(results.size());
     for (Ids& result : results) {
       threads.emplace_back([&] {
         for (int i = 0; i < 50; ++i) result = *tokenizer.Encode(text, SpecialText::kPlain);

@@ -21,9 +21,7 @@ TEST(Utf8, InvalidBytesAreFoundByOffset) {
   EXPECT_EQ(FindInvalidUtf8("\xf4\x8f\xbf\xbf"), std::nullopt);
   for (const std::string bad :
        {"\x80", "\xc0\x80", "\xc1\xbf", "\xe0\x80\x80", "\xed\xa0\x80", "\xf0\x80\x80\x80",
-        "\xf4\x90\x80\x80", "\xf5\x80", "\xff", "\xc3", "\xe6\xbc", "\xf0\x9f\x98",
-        "\xe6"
-        "a"}) {
+        "\xf4\x90\x80\x80", "\xf5\x80", "\xff", "\xc3", "\xe6\xbc", "\xf0\x9f\x98", "\xe6z"}) {
     EXPECT_EQ(FindInvalidUtf8("ab" + bad), 2U);
   }
 }
