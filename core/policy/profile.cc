@@ -19,6 +19,7 @@ using nlohmann::json;
 
 constexpr std::string_view kFormat = "maskkv importance profile";
 constexpr std::size_t kLongestText = 256;
+constexpr int kDeepestNesting = 8;  // a profile has two levels
 
 absl::Status FieldError(std::string_view field, std::string_view expected, std::string_view found) {
   return absl::InvalidArgumentError(
@@ -120,11 +121,15 @@ class Members {
   std::string prefix_;
 };
 
-// The library keeps the last of two equal keys; we refuse them.
+// The library keeps the last of two equal keys, and writes and copies values by recursion: we
+// refuse equal keys, and nesting that no profile has is dropped while it is read.
 absl::StatusOr<json> ParseJson(std::string_view text) {
   std::vector<std::set<std::string>> open;
   std::string doubled;
-  const auto watch = [&](int, json::parse_event_t event, json& value) {
+  bool too_deep = false;
+  const auto watch = [&](int depth, json::parse_event_t event, json& value) {
+    too_deep |= depth > kDeepestNesting;
+    if (too_deep) return false;
     if (event == json::parse_event_t::object_start) open.emplace_back();
     if (event == json::parse_event_t::object_end) open.pop_back();
     if (event == json::parse_event_t::key && !open.back().insert(value.get<std::string>()).second) {
@@ -133,6 +138,10 @@ absl::StatusOr<json> ParseJson(std::string_view text) {
     return true;
   };
   json parsed = json::parse(text, watch, /*allow_exceptions=*/false);
+  if (too_deep) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("expected at most %d levels of nesting, found more", kDeepestNesting));
+  }
   if (parsed.is_discarded()) return absl::InvalidArgumentError("expected JSON, found other text");
   if (!doubled.empty()) return FieldError(doubled, "every field once", "it twice");
   return parsed;

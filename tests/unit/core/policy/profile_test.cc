@@ -182,6 +182,21 @@ TEST(Profile, DeepNestingIsRefusedWithoutRecursion) {
   const std::string closed = std::string("{\"version\": 1, \"format\": ") +
                              std::string(200000, '[') + std::string(200000, ']') + "}";
   EXPECT_THAT(ParseProfile(closed, "p.json"), StatusIs(kInvalid, StartsWith("p.json: ")));
+  // In the place of a field of an otherwise whole profile, where a message would quote it.
+  std::string whole = FormatProfile(Example());
+  const std::string field = "\"samples\": ";
+  const std::size_t at = whole.find(field);
+  ASSERT_NE(at, std::string::npos);
+  for (const auto& [open, close] : {std::pair("[", "]"), std::pair("{\"a\": ", "}")}) {
+    std::string value;
+    for (int i = 0; i < 60000; ++i) value += open;
+    value += "1";
+    for (int i = 0; i < 60000; ++i) value += close;
+    std::string text = whole;
+    text.replace(at + field.size(), text.find(',', at) - at - field.size(), value);
+    EXPECT_THAT(ParseProfile(text, "p.json"),
+                StatusIs(kInvalid, ::testing::HasSubstr("levels of nesting, found more")));
+  }
 }
 
 }  // namespace
