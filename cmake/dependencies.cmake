@@ -8,6 +8,13 @@ find_package(ICU REQUIRED COMPONENTS uc i18n)
 find_package(OpenSSL REQUIRED COMPONENTS Crypto)
 find_package(GTest REQUIRED)
 find_package(CLI11 REQUIRED)
+find_package(spdlog REQUIRED)
+find_package(Protobuf REQUIRED)  # before gRPC, which needs its targets
+find_package(gRPC CONFIG REQUIRED)
+find_package(prometheus-cpp CONFIG REQUIRED)
+find_library(MASKKV_XXHASH_LIBRARY xxhash REQUIRED)
+add_library(xxhash::xxhash UNKNOWN IMPORTED)
+set_target_properties(xxhash::xxhash PROPERTIES IMPORTED_LOCATION ${MASKKV_XXHASH_LIBRARY})
 
 # Debian's dnnl-config.cmake asks for OpenCL's development files although the library does not
 # need them, so the target is made by hand.

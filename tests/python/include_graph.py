@@ -10,11 +10,12 @@ from pathlib import Path
 
 LAYERS = ("kernels", "core", "services")  # an arrow may point to the left or stay
 # Inside core: a folder may include those of a lower rank only. A new folder takes its place here.
-CORE_RANK = {"base": 0, "model": 1, "policy": 1, "transformer": 2, "engine": 3}
+CORE_RANK = {"base": 0, "model": 1, "policy": 1, "telemetry": 1, "schedule": 1, "budget": 2,
+             "transformer": 2, "engine": 3, "arena": 4}
 SHARED_SERVICES = {"common"}  # what every service may include
 FREE_SERVICES = {"maskkv"}  # all services in one process
 KERNEL_FORBIDDEN = ("absl/", "nlohmann/", "spdlog/", "google/", "grpc", "grpcpp/", "maskkv/v1/")
-SOURCE_ONLY = ("grpc/", "grpcpp/", "google/protobuf/", "maskkv/v1/")
+SOURCE_ONLY = ("grpc/", "grpcpp/", "google/", "maskkv/v1/", "prometheus/", "spdlog/")
 # Third-party headers whose library a folder has to name itself.
 THIRD_PARTY = {
     "nlohmann/": "nlohmann_json::nlohmann_json",

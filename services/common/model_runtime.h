@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A loaded checkpoint as services use it: packed weights, tokenizer, chat template, profile, prompts
+// from the API turned into ids. Immutable after Load and safe to share between prefill and decode in
+// one process: the weights are in memory once. Engines are made per service (a Transformer and a
+// WorkerPool each are single-threaded users).
+#ifndef MASKKV_SERVICES_COMMON_MODEL_RUNTIME_H_
+#define MASKKV_SERVICES_COMMON_MODEL_RUNTIME_H_
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "core/arena/handle.h"
+#include "core/model/chat_template.h"
+#include "core/model/tokenizer.h"
+#include "core/policy/profile.h"
+#include "core/transformer/weights.h"
+
+namespace maskkv::v1 {
+class Prompt;
+class Provenance;
+}  // namespace maskkv::v1
+
+namespace maskkv::services {
+
+struct ModelOptions {
+  std::string directory;                              // checkpoint
+  kernels::DType dtype = kernels::DType::kF32;        // of weights, GEMM inputs and cached pairs
+  int threads = 0;                                    // 0: one a hardware thread; for packing too
+  std::int64_t max_positions = 0;                     // prompt + answer; 0: the checkpoint's length
+  std::string profile;                                // "": maskkv_profile.json beside the weights
+};
+
+struct PromptIds {
+  std::vector<std::int32_t> ids;
+  // The first ids that any question about the same document starts with: the longest common start
+  // of this prompt and of the same document with another question.
+  std::int64_t document_tokens = 0;
+};
+
+class ModelRuntime {
+ public:
+  // Errors: of the checkpoint's readers. A missing default profile is no error.
+  static absl::StatusOr<std::shared_ptr<const ModelRuntime>> Load(const ModelOptions& options);
+
+  const transformer::Weights& weights() const { return *weights_; }
+  const model::ModelConfig& config() const { return weights_->config(); }
+  kernels::DType dtype() const { return weights_->compute(); }
+  int threads() const { return threads_; }
+  std::int64_t max_positions() const { return max_positions_; }
+  const std::string& name() const { return name_; }                // last part of the path
+  const std::string& fingerprint() const { return fingerprint_; }  // 64 hexadecimal digits
+  const arena::Digest& fingerprint_digest() const { return fingerprint_digest_; }
+  // The ids that end an answer: eos, then end of turn.
+  const std::vector<std::int32_t>& stop_ids() const { return stop_ids_; }
+  const model::Tokenizer* tokenizer() const { return tokenizer_ ? &*tokenizer_ : nullptr; }
+  // Null without a profile for these weights.
+  const policy::ImportanceProfile* profile() const { return profile_ ? &*profile_ : nullptr; }
+
+  // Errors: INVALID_ARGUMENT (no form set, not UTF-8, a bad role, ids outside the vocabulary, the mask
+  // id), FAILED_PRECONDITION (NO_TOKENIZER). Messages hold no prompt text.
+  absl::StatusOr<PromptIds> Tokenize(const v1::Prompt& prompt) const;
+
+  // Fills model_fingerprint, dtype, isa, build.
+  void FillProvenance(v1::Provenance& provenance) const;
+
+ private:
+  ModelRuntime() = default;
+
+  int threads_ = 1;
+  std::int64_t max_positions_ = 0;
+  std::string name_, fingerprint_;
+  arena::Digest fingerprint_digest_{};
+  std::vector<std::int32_t> stop_ids_;
+  std::unique_ptr<transformer::Weights> weights_;
+  std::optional<model::Tokenizer> tokenizer_;
+  std::optional<model::ChatTemplate> chat_;
+  std::optional<policy::ImportanceProfile> profile_;
+};
+
+}  // namespace maskkv::services
+
+#endif  // MASKKV_SERVICES_COMMON_MODEL_RUNTIME_H_
