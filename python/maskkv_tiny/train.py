@@ -6,6 +6,9 @@
 A curriculum of stages; each ends when its accuracy on people of the calibration split reaches the
 stage's goal, or at its step limit. The state after every 100 steps is in --work; running the
 command again goes on from there. At the end, --out gets the checkpoint in the LLaDA format.
+
+Arithmetic is bfloat16 (autocast, compiled) where the CPU has a unit for it and plain float32
+elsewhere, where bfloat16 is emulated and thirty times slower, and compiling gains nothing.
 """
 
 import argparse
@@ -22,6 +25,7 @@ from maskkv_tiny import tokenizer as tok
 from maskkv_tiny.export import export
 from maskkv_tiny.initial import initialise
 from maskkv_tiny.model import Llada, Shape
+from maskkv_tiny.muon import Muon
 
 
 @dataclass(frozen=True)
@@ -55,21 +59,26 @@ STAGES = (
 EVALUATED_EVERY = 100
 
 
-def attention_bias(segment, seeker):
-    """(B, 1, n, n) bfloat16: 0 where row i may see column j, a large negative number elsewhere."""
+def has_bfloat16_unit():
+    capabilities = torch.cpu.get_capabilities()
+    return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
+
+
+def attention_bias(segment, seeker, dtype):
+    """(B, 1, n, n): 0 where row i may see column j, a large negative number elsewhere."""
     own = segment[:, :, None] == segment[:, None, :]
     document = seeker[:, :, None] & (segment[:, None, :] == 0)
-    return torch.where(own | document, 0.0, -30000.0).to(torch.bfloat16)[:, None]
+    return torch.where(own | document, 0.0, -30000.0).to(dtype)[:, None]
 
 
-def forward(model, rows):
+def forward(model, rows, dtype):
     """Logits, targets, weights and kinds of the predicted positions of a batch."""
     tensors = [torch.from_numpy(a) for a in
                (rows.ids, rows.positions, rows.segment, rows.seeker, rows.targets)]
     ids, positions, segment, seeker, targets = tensors
     picked = (targets.flatten() != batches.IGNORED).nonzero().squeeze(1)
-    with torch.autocast("cpu", torch.bfloat16):
-        logits = model(ids, positions, attention_bias(segment, seeker), picked)
+    with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+        logits = model(ids, positions, attention_bias(segment, seeker, dtype), picked)
     flat = [torch.from_numpy(a).flatten()[picked] for a in (rows.targets, rows.weights, rows.kind)]
     return logits.float(), *flat
 
@@ -90,11 +99,12 @@ class Trainer:
         self.model = Llada(replace(shape, vocab_size=self.tokenizer.get_vocab_size()))
         of_id = self.tokenizer.token_to_id("\u0120of")
         initialise(self.model, seed, self.encoder.mask, self.encoder.eot, of_id)
-        self.run = torch.compile(self.model)
+        self.dtype = torch.bfloat16 if has_bfloat16_unit() else torch.float32
+        self.run = torch.compile(self.model) if self.dtype == torch.bfloat16 else self.model
         matrices, others = [], []
         for name, p in self.model.named_parameters():
             matrices.append(p) if "blocks" in name and p.dim() == 2 else others.append(p)
-        self.muon = torch.optim.Muon(matrices, lr=0.005, weight_decay=0.0)
+        self.muon = Muon(matrices, lr=0.005)
         self.adam = torch.optim.AdamW(others, lr=0.01, betas=(0.9, 0.98), weight_decay=0.0)
         self.progress = {"stage": 0, "step": 0, "seconds": 0.0}
         self.state_file = work / "state.pt"
@@ -127,7 +137,7 @@ class Trainer:
     def step(self, stage, step):
         self._set_rates(stage, step)
         rows = batches.build(self.encoder, stage, "train", f"{self.seed}/{stage.name}/{step}")
-        logits, targets, weights, kinds = forward(self._model_for(stage), rows)
+        logits, targets, weights, kinds = forward(self._model_for(stage), rows, self.dtype)
         loss = F.cross_entropy(logits, targets, reduction="none")
         loss = (loss * weights).sum() / weights.sum()
         loss.backward()
@@ -145,32 +155,39 @@ class Trainer:
         for i in range(rounds):
             seed = f"{self.seed}/{stage.name}/{i}"
             rows = batches.build(self.encoder, stage, "calibration", seed)
-            logits, targets, _, kinds = forward(self._model_for(stage), rows)
+            logits, targets, _, kinds = forward(self._model_for(stage), rows, self.dtype)
             totals += accuracy(logits, targets, kinds)
         return [right / max(asked, 1) for right, asked in totals]
 
     def train(self, stages):
+        print(f"{torch.cpu.get_capabilities().get('cpu_name')}, {torch.get_num_threads()} threads,"
+              f" PyTorch {torch.__version__}, {self.dtype}", flush=True)
+        self.ticked = time.monotonic()
         while self.progress["stage"] < len(stages):
             stage = stages[self.progress["stage"]]
             self._train_stage(stage)
+            print(f"{stage.name} done after {self._seconds():.0f} s", flush=True)
             self.progress = {**self.progress, "stage": self.progress["stage"] + 1, "step": 0}
             self.save()
 
+    def _seconds(self):
+        """Seconds of training so far, earlier runs of the command included."""
+        before, self.ticked = self.ticked, time.monotonic()
+        self.progress["seconds"] += self.ticked - before
+        return self.progress["seconds"]
+
     def _train_stage(self, stage):
-        window, started = [], time.monotonic()
+        window = []
         while self.progress["step"] < stage.steps:
             step = self.progress["step"]
             window.append(self.step(stage, step))
             self.progress["step"] = step + 1
             if (step + 1) % 20 == 0:
-                now = time.monotonic()
-                self.progress["seconds"] += now - started
-                started = now
                 counts = np.sum([w[1] for w in window], axis=0)
                 rates = " ".join(f"{k} {r / max(a, 1):.3f}"
                                  for k, (r, a) in zip(batches.KINDS, counts))
                 print(f"{stage.name} {step + 1} loss {np.mean([w[0] for w in window]):.3f} {rates}"
-                      f" {self.progress['seconds']:.0f} s", flush=True)
+                      f" {self._seconds():.0f} s", flush=True)
                 window = []
             if (step + 1) % EVALUATED_EVERY == 0:
                 held_out = self.evaluate(stage)
