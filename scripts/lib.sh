@@ -21,15 +21,17 @@ install_packages() {
     "${missing[@]}" >/dev/null
 }
 
-# Makes .venv hold exactly the pinned Python packages. Debian's own interpreter, so that the pins
-# mean the same everywhere.
+# Makes .venv hold exactly the pinned Python packages (Debian's own interpreter, so that the pins mean
+# the same everywhere), and the client's generated modules.
 install_python() {
   local stamp=.venv/requirements.installed
-  cmp -s python/requirements.txt "$stamp" && return
-  say "installing Python packages into .venv"
-  [ -x .venv/bin/python ] || /usr/bin/python3 -m venv .venv
-  .venv/bin/pip install --quiet --disable-pip-version-check -r python/requirements.txt
-  cp python/requirements.txt "$stamp"
+  if ! cmp -s python/requirements.txt "$stamp"; then
+    say "installing Python packages into .venv"
+    [ -x .venv/bin/python ] || /usr/bin/python3 -m venv .venv
+    .venv/bin/pip install --quiet --disable-pip-version-check -r python/requirements.txt
+    cp python/requirements.txt "$stamp"
+  fi
+  .venv/bin/python python/maskkv_build.py
 }
 
 # build PRESET [TARGET...]: configures when needed, then builds what is out of date.

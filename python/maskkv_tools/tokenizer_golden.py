@@ -8,8 +8,8 @@ that differs), and the decoded text (where that differs from the text).
     PYTHONPATH=python python3 -m maskkv_tools.tokenizer_golden --out tests/data/tokenizer
 
 The pre-tokenisers are those of published checkpoints:
-  llada  LLaDA: single digits, possessive repetition, only the matches kept
-  qwen2  Qwen2 and Dream: NFC first, matches and rest kept
+  llada  LLaDA: single digits, possessive repetition
+  qwen2  Qwen2 and Dream: NFC first
   gpt2   GPT-2's own expression inside ByteLevel, digits cut first, words looked up whole
 """
 
@@ -42,7 +42,7 @@ def _byte_level(use_regex=False):
 
 def _pre_tokenizer(kind):
     if kind == "llada":
-        first = pre_tokenizers.Split(Regex(LLADA_PATTERN), "removed", invert=True)
+        first = pre_tokenizers.Split(Regex(LLADA_PATTERN), "isolated", invert=False)
     elif kind == "qwen2":
         first = pre_tokenizers.Split(Regex(QWEN2_PATTERN), "isolated", invert=False)
     else:

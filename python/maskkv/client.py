@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The blocking client. Thread safe: calls may be made from any thread."""
+
+import grpc
+
+from maskkv import requests, types
+from maskkv.connection import Addresses, Stubs, metadata
+from maskkv.errors import from_rpc_error
+from maskkv.v1 import budget_pb2, cache_pb2, prefill_pb2
+
+
+class Client:
+    """maskkv at `address`, "HOST:PORT" or "unix:PATH".
+
+    prefill, cache, budget: addresses of services that are not at `address`. token: bearer token,
+    where the server asks for one. timeout: seconds for each call, None for no deadline.
+    """
+
+    def __init__(self, address, *, prefill=None, cache=None, budget=None, token=None, tenant=None,
+                 timeout=None):
+        self._stubs = Stubs(Addresses(address, prefill, cache, budget), grpc.insecure_channel)
+        self._token, self._tenant, self._timeout = token, tenant, timeout
+
+    def close(self):
+        for channel in self._stubs.channels.values():
+            channel.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def _options(self, timeout, traceparent=None):
+        return {"timeout": self._timeout if timeout is None else timeout,
+                "metadata": metadata(self._token, self._tenant, traceparent)}
+
+    def _call(self, method, request, timeout=None):
+        try:
+            return method(request, **self._options(timeout))
+        except grpc.RpcError as error:
+            raise from_rpc_error(error) from None
+
+    def stream(self, *, timeout=None, traceparent=None, **kwargs):
+        """Yields Started, Steps and Finished of one request; closing the generator cancels it.
+
+        Prompt: messages=[(role, text)] | document=, question= | tokens=. Kept: budget= | coverage=,
+        selection="maskkv" | "full" | "random", alpha, beta, layer_rule; compress=False for no cache.
+        Decoding: gen_length, block_length, steps, temperature, seed, ignore_eos, suppress_eos, stop,
+        samples, provisional. Serving: request_id, priority, handle, reuse, keep_entry_ms, timeout.
+        """
+        call = self._stubs.decode.Generate(requests.generate(kwargs),
+                                           **self._options(timeout, traceparent))
+        try:
+            for message in call:
+                yield types.event(message)
+        except grpc.RpcError as error:
+            raise from_rpc_error(error) from None
+        finally:
+            call.cancel()
+
+    def generate(self, **kwargs):
+        """The whole Answer; arguments as `stream`."""
+        answer = types.AnswerBuilder()
+        for item in self.stream(**kwargs):
+            answer.add(item)
+        return answer.build()
+
+    def prefill(self, *, timeout=None, **kwargs):
+        """Compresses a prompt; its handle serves `generate(handle=..., reuse="kept")`."""
+        return types.prefilled(
+            self._call(self._stubs.prefill.Prefill, requests.prefill(kwargs), timeout))
+
+    def explain(self, *, timeout=None, **kwargs):
+        """Budgets, kept positions and, with_scores=True, mask-query scores of a prompt."""
+        return types.explanation(
+            self._call(self._stubs.prefill.Explain, requests.explain(kwargs), timeout))
+
+    def model_info(self):
+        request = prefill_pb2.ModelInfoRequest()
+        return types.model_info(self._call(self._stubs.prefill.ModelInfo, request))
+
+    def tokenize(self, **kwargs):
+        """The ids of a prompt."""
+        return tuple(self._call(self._stubs.prefill.Tokenize, requests.tokenize(kwargs)).ids)
+
+    def cache_stat(self):
+        request = cache_pb2.StatRequest()
+        return types.cache_stat(self._call(self._stubs.cache.Stat, request))
+
+    def plan(self):
+        """The (Plan, Policy) in force."""
+        response = self._call(self._stubs.budget.GetPlan, budget_pb2.GetPlanRequest())
+        return types.plan(response.plan), types.policy(response.policy)
+
+    def watch_plan(self, watcher=""):
+        """Yields the plan in force and every later one, until the generator is closed."""
+        call = self._stubs.budget.WatchPlan(budget_pb2.WatchPlanRequest(watcher=watcher),
+                                            metadata=metadata(self._token, self._tenant, None))
+        try:
+            for message in call:
+                yield types.plan(message.plan)
+        except grpc.RpcError as error:
+            raise from_rpc_error(error) from None
+        finally:
+            call.cancel()
+
+    def set_policy(self, policy, *, expected_generation=None, comment=""):
+        """Replaces the operator's policy; returns the Plan that follows."""
+        request = requests.set_policy(policy, expected_generation, comment)
+        return types.plan(self._call(self._stubs.budget.SetPolicy, request).plan)

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Keyword arguments to request messages, shared by the blocking and the asyncio client.
+
+A prompt is one of `messages` (pairs of role and text), `document` with an optional `question`, or
+`tokens` (ids). What is kept is one of `budget` and `coverage`, or neither for the plan's default.
+"""
+
+from maskkv.v1 import budget_pb2, common_pb2, decode_pb2, prefill_pb2
+
+_SELECTIONS = {"maskkv": common_pb2.SELECTION_MASKKV, "full": common_pb2.SELECTION_FULL,
+               "random": common_pb2.SELECTION_RANDOM}
+_LAYER_RULES = {"plan": common_pb2.LAYER_RULE_PLAN, "offline": common_pb2.LAYER_RULE_OFFLINE,
+                "online": common_pb2.LAYER_RULE_ONLINE, "uniform": common_pb2.LAYER_RULE_UNIFORM}
+_REUSE = {"vote_again": decode_pb2.REUSE_VOTE_AGAIN, "kept": decode_pb2.REUSE_KEPT}
+
+
+def _choice(name, value, choices):
+    if value not in choices:
+        raise ValueError(f"{name}: expected one of {', '.join(choices)}, found {value!r}")
+    return choices[value]
+
+
+def prompt(messages=None, document=None, question="", tokens=None, document_tokens=0):
+    given = [name for name, value in
+             (("messages", messages), ("document", document), ("tokens", tokens))
+             if value is not None]
+    if len(given) != 1:
+        raise ValueError("prompt: expected one of messages, document and tokens, found "
+                         + (" and ".join(given) or "none"))
+    if messages is not None:
+        chat = [common_pb2.Message(role=role, content=content) for role, content in messages]
+        return common_pb2.Prompt(chat=common_pb2.Chat(messages=chat))
+    if document is not None:
+        return common_pb2.Prompt(document=common_pb2.DocumentQuestion(document=document,
+                                                                      question=question))
+    return common_pb2.Prompt(tokens=common_pb2.TokenIds(ids=tokens,
+                                                        document_tokens=document_tokens))
+
+
+def keep(selection=None, budget=None, coverage=None, max_budget=0, alpha=None, beta=None,
+         layer_rule=None, random_seed=0):
+    """A KeepPolicy, or None when everything is left to the plan."""
+    if budget is not None and coverage is not None:
+        raise ValueError("keep: expected budget or coverage, found both")
+    message = common_pb2.KeepPolicy(max_budget=max_budget, random_seed=random_seed)
+    for name, value in (("budget", budget), ("coverage", coverage), ("alpha", alpha),
+                        ("beta", beta)):
+        if value is not None:
+            setattr(message, name, value)
+    if selection is not None:
+        message.selection = _choice("selection", selection, _SELECTIONS)
+    if layer_rule is not None:
+        message.layer_rule = _choice("layer_rule", layer_rule, _LAYER_RULES)
+    return message if message.ByteSize() else None
+
+
+_PROMPT = ("messages", "document", "question", "tokens", "document_tokens")
+_KEEP = ("selection", "budget", "coverage", "max_budget", "alpha", "beta", "layer_rule",
+         "random_seed")
+_SAMPLER = ("gen_length", "block_length", "steps", "temperature", "seed", "ignore_eos",
+            "suppress_eos")
+
+
+def _take(kwargs, names):
+    return {name: kwargs.pop(name) for name in names if name in kwargs}
+
+
+def generate(kwargs):
+    """A GenerateRequest of the keyword arguments of Client.generate."""
+    kwargs = dict(kwargs)
+    request = decode_pb2.GenerateRequest(
+        prompt=prompt(**_take(kwargs, _PROMPT)),
+        keep=keep(**_take(kwargs, _KEEP)),
+        sampler=decode_pb2.Sampler(**_take(kwargs, _SAMPLER)))
+    if not kwargs.pop("compress", True):
+        request.cache = decode_pb2.CACHE_NONE
+    if "reuse" in kwargs:
+        request.reuse = _choice("reuse", kwargs.pop("reuse"), _REUSE)
+    if kwargs.get("handle") is not None:
+        request.handle.CopyFrom(kwargs["handle"])
+    kwargs.pop("handle", None)
+    request.stop.extend(kwargs.pop("stop", ()))
+    for name in ("request_id", "priority", "samples", "provisional", "keep_entry_ms"):
+        if name in kwargs:
+            setattr(request, name, kwargs.pop(name))
+    _refuse_rest(kwargs)
+    return request
+
+
+def prefill(kwargs):
+    kwargs = dict(kwargs)
+    request = prefill_pb2.PrefillRequest(prompt=prompt(**_take(kwargs, _PROMPT)),
+                                         keep=keep(**_take(kwargs, _KEEP)),
+                                         masks=kwargs.pop("masks", 32))
+    for name in ("request_id", "priority", "ignore_cached"):
+        if name in kwargs:
+            setattr(request, name, kwargs.pop(name))
+    _refuse_rest(kwargs)
+    return request
+
+
+def explain(kwargs):
+    kwargs = dict(kwargs)
+    request = prefill_pb2.ExplainRequest(prompt=prompt(**_take(kwargs, _PROMPT)),
+                                         keep=keep(**_take(kwargs, _KEEP)),
+                                         masks=kwargs.pop("masks", 32),
+                                         with_scores=kwargs.pop("with_scores", False),
+                                         priority=kwargs.pop("priority", 0))
+    _refuse_rest(kwargs)
+    return request
+
+
+def tokenize(kwargs):
+    return prefill_pb2.TokenizeRequest(prompt=prompt(**kwargs))
+
+
+def set_policy(policy, expected_generation=None, comment=""):
+    message = budget_pb2.Policy(
+        min_budget=policy.min_budget, max_budget=policy.max_budget, alpha=policy.alpha,
+        beta=policy.beta, adapt_budget=policy.adapt_budget, adapt_shares=policy.adapt_shares,
+        target_mass=policy.target_mass)
+    if (policy.budget is None) == (policy.coverage is None):
+        raise ValueError("policy: expected one of budget and coverage")
+    if policy.budget is not None:
+        message.budget = policy.budget
+    else:
+        message.coverage = policy.coverage
+    request = budget_pb2.SetPolicyRequest(policy=message, comment=comment)
+    if expected_generation is not None:
+        request.expected_generation = expected_generation
+    return request
+
+
+def _refuse_rest(kwargs):
+    if kwargs:
+        raise TypeError(f"unknown argument {next(iter(kwargs))!r}")
