@@ -13,8 +13,8 @@
 #include <span>
 #include <string>
 #include <string_view>
-#include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
 namespace prometheus {
@@ -94,9 +94,15 @@ class Registry {
   Gauge ready() const;
   Gauge draining() const;
 
+  // maskkv_config_info{model_name,model_fingerprint,layout_version,kv_dtype}: what was loaded. Call
+  // once; "" where there is none.
+  void SetConfigInfo(const std::string& model_name, const std::string& model_fingerprint,
+                     const std::string& layout_version, const std::string& kv_dtype);
+
   // Text exposition of everything, as a scrape would get it.
   std::string Scrape() const;
 
+  // What an exposer collects. Its series are those of Scrape().
   std::shared_ptr<prometheus::Registry> prometheus_registry() const;
 
  private:
@@ -104,15 +110,25 @@ class Registry {
   std::unique_ptr<Impl> impl_;
 };
 
-// Serves /metrics over HTTP until destroyed.
+// Serves /metrics over HTTP until destroyed, in threads of its own: a scrape is answered however busy
+// the gRPC server is. What the registry holds is shared, it may go first.
 class Exposer {
  public:
-  // address: "HOST:PORT", port 0 allowed. Errors: UNAVAILABLE (taken), INVALID_ARGUMENT.
+  // address: "HOST:PORT", HOST a numeric address or "localhost", port 0 allowed.
+  // Errors: INVALID_ARGUMENT (BAD_ADDRESS), UNAVAILABLE (ADDRESS_IN_USE).
   static absl::StatusOr<std::unique_ptr<Exposer>> Start(const std::string& address,
                                                         const Registry& registry);
   virtual ~Exposer() = default;
   virtual std::string address() const = 0;  // "HOST:PORT" with the real port
 };
+
+// Of the metrics that every Registry has by itself, for docs/metrics.md.
+std::span<const MetricSpec> CommonMetricSpecs();
+
+// OK, or INVALID_ARGUMENT naming the rule that the spec breaks: prefix, name and label characters,
+// _total on counters and on nothing else, unit at the end of the name, a help sentence, buckets on
+// histograms only and ascending.
+absl::Status CheckMetricSpec(const MetricSpec& spec);
 
 }  // namespace maskkv::telemetry
 
