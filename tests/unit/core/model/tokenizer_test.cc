@@ -155,6 +155,23 @@ TEST(TokenizerJson, MergesMayBeTextsOrPairs) {
   EXPECT_EQ(*pairs.Encode(text, SpecialText::kPlain), *texts.Encode(text, SpecialText::kPlain));
 }
 
+TEST(TokenizerJson, ASplitMayKeepOnlyTheMatchesOrTheRest) {
+  json file = SmallFile("llada");
+  json& split = file["pre_tokenizer"]["pretokenizers"][0];
+  split["pattern"]["Regex"] = "[a-z]+";
+  const std::string text = "ab1Cd-";
+  const auto kept = [&](const char* behavior, bool invert) {
+    split["behavior"] = behavior;
+    split["invert"] = invert;
+    const Tokenizer tokenizer = *Parse(file);
+    return tokenizer.Decode(*tokenizer.Encode(text, SpecialText::kPlain), false);
+  };
+  EXPECT_EQ(kept("Removed", true), "abd");
+  EXPECT_EQ(kept("Removed", false), "1C-");
+  EXPECT_EQ(kept("Isolated", false), text);
+  EXPECT_EQ(kept("Isolated", true), text);
+}
+
 // A change to a good file and what the message must say.
 struct Refusal {
   const char* pointer;  // where, as a JSON pointer
