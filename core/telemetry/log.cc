@@ -30,9 +30,9 @@ constexpr std::size_t kQueueLines = 8192;
 struct Output {
   std::atomic<LogLevel> level{LogLevel::kWarning};
   std::mutex mu;
-  std::string process = "maskkv";                    // guarded by mu
+  std::string process = "maskkv";                      // guarded by mu
   std::shared_ptr<spdlog::details::thread_pool> pool;  // guarded by mu; outlives the logger
-  std::shared_ptr<spdlog::logger> logger;            // guarded by mu
+  std::shared_ptr<spdlog::logger> logger;              // guarded by mu
 };
 
 // Lives until the process ends; its destructor writes what waits.
@@ -55,8 +55,8 @@ spdlog::sink_ptr StandardError() {
 
 // UTC, RFC 3339, microseconds.
 std::string Now() {
-  const auto now = std::chrono::time_point_cast<std::chrono::microseconds>(
-      std::chrono::system_clock::now());
+  const auto now =
+      std::chrono::time_point_cast<std::chrono::microseconds>(std::chrono::system_clock::now());
   const std::int64_t micros = now.time_since_epoch().count();
   const std::time_t seconds = static_cast<std::time_t>(micros / 1'000'000);
   std::tm utc{};

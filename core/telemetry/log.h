@@ -19,8 +19,8 @@ enum class LogLevel { kDebug, kInfo, kWarning, kError };
 using LogValue = std::variant<std::string_view, std::int64_t, double, bool>;
 using LogFields = std::initializer_list<std::pair<std::string_view, LogValue>>;
 
-// process: "prefill", "cached", ... level: what is written from. Call once in main; before it, and in
-// tests, warnings and errors are written.
+// process: "prefill", "cached", ... level: what is written from. Call once in main; before it, and
+// in tests, warnings and errors are written.
 void ConfigureLog(std::string_view process, LogLevel level);
 
 // "debug", "info", "warning", "error"; false if it is none of them.

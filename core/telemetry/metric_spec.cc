@@ -43,7 +43,8 @@ absl::Status CheckName(const MetricSpec& spec) {
   std::string_view stem = spec.name;
   if (counter) stem.remove_suffix(std::string_view("_total").size());
   for (const std::string_view unit : {"seconds", "bytes", "ratio"}) {
-    const bool named = stem.ends_with(unit) && stem.substr(0, stem.size() - unit.size()).ends_with('_');
+    const bool named =
+        stem.ends_with(unit) && stem.substr(0, stem.size() - unit.size()).ends_with('_');
     if (named != (spec.unit == unit)) return Broken(spec, "its unit at the end", spec.unit);
   }
   return absl::OkStatus();

@@ -31,10 +31,10 @@ class CollectingRegistry final : public prometheus::Registry {
       prometheus::ClientMetric value;
       const bool counter = metric.spec.type == MetricType::kCounter;
       (counter ? value.counter.value : value.gauge.value) = metric.value;
-      families.push_back(
-          {std::string(metric.spec.name), std::string(metric.spec.help),
-           counter ? prometheus::MetricType::Counter : prometheus::MetricType::Gauge,
-           {value}});
+      families.push_back({std::string(metric.spec.name),
+                          std::string(metric.spec.help),
+                          counter ? prometheus::MetricType::Counter : prometheus::MetricType::Gauge,
+                          {value}});
     }
     return families;
   }
@@ -164,8 +164,7 @@ Gauge Registry::AddGauge(const MetricSpec& spec, const Labels& labels) {
 Histogram Registry::AddHistogram(const MetricSpec& spec, const Labels& labels) {
   const std::lock_guard lock(impl_->mu);
   const Impl::Family& family = impl_->Find(spec, MetricType::kHistogram, labels);
-  return Histogram(
-      &family.histograms->Add({labels.begin(), labels.end()}, family.spec.buckets));
+  return Histogram(&family.histograms->Add({labels.begin(), labels.end()}, family.spec.buckets));
 }
 
 Gauge Registry::ready() const { return impl_->ready; }

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Metrics of one process. A service declares all of its metrics in one place (its metrics.h) as
-// constant MetricSpecs and makes a struct of handles from them; the specs also make docs/metrics.md.
-// Prometheus underneath (prometheus-cpp). Handles stay valid while the registry lives. Thread safe.
+// constant MetricSpecs and makes a struct of handles from them; the specs also make
+// docs/metrics.md. Prometheus underneath (prometheus-cpp). Handles stay valid while the registry
+// lives. Thread safe.
 //
 // No label holds a request, tenant, address, prompt hash or error text.
 #ifndef MASKKV_CORE_TELEMETRY_METRICS_H_
@@ -28,7 +29,8 @@ namespace maskkv::telemetry {
 
 enum class MetricType { kCounter, kGauge, kHistogram };
 
-// One metric family. Names: prefix maskkv_ (or a standard name), base units, counters end in _total.
+// One metric family. Names: prefix maskkv_ (or a standard name), base units, counters end in
+// _total.
 struct MetricSpec {
   std::string_view name;
   MetricType type;
@@ -110,8 +112,8 @@ class Registry {
   std::unique_ptr<Impl> impl_;
 };
 
-// Serves /metrics over HTTP until destroyed, in threads of its own: a scrape is answered however busy
-// the gRPC server is. What the registry holds is shared, it may go first.
+// Serves /metrics over HTTP until destroyed, in threads of its own: a scrape is answered however
+// busy the gRPC server is. What the registry holds is shared, it may go first.
 class Exposer {
  public:
   // address: "HOST:PORT", HOST a numeric address or "localhost", port 0 allowed.

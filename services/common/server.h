@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// One gRPC server: any number of maskkv services on any number of addresses, with health, reflection,
-// call metrics and limits against peers that open too much. Synchronous handlers: one thread a call
-// under way, at most max_threads (docs/adr says why). Movable handle; destroying it stops the server.
-// Thread safe after Start.
+// One gRPC server: any number of maskkv services on any number of addresses, with health,
+// reflection, call metrics and limits against peers that open too much. Synchronous handlers: one
+// thread a call under way, at most max_threads (docs/adr says why). Movable handle; destroying it
+// stops the server. Thread safe after Start.
 #ifndef MASKKV_SERVICES_COMMON_SERVER_H_
 #define MASKKV_SERVICES_COMMON_SERVER_H_
 
@@ -25,11 +25,12 @@ class Channel;
 namespace maskkv::services {
 
 struct ServerOptions {
-  // "127.0.0.1:0", "[::1]:50051", "unix:/run/maskkv/prefill.sock". Plaintext: TCP addresses other than
-  // loopback are refused unless allow_plaintext.
+  // "127.0.0.1:0", "[::1]:50051", "unix:/run/maskkv/prefill.sock". Plaintext: TCP addresses other
+  // than loopback are refused unless allow_plaintext.
   std::vector<std::string> listen{"127.0.0.1:0"};
   bool allow_plaintext = false;
-  // Calls under way at once; further ones are answered RESOURCE_EXHAUSTED.
+  // Calls under way at once; further ones are answered RESOURCE_EXHAUSTED (SERVER_BUSY). Health
+  // checks need none of these threads.
   int max_threads = 512;
   int max_message_bytes = 64 << 20;
 };
@@ -38,7 +39,7 @@ class Server {
  public:
   // services: registered, not owned; they outlive the server. All health names start as not serving
   // except "liveness".
-  // Errors: INVALID_ARGUMENT (an address is malformed or not loopback), UNAVAILABLE (it is taken).
+  // Errors: INVALID_ARGUMENT (BAD_ADDRESS, PLAINTEXT_REFUSED), UNAVAILABLE (ADDRESS_IN_USE).
   static absl::StatusOr<Server> Start(const ServerOptions& options,
                                       std::span<grpc::Service* const> services,
                                       telemetry::Registry& registry);
@@ -54,7 +55,9 @@ class Server {
   // Health of "", "readiness" and every registered maskkv service; sets maskkv_ready.
   void SetReady(bool ready);
 
-  // Stops accepting, waits for calls under way until `deadline` has passed, then cancels them.
+  // Readiness goes, liveness stays. New calls are refused by Call::Read: UNAVAILABLE (DRAINING).
+  // Waits for calls under way until `deadline` has passed, cancels what is left, closes the
+  // listeners and every connection. A handler of an endless stream has to be told to return before.
   // Idempotent.
   void Drain(std::chrono::milliseconds deadline);
 
@@ -64,7 +67,9 @@ class Server {
   std::unique_ptr<Impl> impl_;
 };
 
-// A channel to a peer: plaintext, reconnecting, own connection. Never fails; calls do.
+// A channel to a peer, as "HOST:PORT" or "unix:PATH": plaintext, a connection of its own, retried
+// at least every second while the peer is away, pinged so that a dead peer is noticed. Messages of
+// any size. Never fails; calls do.
 std::shared_ptr<grpc::Channel> OpenChannel(const std::string& address);
 
 }  // namespace maskkv::services
