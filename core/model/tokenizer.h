@@ -78,6 +78,8 @@ class StreamingDecoder {
   std::string Push(std::int32_t id);
   // The end: U+FFFD if a character is incomplete. The decoder is as new afterwards.
   std::string Finish();
+  // Whether a character has begun that later tokens may complete.
+  bool incomplete() const { return !pending_.empty(); }
 
  private:
   const Tokenizer& tokenizer_;
