@@ -44,3 +44,12 @@ build() {
   rm -f "build-$preset.log"
   cmake --build --preset "$preset" ${1:+--target "$@"} | tail -n 3
 }
+
+# The random model that benches run on, made when it is missing; prints its folder. After install_python.
+bench_model() {
+  local model=build/bench-model
+  [ -f "$model/model.safetensors" ] || PYTHONPATH=python .venv/bin/python -m \
+    maskkv_oracle.random_checkpoint --hidden 512 --layers 8 --heads 8 --ffn 1536 --vocab 4096 \
+    --bf16 --out "$model" >&2
+  printf '%s\n' "$model"
+}

@@ -17,7 +17,7 @@ NAMES = {"maskkv": "MaskKV", "full": "full", "none": "none"}
 _GEMM = re.compile(r"BM_MatMul/(\w+)/rows:(\d+)/in:(\d+)/out:(\d+)/threads:(\d+)/")
 
 
-def _table(head, rows):
+def table(head, rows):
     lines = [head, ["---:"] * len(head), *rows]
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
 
@@ -56,7 +56,7 @@ def step_table(bench):
         rows.append(row)
     rows.append(["growth"] + [f"{growth(bench, cache):.2f}" for cache in caches] +
                 [""] * (len(head) - 1 - len(caches)))
-    return _table(head, rows)
+    return table(head, rows)
 
 
 def share_table(bench):
@@ -66,7 +66,7 @@ def share_table(bench):
         shares = [case["shares"][name] for name in ("gemm", "attention", "head")]
         rows.append([case["prompt_tokens"], NAMES[case["cache"]],
                      *(f"{100 * share:.1f} %" for share in (*shares, 1 - sum(shares)))])
-    return _table(head, rows)
+    return table(head, rows)
 
 
 def memory_table(bench):
@@ -80,7 +80,7 @@ def memory_table(bench):
                   [cells[way]["full_kv_bytes"] for way in ways] +
                   [cells["offline"]["entry_bytes"], cells["full"]["entry_bytes"]])
         rows.append([tokens] + [f"{value / MIB:.1f}" for value in values])
-    return _table(head, rows)
+    return table(head, rows)
 
 
 def gemm_rows(gemm):
@@ -104,7 +104,7 @@ def gemm_table(gemm):
              for row in rows]
     ratios = sorted(row["ratio"] for row in rows)
     low, middle = ratios[0], ratios[len(ratios) // 2]
-    return f"Lowest ratio {low:.2f}, median {middle:.2f}.\n\n{_table(head, lines)}"
+    return f"Lowest ratio {low:.2f}, median {middle:.2f}.\n\n{table(head, lines)}"
 
 
 def page(bench, gemm=None, machine="", command="scripts/bench"):

@@ -12,11 +12,10 @@
 
 #include <algorithm>
 #include <chrono>
-#include <oneapi/dnnl/dnnl.hpp>
-#include <random>
 #include <vector>
 
 #include "kernels/gemm/matmul.h"
+#include "tests/bench/onednn_matmul.h"
 
 namespace maskkv::kernels {
 namespace {
@@ -52,55 +51,13 @@ void Block(Call call, std::vector<double>& times) {
                block.end());
 }
 
-// One primitive with its own memory; runs on OpenMP's team.
-class OneDnn {
- public:
-  OneDnn(std::int64_t rows, std::int64_t in, std::int64_t out, DType dtype) {
-    using Memory = dnnl::memory;
-    const auto type = dtype == DType::kBF16 ? Memory::data_type::bf16 : Memory::data_type::f32;
-    const Memory::desc x({rows, in}, type, Memory::format_tag::ab);
-    const Memory::desc w({in, out}, type, Memory::format_tag::any);
-    const Memory::desc y({rows, out}, Memory::data_type::f32, Memory::format_tag::ab);
-    const dnnl::matmul::primitive_desc desc({x, w, y}, engine_);
-    matmul_ = dnnl::matmul(desc);
-    x_ = Memory(desc.src_desc(), engine_);
-    w_ = Memory(desc.weights_desc(), engine_);
-    y_ = Memory(desc.dst_desc(), engine_);
-    Fill(rows * in, x, x_);
-    Fill(in * out, {{in, out}, type, Memory::format_tag::ba}, w_);
-  }
-
-  void Run() {
-    matmul_.execute(stream_, {{DNNL_ARG_SRC, x_}, {DNNL_ARG_WEIGHTS, w_}, {DNNL_ARG_DST, y_}});
-    stream_.wait();
-  }
-
- private:
-  // Random values of the plain layout's shape, converted into `to`.
-  void Fill(std::int64_t count, const dnnl::memory::desc& plain, dnnl::memory& to) {
-    std::vector<float> values(static_cast<std::size_t>(count));
-    std::minstd_rand random(1);
-    std::uniform_real_distribution<float> uniform(-1.0F, 1.0F);
-    for (float& value : values) value = uniform(random);
-    dnnl::memory from({plain.dims(), dnnl::memory::data_type::f32, dnnl::memory::format_tag::ab},
-                      engine_, values.data());
-    dnnl::reorder(from, to).execute(stream_, from, to);
-    stream_.wait();
-  }
-
-  dnnl::engine engine_{dnnl::engine::kind::cpu, 0};
-  dnnl::stream stream_{engine_};
-  dnnl::matmul matmul_;
-  dnnl::memory x_, w_, y_;
-};
-
 void BM_MatMul(benchmark::State& state, DType dtype) {
   const std::int64_t rows = state.range(0);
   const std::int64_t in = state.range(1);
   const std::int64_t out = state.range(2);
   const auto threads = static_cast<int>(state.range(3));
   omp_set_num_threads(threads);
-  OneDnn alone(rows, in, out, dtype);
+  OneDnnMatMul alone(rows, in, out, dtype);
   WorkerPool pool(threads);
   const std::vector<float> w(static_cast<std::size_t>(in * out), 0.5F);
   const std::vector<float> x(static_cast<std::size_t>(in * rows), 0.5F);

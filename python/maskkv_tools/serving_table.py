@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The page of what serving costs, from the JSON of build/release/bench/bench_serving.
+
+    python -m maskkv_tools.serving_table serving.json --markdown docs/serving_performance.md
+"""
+
+import argparse
+import json
+import pathlib
+
+from maskkv_tools.bench_table import table
+
+PAGE = """# What serving costs
+
+Made by `{command}`; do not edit. Four processes (cache manager, budget controller, prefill, decode) on unix sockets, a random model in LLaDA's
+layout (width 512, 8 layers, 8 heads, feed-forward 1536, vocabulary 4096), f32, {threads} threads, a prompt of {prompt_tokens} tokens, {rows} response rows and steps,
+budget B = {budget}. Everything alternates within one run, so that the ratios hold although times vary. Machine: {machine}.
+
+## A step through gRPC and shared memory
+
+The time between two step events as a client sees it, beside the same steps of an engine in the client's own process
+({rounds} rounds in turn, {steps} steps).
+
+{overhead}
+
+Before the first step, after prefill has sealed the entry: lease, descriptor, map, checks (checksums too), joining the batch: {before:.2f} ms.
+
+## Requests at once
+
+Tokens a second of n clients that ask at the same time, one token a step, whole requests with everything around their steps; the limit
+is one step's matrix products over all rows, run by oneDNN alone: no attention, no norms, no sampling, no network.
+
+{throughput}
+"""
+
+
+def overhead_table(result):
+    o = result["overhead"]
+    return table(["engine alone: step, ms", "through the services: step, ms", "ratio of medians",
+                  "median of the rounds' ratios"],
+                 [[f"{o['engine_step_ms']:.3f}", f"{o['served_step_ms']:.3f}",
+                   f"{o['ratio_of_medians']:.3f}", f"{o['median_ratio']:.3f}"]])
+
+
+def throughput_table(result):
+    rows = [[r["requests"], f"{r['tokens_per_second']:.0f}", f"{r['limit_tokens_per_second']:.0f}",
+             f"{r['share']:.2f}"] for r in result["throughput"]]
+    return table(["requests at once", "tokens/s", "limit, tokens/s", "share"], rows)
+
+
+def page(result, machine, command):
+    o = result["overhead"]
+    return PAGE.format(machine=machine, command=command, overhead=overhead_table(result),
+                       throughput=throughput_table(result), before=o["before_first_step_ms"],
+                       rounds=o["rounds"], steps=o["steps"],
+                       **{k: result[k] for k in ("threads", "prompt_tokens", "rows", "budget")})
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="python -m maskkv_tools.serving_table",
+                                     description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("result", type=pathlib.Path)
+    parser.add_argument("--machine", default="unknown")
+    parser.add_argument("--command", default="bench_serving")
+    parser.add_argument("--markdown", type=pathlib.Path)
+    args = parser.parse_args()
+    text = page(json.loads(args.result.read_text()), args.machine, args.command)
+    if args.markdown:
+        args.markdown.write_text(text)
+    else:
+        print(text, end="")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,320 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What serving costs: the services as processes (scripts/bench-serving starts them) beside the
+// engine alone and beside matrix products alone, in turn within one run, as one JSON object.
+//
+//   overhead    one request; time of a step seen by a client of the decode service against the same
+//               steps of an engine in this process. Rounds alternate; ratio of the two medians, and
+//               the median of the rounds' ratios.
+//   first step  from the end of prefill to the first step's end, without that step's own time:
+//   lease,
+//               descriptor, map, checks, joining the batch.
+//   throughput  n requests at once against what the matrix products of one step over all their rows
+//               take when oneDNN runs alone (weights packed for the very shape, nothing else).
+#include <omp.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <iterator>
+#include <nlohmann/json.hpp>
+#include <random>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "core/engine/decode.h"
+#include "core/engine/heap_kv.h"
+#include "core/engine/prefill.h"
+#include "core/model/checkpoint.h"
+#include "core/transformer/transformer.h"
+#include "grpcpp/grpcpp.h"
+#include "maskkv/v1/decode.grpc.pb.h"
+#include "tests/bench/onednn_matmul.h"
+
+namespace maskkv::bench {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double Since(Clock::time_point from) {
+  return std::chrono::duration<double>(Clock::now() - from).count();
+}
+
+double Median(std::vector<double> values) {
+  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
+  std::nth_element(values.begin(), middle, values.end());
+  return *middle;
+}
+
+[[noreturn]] void Fail(const std::string& what) {
+  std::fprintf(stderr, "bench_serving: %s\n", what.c_str());
+  std::exit(1);
+}
+
+struct Options {
+  std::string server, model;
+  int threads = 2;
+  std::int64_t prompt = 1024;
+  std::int64_t rows = 32;  // of a request: masks and steps
+  std::int64_t budget = 128;
+  int rounds = 15;
+  std::vector<int> concurrency{1, 2, 4, 8, 16};
+};
+
+std::vector<std::int32_t> RandomPrompt(const model::ModelConfig& config, std::int64_t length) {
+  std::mt19937 random(1);
+  std::uniform_int_distribution<std::int32_t> id(0,
+                                                 static_cast<std::int32_t>(config.vocab_size) - 1);
+  std::vector<std::int32_t> ids;
+  while (static_cast<std::int64_t>(ids.size()) < length) {
+    const std::int32_t next = id(random);
+    if (next != config.mask_id) ids.push_back(next);
+  }
+  return ids;
+}
+
+// The engine in this process: no socket, no daemon, the same entry in the heap.
+class EngineAlone {
+ public:
+  EngineAlone(const Options& options, const std::vector<std::int32_t>& prompt)
+      : options_(options),
+        pool_(options.threads),
+        weights_(Load(options.model, pool_)),
+        transformer_(weights_, pool_, options.prompt + options.rows),
+        prompt_(prompt) {
+    const auto rows = engine::PromptThenMasks(prompt, options.rows, weights_.config().mask_id);
+    engine::PrefillRequest request;
+    request.rows = rows;
+    request.plan.layer_rule = engine::LayerRule::kUniform;
+    request.plan.budget = options.budget;
+    auto entry = std::make_shared<engine::HeapKvEntry>();
+    const auto result = engine::Prefiller(transformer_).Run(request, *entry);
+    if (!result.ok()) Fail(std::string(result.status().message()));
+    entry_ = std::move(entry);
+  }
+
+  const model::ModelConfig& config() const { return weights_.config(); }
+
+  // Seconds of every step but the first of one request.
+  std::vector<double> Steps() {
+    engine::Decoder decoder(transformer_);
+    engine::DecodeRequest request;
+    request.prompt_tokens = static_cast<std::int64_t>(prompt_.size());
+    request.params = {.gen_length = options_.rows,
+                      .block_length = options_.rows,
+                      .steps = options_.rows,
+                      .ignore_eos = true,
+                      .stop_ids = {weights_.config().eos_id}};
+    request.cache = entry_;
+    if (const auto id = decoder.Add(std::move(request)); !id.ok()) {
+      Fail(std::string(id.status().message()));
+    }
+    std::vector<double> seconds;
+    while (decoder.running() > 0) {
+      const Clock::time_point start = Clock::now();
+      decoder.Step();
+      seconds.push_back(Since(start));
+    }
+    seconds.erase(seconds.begin());
+    return seconds;
+  }
+
+ private:
+  static transformer::Weights Load(const std::string& directory, kernels::WorkerPool& pool) {
+    auto checkpoint = model::Checkpoint::Open(directory);
+    if (!checkpoint.ok()) Fail(std::string(checkpoint.status().message()));
+    auto weights = transformer::Weights::Load(std::move(*checkpoint), kernels::DType::kF32, pool);
+    if (!weights.ok()) Fail(std::string(weights.status().message()));
+    return std::move(*weights);
+  }
+
+  const Options& options_;
+  kernels::WorkerPool pool_;
+  transformer::Weights weights_;
+  transformer::Transformer transformer_;
+  const std::vector<std::int32_t>& prompt_;
+  std::shared_ptr<const engine::KvView> entry_;
+};
+
+// A client of the decode service.
+class Served {
+ public:
+  struct Answer {
+    std::vector<double> steps;  // seconds between step events
+    double first_step = 0;      // ms from the end of prefill to the first committed token
+    double seconds = 0;         // from the first step event to the last
+    std::int64_t rows = 0;
+  };
+
+  Served(const Options& options, const std::vector<std::int32_t>& prompt) : options_(options) {
+    grpc::ChannelArguments arguments;
+    stub_ = v1::DecodeService::NewStub(
+        grpc::CreateCustomChannel(options.server, grpc::InsecureChannelCredentials(), arguments));
+    request_.mutable_prompt()->mutable_tokens()->mutable_ids()->Add(prompt.begin(), prompt.end());
+    v1::Sampler& sampler = *request_.mutable_sampler();
+    sampler.set_gen_length(options.rows);
+    sampler.set_block_length(options.rows);
+    sampler.set_steps(options.rows);
+    sampler.set_ignore_eos(true);
+    request_.mutable_keep()->set_budget(options.budget);
+    request_.mutable_keep()->set_layer_rule(v1::LAYER_RULE_UNIFORM);
+  }
+
+  Answer Ask() const {
+    grpc::ClientContext context;
+    const auto stream = stub_->Generate(&context, request_);
+    Answer answer;
+    v1::GenerateEvent event;
+    Clock::time_point last;
+    while (stream->Read(&event)) {
+      if (event.has_step()) {
+        if (event.step().step() > 0) answer.steps.push_back(Since(last));
+        last = Clock::now();
+      } else if (event.has_finished()) {
+        const v1::Timings& timings = event.finished().timings();
+        answer.first_step = timings.first_token_ms() - timings.prefill_ms();
+        answer.rows = event.finished().usage().rows();
+      }
+    }
+    if (const grpc::Status status = stream->Finish(); !status.ok()) Fail(status.error_message());
+    for (const double step : answer.steps) answer.seconds += step;
+    return answer;
+  }
+
+ private:
+  const Options& options_;
+  std::unique_ptr<v1::DecodeService::Stub> stub_;
+  v1::GenerateRequest request_;
+};
+
+nlohmann::json Overhead(EngineAlone& engine, const Served& served, const Options& options) {
+  std::vector<double> alone, through, ratios, first;
+  served.Ask();  // prefill; from now on the entry is found
+  engine.Steps();
+  for (int round = 0; round < options.rounds; ++round) {
+    const std::vector<double> ours = engine.Steps();
+    const Served::Answer answer = served.Ask();
+    alone.insert(alone.end(), ours.begin(), ours.end());
+    through.insert(through.end(), answer.steps.begin(), answer.steps.end());
+    ratios.push_back(Median(answer.steps) / Median(ours));
+    first.push_back(answer.first_step - 1e3 * Median(answer.steps));
+  }
+  return {{"engine_step_ms", 1e3 * Median(alone)},
+          {"served_step_ms", 1e3 * Median(through)},
+          {"ratio_of_medians", Median(through) / Median(alone)},
+          {"median_ratio", Median(ratios)},
+          {"before_first_step_ms", Median(first)},
+          {"rounds", options.rounds},
+          {"steps", through.size()}};
+}
+
+// Seconds that one step's matrix products take alone, over `requests` requests.
+class StepProducts {
+ public:
+  StepProducts(const model::ModelConfig& c, std::int64_t requests, std::int64_t rows) {
+    const std::int64_t all = requests * rows;
+    // A request decides one row a step, so half of its rows are masked on average.
+    const std::int64_t masked = std::max<std::int64_t>(1, requests * (rows + 1) / 2);
+    const std::int64_t q = c.heads * c.head_dim, kv = 2 * c.kv_heads * c.head_dim;
+    Add(all, c.hidden, kv, c.layers);
+    for (const auto& [rows_of, times] :
+         {std::pair{all, c.layers - 1}, std::pair{masked, std::int64_t{1}}}) {
+      Add(rows_of, c.hidden, q, times);
+      Add(rows_of, q, c.hidden, times);
+      Add(rows_of, c.hidden, 2 * c.ffn, times);
+      Add(rows_of, c.ffn, c.hidden, times);
+    }
+    Add(masked, c.hidden, c.vocab_rows, 1);
+  }
+
+  double Seconds() {
+    double total = 0;
+    for (Product& product : products_) {
+      std::vector<double> times;
+      for (int i = 0; i < 5; ++i) {
+        const Clock::time_point start = Clock::now();
+        product.matmul->Run();
+        times.push_back(Since(start));
+      }
+      total += Median(times) * static_cast<double>(product.times);
+    }
+    return total;
+  }
+
+ private:
+  struct Product {
+    std::unique_ptr<kernels::OneDnnMatMul> matmul;
+    std::int64_t times;
+  };
+  void Add(std::int64_t rows, std::int64_t in, std::int64_t out, std::int64_t times) {
+    products_.push_back(
+        {std::make_unique<kernels::OneDnnMatMul>(rows, in, out, kernels::DType::kF32), times});
+  }
+  std::vector<Product> products_;
+};
+
+// Tokens a second of `requests` clients that ask at the same time, once each.
+double TokensASecond(const Served& served, int requests, std::int64_t rows) {
+  std::vector<Served::Answer> answers(static_cast<std::size_t>(requests));
+  std::vector<std::thread> clients;
+  const Clock::time_point start = Clock::now();
+  for (Served::Answer& answer : answers) {
+    clients.emplace_back([&served, &answer] { answer = served.Ask(); });
+  }
+  for (std::thread& client : clients) client.join();
+  return static_cast<double>(requests * rows) / Since(start);
+}
+
+nlohmann::json Throughput(const model::ModelConfig& config, const Served& served,
+                          const Options& options) {
+  nlohmann::json table = nlohmann::json::array();
+  for (const int requests : options.concurrency) {
+    StepProducts products(config, requests, options.rows);
+    std::vector<double> rates, limits, shares;
+    TokensASecond(served, requests, options.rows);
+    for (int round = 0; round < std::max(3, options.rounds / 3); ++round) {
+      limits.push_back(requests / products.Seconds());
+      rates.push_back(TokensASecond(served, requests, options.rows));
+      shares.push_back(rates.back() / limits.back());
+    }
+    table.push_back({{"requests", requests},
+                     {"tokens_per_second", Median(rates)},
+                     {"limit_tokens_per_second", Median(limits)},
+                     {"share", Median(shares)}});
+  }
+  return table;
+}
+
+int Main(int argc, char** argv) {
+  Options options;
+  CLI::App app{"What serving costs beside the engine alone and beside matrix products alone"};
+  app.add_option("--server", options.server, "decode service, HOST:PORT or unix:PATH")->required();
+  app.add_option("--model", options.model, "the checkpoint that it serves")->required();
+  app.add_option("--threads", options.threads, "of the engine and the products");
+  app.add_option("--prompt", options.prompt, "tokens");
+  app.add_option("--rows", options.rows, "masks and steps of a request");
+  app.add_option("--rounds", options.rounds, "of alternation");
+  app.add_option("--concurrency", options.concurrency, "requests at once")->delimiter(',');
+  CLI11_PARSE(app, argc, argv);
+  omp_set_num_threads(options.threads);
+  auto config = model::LoadModelConfig(options.model + "/config.json");
+  if (!config.ok()) Fail(std::string(config.status().message()));
+  const std::vector<std::int32_t> prompt = RandomPrompt(*config, options.prompt);
+  EngineAlone engine(options, prompt);
+  const Served served(options, prompt);
+  const nlohmann::json result = {{"overhead", Overhead(engine, served, options)},
+                                 {"throughput", Throughput(*config, served, options)},
+                                 {"prompt_tokens", options.prompt},
+                                 {"rows", options.rows},
+                                 {"budget", options.budget},
+                                 {"threads", options.threads}};
+  std::printf("%s\n", result.dump().c_str());
+  return 0;
+}
+
+}  // namespace
+}  // namespace maskkv::bench
+
+int main(int argc, char** argv) { return maskkv::bench::Main(argc, argv); }
