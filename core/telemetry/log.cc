@@ -113,6 +113,14 @@ void ConfigureLog(std::string_view process, LogLevel level) {
       "log", StandardError(), output.pool, spdlog::async_overflow_policy::overrun_oldest));
 }
 
+void CloseLog() {
+  std::shared_ptr<spdlog::details::thread_pool> pool;
+  Output& output = TheOutput();
+  const std::lock_guard lock(output.mu);
+  output.logger = nullptr;
+  pool = std::move(output.pool);  // its destructor writes what waits
+}
+
 bool ParseLogLevel(std::string_view text, LogLevel& level) {
   for (const LogLevel candidate :
        {LogLevel::kDebug, LogLevel::kInfo, LogLevel::kWarning, LogLevel::kError}) {

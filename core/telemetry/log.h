@@ -28,6 +28,10 @@ bool ParseLogLevel(std::string_view text, LogLevel& level);
 
 void Log(LogLevel level, std::string_view event, LogFields fields = {});
 
+// Returns when every line is written; later lines are written by their callers. For the end of
+// main.
+void CloseLog();
+
 }  // namespace maskkv::telemetry
 
 #endif  // MASKKV_CORE_TELEMETRY_LOG_H_

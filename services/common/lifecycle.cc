@@ -14,6 +14,7 @@
 #include <string>
 #include <vector>
 
+#include "core/telemetry/log.h"
 #include "services/common/printable.h"
 
 namespace maskkv::services {
@@ -105,6 +106,7 @@ int Run(int argc, char** argv, CLI::App& app, const std::function<absl::Status()
   }
   RaiseDescriptorLimit();
   const absl::Status status = body();
+  telemetry::CloseLog();
   if (!status.ok()) PrintError(app, std::string(status.message()));
   return CodeOf(status);
 }
