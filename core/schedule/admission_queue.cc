@@ -107,7 +107,7 @@ void AdmissionQueue::Leave(Ticket ticket) {
   if (found == entries_.end()) return;
   if (found->second.running) {
     --running_;
-  } else {
+  } else if (!found->second.parked) {
     StopWaiting(ticket, found->second);
   }
   bytes_ -= found->second.bytes;
@@ -138,20 +138,32 @@ std::optional<Ticket> AdmissionQueue::Displaceable(std::int32_t priority) const 
 }
 
 void AdmissionQueue::Suspend(Ticket ticket) {
+  Park(ticket);
+  Unpark(ticket);
+}
+
+void AdmissionQueue::Park(Ticket ticket) {
   const auto found = entries_.find(ticket);
   MASKKV_CHECK(found != entries_.end() && found->second.running, "the ticket is running");
+  found->second.running = false;
+  found->second.parked = true;
+  --running_;
+}
+
+void AdmissionQueue::Unpark(Ticket ticket) {
+  const auto found = entries_.find(ticket);
+  MASKKV_CHECK(found != entries_.end() && found->second.parked, "the ticket is parked");
   Entry& entry = found->second;
-  entry.running = false;
+  entry.parked = false;
   entry.suspended = true;
   entry.arrival = clock_.Now() - entry.waited;
-  --running_;
   ++suspended_;
   StartWaiting(ticket, entry);
 }
 
 bool AdmissionQueue::IsWaiting(Ticket ticket) const {
   const auto found = entries_.find(ticket);
-  return found != entries_.end() && !found->second.running;
+  return found != entries_.end() && !found->second.running && !found->second.parked;
 }
 
 bool AdmissionQueue::IsRunning(Ticket ticket) const {
@@ -171,9 +183,10 @@ void AdmissionQueue::CheckInvariants() const {
     bytes += entry.bytes;
     if (entry.running) {
       ++running;
-      MASKKV_CHECK(!entry.suspended, "a running ticket is not suspended");
+      MASKKV_CHECK(!entry.suspended && !entry.parked, "a running ticket is nothing else");
       continue;
     }
+    if (entry.parked) continue;
     ++waiting;
     if (entry.suspended) ++suspended;
     MASKKV_CHECK(order_.contains(RankOf(entry, entry.arrival, ticket)), "a waiting one is ordered");

@@ -9,7 +9,7 @@
 // high one after (difference / kAging) seconds: nobody starves. Time spent running is no waiting.
 //
 // Invariants: running() <= places; waiting() <= capacity, but for suspended tickets; every ticket
-// is in exactly one of waiting, running, gone; bytes() is the sum over waiting and running.
+// is in exactly one of waiting, running, parked, gone; bytes() is the sum over all but the gone.
 #ifndef MASKKV_CORE_SCHEDULE_ADMISSION_QUEUE_H_
 #define MASKKV_CORE_SCHEDULE_ADMISSION_QUEUE_H_
 
@@ -67,6 +67,12 @@ class AdmissionQueue {
   // REQUIRES: it is running.
   void Suspend(Ticket ticket);
 
+  // A running ticket gives its place up and wants none for now (its reader stalls): it is parked,
+  // which is neither waiting nor running. REQUIRES: it is running.
+  void Park(Ticket ticket);
+  // A parked ticket waits again, as after Suspend. REQUIRES: it is parked.
+  void Unpark(Ticket ticket);
+
   bool IsWaiting(Ticket ticket) const;
   bool IsRunning(Ticket ticket) const;
   std::int64_t waiting() const { return static_cast<std::int64_t>(order_.size()); }
@@ -87,6 +93,7 @@ class AdmissionQueue {
     Duration waited{};  // before it was admitted
     bool running = false;
     bool suspended = false;  // and waits again
+    bool parked = false;
   };
   // Priorities rise together with time, so the order of those that wait never changes: the instant
   // at which the effective priority is, or was, zero; then arrival, then ticket.

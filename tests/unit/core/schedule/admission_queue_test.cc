@@ -154,6 +154,30 @@ TEST(AdmissionQueueTest, ADisplacedTicketMakesWayAndComesBack) {
   queue.CheckInvariants();
 }
 
+TEST(AdmissionQueueTest, AParkedTicketNeitherWaitsNorRunsUntilItIsUnparked) {
+  ManualClock clock;
+  AdmissionQueue queue({.places = 1, .longest_wait = seconds(5)}, clock);
+  const Ticket parked = MustEnter(queue, 0);
+  EXPECT_EQ(queue.Admit(), parked);
+  queue.Park(parked);
+  queue.CheckInvariants();
+  EXPECT_FALSE(queue.IsRunning(parked));
+  EXPECT_FALSE(queue.IsWaiting(parked));
+  clock.Advance(seconds(60));
+  EXPECT_THAT(queue.Expire(), IsEmpty());
+  const Ticket next = MustEnter(queue, 0);
+  EXPECT_EQ(queue.Admit(), next);
+  queue.Unpark(parked);
+  queue.CheckInvariants();
+  EXPECT_EQ(queue.Admit(), std::nullopt);
+  queue.Leave(next);
+  EXPECT_EQ(queue.Admit(), parked);
+  queue.Park(parked);
+  queue.Leave(parked);
+  queue.CheckInvariants();
+  EXPECT_EQ(queue.running() + queue.waiting(), 0);
+}
+
 TEST(AdmissionQueueTest, WhoWaitedLongIsNotDisplacedByAFreshArrival) {
   ManualClock clock;
   AdmissionQueue queue({.places = 1}, clock);

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The decode service's metrics, declared here and nowhere else. Handles do nothing unless they were
+// made from a registry.
+#ifndef MASKKV_SERVICES_DECODE_METRICS_H_
+#define MASKKV_SERVICES_DECODE_METRICS_H_
+
+#include <span>
+#include <string_view>
+
+#include "absl/status/status.h"
+#include "core/telemetry/metrics.h"
+
+namespace maskkv::decode {
+
+std::span<const telemetry::MetricSpec> MetricSpecs();
+
+// What the step loop measures.
+struct StepMetrics {
+  telemetry::Histogram step_seconds;
+  telemetry::Counter steps;
+  telemetry::Histogram batch_size;
+  telemetry::Counter rows_computed;
+  telemetry::Counter rows_reused;
+  // Sequences that wait, by reason.
+  telemetry::Gauge waiting_for_place;
+  telemetry::Gauge waiting_displaced;
+  telemetry::Gauge waiting_for_reader;
+};
+
+// How a request ended, for maskkv_requests_finished_total.
+enum class Outcome { kStop, kLength, kStopString, kCancelled, kDeadline, kRefused, kError };
+inline constexpr int kOutcomes = 7;
+
+// OK is not among them: it has a finish reason.
+Outcome OutcomeOf(const absl::Status& status);
+
+struct Metrics {
+  StepMetrics step;
+  telemetry::Gauge requests_running;
+  telemetry::Gauge requests_waiting;
+  telemetry::Gauge waiting_for_prefill;
+  telemetry::Counter finished[kOutcomes];
+  telemetry::Histogram request_seconds;
+  telemetry::Histogram queue_seconds;
+  telemetry::Histogram first_token_seconds;
+  telemetry::Histogram output_token_seconds;
+  telemetry::Counter prompt_tokens;
+  telemetry::Counter generated_tokens;
+
+  static Metrics Create(telemetry::Registry& registry);
+
+  void Finish(Outcome outcome) const { finished[static_cast<int>(outcome)].Add(); }
+};
+
+}  // namespace maskkv::decode
+
+#endif  // MASKKV_SERVICES_DECODE_METRICS_H_
