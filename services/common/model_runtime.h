@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A loaded checkpoint as services use it: packed weights, tokenizer, chat template, profile, prompts
-// from the API turned into ids. Immutable after Load and safe to share between prefill and decode in
-// one process: the weights are in memory once. Engines are made per service (a Transformer and a
-// WorkerPool each are single-threaded users).
+// A loaded checkpoint as services use it: packed weights, tokenizer, chat template, profile,
+// prompts from the API turned into ids. Immutable after Load and safe to share between prefill and
+// decode in one process: the weights are in memory once. Engines are made per service (a
+// Transformer and a WorkerPool each are single-threaded users).
 #ifndef MASKKV_SERVICES_COMMON_MODEL_RUNTIME_H_
 #define MASKKV_SERVICES_COMMON_MODEL_RUNTIME_H_
 
@@ -12,8 +12,10 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "core/arena/handle.h"
 #include "core/model/chat_template.h"
@@ -29,23 +31,29 @@ class Provenance;
 namespace maskkv::services {
 
 struct ModelOptions {
-  std::string directory;                              // checkpoint
-  kernels::DType dtype = kernels::DType::kF32;        // of weights, GEMM inputs and cached pairs
-  int threads = 0;                                    // 0: one a hardware thread; for packing too
-  std::int64_t max_positions = 0;                     // prompt + answer; 0: the checkpoint's length
-  std::string profile;                                // "": maskkv_profile.json beside the weights
+  std::string directory{};                      // checkpoint
+  kernels::DType dtype = kernels::DType::kF32;  // of weights, GEMM inputs and cached pairs
+  int threads = 0;                              // 0: one a hardware thread; for packing too
+  std::int64_t max_positions = 0;               // prompt + answer; 0: the checkpoint's length
+  std::string profile{};                        // "": maskkv_profile.json beside the weights
+  bool load_profile = true;
+  // Whether max_positions must fit into the memory that is left: hidden states and one layer's K
+  // and V.
+  bool check_memory = true;
 };
 
 struct PromptIds {
   std::vector<std::int32_t> ids;
-  // The first ids that any question about the same document starts with: the longest common start
-  // of this prompt and of the same document with another question.
+  // The first ids that every question about the same document starts with, the empty one too. 0 for
+  // a chat; for token ids what the caller says.
   std::int64_t document_tokens = 0;
 };
 
 class ModelRuntime {
  public:
-  // Errors: of the checkpoint's readers. A missing default profile is no error.
+  // A missing default profile is no error, nor is a missing tokenizer: then prompts are token ids.
+  // Errors: of the checkpoint's readers; INVALID_ARGUMENT for max_positions beyond the checkpoint's
+  // length; FAILED_PRECONDITION for a profile of other weights; RESOURCE_EXHAUSTED (OUT_OF_MEMORY).
   static absl::StatusOr<std::shared_ptr<const ModelRuntime>> Load(const ModelOptions& options);
 
   const transformer::Weights& weights() const { return *weights_; }
@@ -59,18 +67,34 @@ class ModelRuntime {
   // The ids that end an answer: eos, then end of turn.
   const std::vector<std::int32_t>& stop_ids() const { return stop_ids_; }
   const model::Tokenizer* tokenizer() const { return tokenizer_ ? &*tokenizer_ : nullptr; }
-  // Null without a profile for these weights.
+  // Null without a profile.
   const policy::ImportanceProfile* profile() const { return profile_ ? &*profile_ : nullptr; }
 
-  // Errors: INVALID_ARGUMENT (no form set, not UTF-8, a bad role, ids outside the vocabulary, the mask
-  // id), FAILED_PRECONDITION (NO_TOKENIZER). Messages hold no prompt text.
+  // The prompt's ids, each good for a forward. Messages of errors hold no text and no ids.
+  // Errors: INVALID_ARGUMENT (BAD_PROMPT: no form set, no messages, a bad role, more text than 256
+  // MiB, document_tokens out of range; BAD_UTF8; TOKEN_OUT_OF_RANGE; MASK_IN_PROMPT),
+  // FAILED_PRECONDITION (NO_TOKENIZER, NO_CHAT_TEMPLATE).
   absl::StatusOr<PromptIds> Tokenize(const v1::Prompt& prompt) const;
+
+  // Messages through the chat template, ending with an assistant's header.
+  // Errors: as Tokenize, and of the template's and tokenizer's readers.
+  absl::StatusOr<std::vector<std::int32_t>> RenderChat(
+      std::span<const model::Message> messages) const;
+
+  // OK if prompt + masks can be positions of a forward.
+  // Errors: INVALID_ARGUMENT (BAD_MASKS; PROMPT_TOO_LONG, with the limit).
+  absl::Status CheckLength(std::int64_t prompt_tokens, std::int64_t masks) const;
 
   // Fills model_fingerprint, dtype, isa, build.
   void FillProvenance(v1::Provenance& provenance) const;
 
  private:
   ModelRuntime() = default;
+
+  absl::Status LoadText(const std::string& directory);
+  absl::Status LoadProfile(const ModelOptions& options);
+  absl::StatusOr<PromptIds> TokenizeDocument(std::string_view document,
+                                             std::string_view question) const;
 
   int threads_ = 1;
   std::int64_t max_positions_ = 0;
@@ -79,7 +103,7 @@ class ModelRuntime {
   std::vector<std::int32_t> stop_ids_;
   std::unique_ptr<transformer::Weights> weights_;
   std::optional<model::Tokenizer> tokenizer_;
-  std::optional<model::ChatTemplate> chat_;
+  absl::StatusOr<model::ChatTemplate> chat_ = absl::NotFoundError("");
   std::optional<policy::ImportanceProfile> profile_;
 };
 

@@ -13,11 +13,11 @@
 #include "absl/strings/str_format.h"
 #include "core/base/scoped_timer.h"
 #include "core/base/status_macros.h"
+#include "services/common/memory.h"
 #include "services/maskkv/command.h"
 #include "services/maskkv/flag_checks.h"
 #include "services/maskkv/generation.h"
 #include "services/maskkv/json_report.h"
-#include "services/maskkv/memory.h"
 #include "services/maskkv/progress.h"
 
 namespace maskkv::cli {
@@ -218,19 +218,20 @@ class BenchCommand final : public Command {
             tokens + gen_length_,
             way.selection == engine::Selection::kFull || way.rule == engine::LayerRule::kOnline));
         malloc_trim(0);
-        if (!ResetPeakMemory()) {
+        if (!services::ResetPeakMemory()) {
           return absl::UnimplementedError(
               "--memory: expected a kernel that lets /proc/self/clear_refs reset the peak");
         }
-        const std::int64_t before = ResidentMemoryBytes();
+        const std::int64_t before = services::ResidentMemoryBytes();
         MASKKV_ASSIGN_OR_RETURN(
             const PrefilledPrompt prefilled,
             PrefillPrompt(*host_, prompt, gen_length_, Plan(way.selection, way.rule)));
-        memory.push_back({{"prompt_tokens", tokens},
-                          {"prefill", way.name},
-                          {"peak_bytes", std::max<std::int64_t>(0, PeakMemoryBytes() - before)},
-                          {"full_kv_bytes", prefilled.result.peak_full_kv_bytes},
-                          {"entry_bytes", prefilled.entry->bytes()}});
+        memory.push_back(
+            {{"prompt_tokens", tokens},
+             {"prefill", way.name},
+             {"peak_bytes", std::max<std::int64_t>(0, services::PeakMemoryBytes() - before)},
+             {"full_kv_bytes", prefilled.result.peak_full_kv_bytes},
+             {"entry_bytes", prefilled.entry->bytes()}});
       }
     }
     return absl::OkStatus();

@@ -14,6 +14,7 @@
 #include "core/model/utf8.h"
 #include "core/policy/importance.h"
 #include "core/policy/profile.h"
+#include "services/common/prompt_text.h"
 #include "services/maskkv/command.h"
 #include "services/maskkv/flag_checks.h"
 #include "services/maskkv/generation.h"
@@ -57,7 +58,7 @@ class CalibrateCommand final : public Command {
     for (const Question& question : questions) {
       MASKKV_ASSIGN_OR_RETURN(
           std::vector<std::int32_t> prompt,
-          host->ChatPrompt(DocumentAndQuestion(question.document, question.question)));
+          host->ChatPrompt(services::DocumentAndQuestion(question.document, question.question)));
       longest = std::max(longest, prompt.size());
       prompts.push_back(std::move(prompt));
     }

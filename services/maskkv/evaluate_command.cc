@@ -10,6 +10,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_format.h"
 #include "core/base/status_macros.h"
+#include "services/common/prompt_text.h"
 #include "services/maskkv/command.h"
 #include "services/maskkv/flag_checks.h"
 #include "services/maskkv/generation.h"
@@ -124,7 +125,7 @@ class EvaluateCommand final : public Command {
   absl::StatusOr<std::int64_t> Ask(const Question& question, std::uint64_t number) {
     MASKKV_ASSIGN_OR_RETURN(
         const std::vector<std::int32_t> prompt,
-        host_->ChatPrompt(DocumentAndQuestion(question.document, question.question)));
+        host_->ChatPrompt(services::DocumentAndQuestion(question.document, question.question)));
     const std::int64_t positions = static_cast<std::int64_t>(prompt.size()) + params_.gen_length;
     if (positions > prepared_positions_) {
       MASKKV_RETURN_IF_ERROR(host_->Prepare(positions, HoldsAllLayers()));

@@ -6,10 +6,8 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <optional>
 
 #include "absl/strings/str_format.h"
-#include "core/model/utf8.h"
 #include "services/maskkv/command.h"
 
 namespace maskkv::cli {
@@ -63,14 +61,6 @@ absl::StatusOr<std::string> ReadInput(const std::string& path, std::size_t max_b
   absl::StatusOr<std::string> text = ReadAll(fd, path, max_bytes);
   close(fd);
   return text;
-}
-
-absl::Status CheckUtf8(const std::string& name, std::string_view text) {
-  const std::optional<std::size_t> offset = model::FindInvalidUtf8(text);
-  if (!offset) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrFormat("%s: expected UTF-8, found byte 0x%02x at offset %d", name,
-                      static_cast<unsigned char>(text[*offset]), *offset));
 }
 
 }  // namespace maskkv::cli

@@ -7,7 +7,6 @@
 
 #include <cstddef>
 #include <string>
-#include <string_view>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -18,9 +17,6 @@ namespace maskkv::cli {
 // Errors: what the system says (NOT_FOUND, PERMISSION_DENIED, ...), RESOURCE_EXHAUSTED (over
 // max_bytes), CANCELLED (SIGINT or SIGTERM), each starting with the path.
 absl::StatusOr<std::string> ReadInput(const std::string& path, std::size_t max_bytes);
-
-// Errors: INVALID_ARGUMENT naming `name`, the byte and its offset.
-absl::Status CheckUtf8(const std::string& name, std::string_view text);
 
 }  // namespace maskkv::cli
 

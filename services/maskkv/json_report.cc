@@ -4,7 +4,7 @@
 #include <cstdio>
 #include <numeric>
 
-#include "services/maskkv/memory.h"
+#include "services/common/memory.h"
 
 namespace maskkv::cli {
 namespace {
@@ -44,19 +44,19 @@ Json GenerationJson(const ModelHost& host, std::span<const std::int32_t> prompt,
     steps.push_back({{"step", event.step}, {"committed", std::move(committed)}});
   }
   const bool cached = generation.prefill.has_value();
-  return {
-      {"prompt_tokens", prompt.size()},
-      {"tokens", generation.tokens},
-      {"text", host.Text(generation.tokens)},
-      {"finish_reason", engine::Name(generation.finish_reason)},
-      {"steps", std::move(steps)},
-      {"kept", KeptJson(generation)},
-      {"timings_ms",
-       {{"load", host.load_seconds() * 1e3},
-        {"prefill", cached ? generation.prefill->seconds * 1e3 : 0.0},
-        {"steps", Milliseconds(generation.step_seconds)}}},
-      {"memory_bytes",
-       {{"peak", PeakMemoryBytes()}, {"entry", cached ? generation.prefill->entry->bytes() : 0}}}};
+  return {{"prompt_tokens", prompt.size()},
+          {"tokens", generation.tokens},
+          {"text", host.Text(generation.tokens)},
+          {"finish_reason", engine::Name(generation.finish_reason)},
+          {"steps", std::move(steps)},
+          {"kept", KeptJson(generation)},
+          {"timings_ms",
+           {{"load", host.load_seconds() * 1e3},
+            {"prefill", cached ? generation.prefill->seconds * 1e3 : 0.0},
+            {"steps", Milliseconds(generation.step_seconds)}}},
+          {"memory_bytes",
+           {{"peak", services::PeakMemoryBytes()},
+            {"entry", cached ? generation.prefill->entry->bytes() : 0}}}};
 }
 
 void PrintJson(const Json& json) {

@@ -2,16 +2,13 @@
 #include "services/maskkv/model_host.h"
 
 #include <chrono>
-#include <filesystem>
 #include <nlohmann/json.hpp>
-#include <thread>
 
 #include "absl/strings/str_format.h"
 #include "core/base/status_macros.h"
-#include "core/engine/prompt.h"
-#include "core/model/chat_template.h"
+#include "services/common/memory.h"
+#include "services/common/prompt_text.h"
 #include "services/maskkv/input.h"
-#include "services/maskkv/memory.h"
 
 namespace maskkv::cli {
 namespace {
@@ -42,52 +39,38 @@ absl::StatusOr<std::vector<std::int32_t>> ParseIds(const std::string& path,
 
 }  // namespace
 
-std::string DocumentAndQuestion(std::string_view document, std::string_view question) {
-  std::string text(document);
-  while (!text.empty() && (text.back() == '\n' || text.back() == '\r')) text.pop_back();
-  if (!question.empty()) text.append(text.empty() ? "" : "\n\n").append(question);
-  return text;
-}
-
 absl::StatusOr<std::unique_ptr<ModelHost>> ModelHost::Load(const ModelFlags& flags) {
   const auto start = std::chrono::steady_clock::now();
   std::unique_ptr<ModelHost> host(new ModelHost());
-  host->directory_ = flags.model;
-  const int threads = flags.threads > 0
-                          ? flags.threads
-                          : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
-  host->pool_ = std::make_unique<kernels::WorkerPool>(threads);
-  MASKKV_ASSIGN_OR_RETURN(model::Checkpoint checkpoint, model::Checkpoint::Open(flags.model));
-  MASKKV_ASSIGN_OR_RETURN(
-      transformer::Weights weights,
-      transformer::Weights::Load(std::move(checkpoint), flags.compute(), *host->pool_));
-  host->weights_ = std::make_unique<transformer::Weights>(std::move(weights));
-  std::error_code unreadable;  // then loading says so
-  if (std::filesystem::exists(flags.model + "/tokenizer.json", unreadable) || unreadable) {
-    MASKKV_ASSIGN_OR_RETURN(model::Tokenizer tokenizer, model::Tokenizer::Load(flags.model));
-    host->tokenizer_ = std::move(tokenizer);
-  }
+  // Subcommands read the profile that their flags name, and know how long their prompts are.
+  const services::ModelOptions options{.directory = flags.model,
+                                       .dtype = flags.compute(),
+                                       .threads = flags.threads,
+                                       .load_profile = false,
+                                       .check_memory = false};
+  MASKKV_ASSIGN_OR_RETURN(host->runtime_, services::ModelRuntime::Load(options));
+  host->pool_ = std::make_unique<kernels::WorkerPool>(host->runtime_->threads());
   host->load_seconds_ =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return host;
 }
 
 absl::Status ModelHost::Prepare(std::int64_t max_positions, bool all_layers) {
-  MASKKV_RETURN_IF_ERROR(CheckFits(config(), max_positions, all_layers ? config().layers : 1));
-  transformer_ = std::make_unique<transformer::Transformer>(*weights_, *pool_, max_positions);
+  MASKKV_RETURN_IF_ERROR(
+      services::CheckFits(config(), max_positions, all_layers ? config().layers : 1));
+  transformer_ =
+      std::make_unique<transformer::Transformer>(runtime_->weights(), *pool_, max_positions);
   return absl::OkStatus();
 }
 
 absl::StatusOr<std::vector<std::int32_t>> ModelHost::ChatPrompt(std::string_view text) const {
-  if (!tokenizer_) {
+  if (tokenizer() == nullptr) {
     return absl::FailedPreconditionError(absl::StrFormat(
         "%s/tokenizer.json: expected a tokenizer for a text prompt, found none: use --prompt-ids",
-        directory_));
+        directory()));
   }
-  MASKKV_ASSIGN_OR_RETURN(const model::ChatTemplate chat,
-                          model::ChatTemplate::Load(directory_, *tokenizer_));
   const model::Message message{"user", std::string(text)};
-  return chat.Render({&message, 1}, /*add_generation_prompt=*/true);
+  return runtime_->RenderChat({&message, 1});
 }
 
 absl::StatusOr<std::vector<std::int32_t>> ModelHost::Prompt(const PromptFlags& flags) const {
@@ -96,22 +79,13 @@ absl::StatusOr<std::vector<std::int32_t>> ModelHost::Prompt(const PromptFlags& f
     return ParseIds(flags.prompt_ids, text);
   }
   MASKKV_ASSIGN_OR_RETURN(const std::string document, ReadInput(flags.document, kMaxDocumentBytes));
-  MASKKV_RETURN_IF_ERROR(CheckUtf8(flags.document, document));
-  MASKKV_RETURN_IF_ERROR(CheckUtf8("--question", flags.question));
-  return ChatPrompt(DocumentAndQuestion(document, flags.question));
-}
-
-std::vector<std::int32_t> ModelHost::StopIds() const {
-  std::vector<std::int32_t> ids{config().eos_id};
-  if (tokenizer_) {
-    const std::optional<std::int32_t> end_of_turn = tokenizer_->TokenId("<|eot_id|>");
-    if (end_of_turn && *end_of_turn != ids.front()) ids.push_back(*end_of_turn);
-  }
-  return ids;
+  MASKKV_RETURN_IF_ERROR(services::CheckUtf8(flags.document, document));
+  MASKKV_RETURN_IF_ERROR(services::CheckUtf8("--question", flags.question));
+  return ChatPrompt(services::DocumentAndQuestion(document, flags.question));
 }
 
 std::string ModelHost::Text(std::span<const std::int32_t> ids) const {
-  return tokenizer_ ? tokenizer_->Decode(ids, /*skip_special=*/true) : std::string();
+  return tokenizer() != nullptr ? tokenizer()->Decode(ids, /*skip_special=*/true) : std::string();
 }
 
 }  // namespace maskkv::cli

@@ -1,21 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What every subcommand needs of a model: worker pool, packed weights, transformer, tokenizer (when
-// the directory has one), and prompts turned into ids. Owns all of it. Not thread safe.
+// What every subcommand needs of a model: the loaded checkpoint (services/common/model_runtime.h),
+// a worker pool, a transformer, and prompts that flags name turned into ids. Owns all of it. Not
+// thread safe.
 #ifndef MASKKV_SERVICES_MASKKV_MODEL_HOST_H_
 #define MASKKV_SERVICES_MASKKV_MODEL_HOST_H_
 
 #include <cstdint>
 #include <memory>
-#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "core/model/tokenizer.h"
 #include "core/transformer/transformer.h"
+#include "services/common/model_runtime.h"
 #include "services/maskkv/common_flags.h"
 
 namespace maskkv::cli {
@@ -30,15 +30,15 @@ class ModelHost {
   // layer at once. Errors: RESOURCE_EXHAUSTED if so many positions cannot fit.
   absl::Status Prepare(std::int64_t max_positions, bool all_layers);
   transformer::Transformer& transformer() { return *transformer_; }
-  const model::ModelConfig& config() const { return weights_->config(); }
-  const model::Checkpoint& checkpoint() const { return weights_->checkpoint(); }
-  const std::string& directory() const { return directory_; }
-  kernels::DType compute() const { return weights_->compute(); }
+  const model::ModelConfig& config() const { return runtime_->config(); }
+  const model::Checkpoint& checkpoint() const { return runtime_->weights().checkpoint(); }
+  const std::string& directory() const { return checkpoint().directory(); }
+  kernels::DType compute() const { return runtime_->dtype(); }
   double load_seconds() const { return load_seconds_; }
   int threads() const { return pool_->threads(); }
 
   // Null when the directory has no tokenizer.json: then only token ids can be used.
-  const model::Tokenizer* tokenizer() const { return tokenizer_ ? &*tokenizer_ : nullptr; }
+  const model::Tokenizer* tokenizer() const { return runtime_->tokenizer(); }
 
   // The chat prompt of one user message. Errors: FAILED_PRECONDITION without a tokenizer.
   absl::StatusOr<std::vector<std::int32_t>> ChatPrompt(std::string_view text) const;
@@ -48,7 +48,7 @@ class ModelHost {
   absl::StatusOr<std::vector<std::int32_t>> Prompt(const PromptFlags& flags) const;
 
   // The ids that end an answer: the checkpoint's eos, then the tokenizer's end of turn.
-  std::vector<std::int32_t> StopIds() const;
+  const std::vector<std::int32_t>& StopIds() const { return runtime_->stop_ids(); }
 
   // Text of ids without special tokens; empty without a tokenizer.
   std::string Text(std::span<const std::int32_t> ids) const;
@@ -56,16 +56,11 @@ class ModelHost {
  private:
   ModelHost() = default;
 
-  std::string directory_;
   double load_seconds_ = 0;
+  std::shared_ptr<const services::ModelRuntime> runtime_;
   std::unique_ptr<kernels::WorkerPool> pool_;
-  std::unique_ptr<transformer::Weights> weights_;
   std::unique_ptr<transformer::Transformer> transformer_;
-  std::optional<model::Tokenizer> tokenizer_;
 };
-
-// The message that document and question make: the question after an empty line.
-std::string DocumentAndQuestion(std::string_view document, std::string_view question);
 
 }  // namespace maskkv::cli
 

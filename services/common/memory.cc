@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "services/maskkv/memory.h"
+#include "services/common/memory.h"
 
 #include <sys/resource.h>
 
@@ -9,8 +9,9 @@
 #include <string>
 
 #include "absl/strings/str_format.h"
+#include "core/base/error.h"
 
-namespace maskkv::cli {
+namespace maskkv::services {
 namespace {
 
 constexpr std::int64_t kNoLimit = std::numeric_limits<std::int64_t>::max();
@@ -66,9 +67,11 @@ absl::Status CheckFits(const model::ModelConfig& config, std::int64_t positions,
       positions * floats_a_position * static_cast<std::int64_t>(sizeof(float));
   const std::int64_t available = AvailableMemoryBytes();
   if (needed <= available) return absl::OkStatus();
-  return absl::ResourceExhaustedError(absl::StrFormat(
-      "memory: expected at least %d MiB for a prompt and answer of %d positions, found %d MiB",
-      needed >> 20, positions, available >> 20));
+  return MakeError(
+      absl::StatusCode::kResourceExhausted, "OUT_OF_MEMORY",
+      absl::StrFormat(
+          "memory: expected at least %d MiB for a prompt and answer of %d positions, found %d MiB",
+          needed >> 20, positions, available >> 20));
 }
 
-}  // namespace maskkv::cli
+}  // namespace maskkv::services

@@ -3,15 +3,15 @@
 // What this process takes of the machine's memory and what it may still take, as Linux tells.
 // Functions without state, apart from the peak that the kernel keeps. A figure that the kernel does
 // not give is 0, a limit that it does not give is none.
-#ifndef MASKKV_SERVICES_MASKKV_MEMORY_H_
-#define MASKKV_SERVICES_MASKKV_MEMORY_H_
+#ifndef MASKKV_SERVICES_COMMON_MEMORY_H_
+#define MASKKV_SERVICES_COMMON_MEMORY_H_
 
 #include <cstdint>
 
 #include "absl/status/status.h"
 #include "core/model/config.h"
 
-namespace maskkv::cli {
+namespace maskkv::services {
 
 // Peak resident bytes of this process since its start or the last reset.
 std::int64_t PeakMemoryBytes();
@@ -27,10 +27,10 @@ std::int64_t AvailableMemoryBytes();
 // Whether a run over `positions` rows can fit at all. Counts what any such run holds at once, the
 // rotation table, hidden states and `kv_layers` layers of K and V, so it refuses nothing that would
 // fit; it is there because Linux grants what it does not have and kills later.
-// Errors: RESOURCE_EXHAUSTED, needed and available.
+// Errors: RESOURCE_EXHAUSTED (OUT_OF_MEMORY), needed and available.
 absl::Status CheckFits(const model::ModelConfig& config, std::int64_t positions,
                        std::int64_t kv_layers);
 
-}  // namespace maskkv::cli
+}  // namespace maskkv::services
 
-#endif  // MASKKV_SERVICES_MASKKV_MEMORY_H_
+#endif  // MASKKV_SERVICES_COMMON_MEMORY_H_
