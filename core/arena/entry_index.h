@@ -28,7 +28,8 @@ struct EntryExpectation {
   // Of the memory, as the daemon said, with or without the rest of its last page; 0: whatever it
   // is.
   std::uint64_t bytes = 0;
-  std::optional<Digest> model_fingerprint;  // none: any model (the daemon knows none)
+  // None: any model (the daemon knows none).
+  std::optional<Digest> model_fingerprint = std::nullopt;
   // Of the payload. Those of header and tables are always verified.
   bool verify_checksums = true;
 };

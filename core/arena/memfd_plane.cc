@@ -2,10 +2,10 @@
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <cstring>
-#include <limits>
 #include <string>
 
 #include "absl/strings/str_format.h"
@@ -32,6 +32,13 @@ absl::Status SystemError(std::string_view call, int error) {
 absl::Status NotSealed(std::string_view found) {
   return MakeError(absl::StatusCode::kFailedPrecondition, "NOT_SEALED",
                    absl::StrFormat("memory: expected to be sealed, found %s", found));
+}
+
+std::uint64_t MachineBytes() {
+  const long pages = ::sysconf(_SC_PHYS_PAGES), page = ::sysconf(_SC_PAGESIZE);
+  return pages > 0 && page > 0
+             ? static_cast<std::uint64_t>(pages) * static_cast<std::uint64_t>(page)
+             : 0;
 }
 
 absl::StatusOr<std::uint64_t> FileBytes(int descriptor) {
@@ -108,8 +115,12 @@ class MemfdPlane final : public MemoryPlane {
 
   absl::StatusOr<std::unique_ptr<Region>> Allocate(std::uint64_t bytes) override {
     if (bytes == 0) return absl::InvalidArgumentError("memory: expected 1 byte or more, found 0");
-    if (bytes > std::uint64_t{std::numeric_limits<off_t>::max()} - kEntryPage) {
-      return SystemError("memfd_create", EFBIG);
+    // A memfd has no size of its own to run into: fallocate would take page after page until the
+    // system kills somebody.
+    if (const std::uint64_t most = MachineBytes(); bytes > most) {
+      return MakeError(absl::StatusCode::kResourceExhausted, "OUT_OF_MEMORY",
+                       absl::StrFormat("memory: expected at most the machine's %d bytes, found %d",
+                                       most, bytes));
     }
     const std::uint64_t rounded = (bytes + kEntryPage - 1) / kEntryPage * kEntryPage;
     UniqueFd descriptor(

@@ -94,7 +94,9 @@ class MemoryPlane {
   virtual std::uint64_t granularity() const = 0;  // a power of two, at least kEntryPage
 
   // At least `bytes`, zero filled, present and charged to this process before it returns.
-  // Errors: RESOURCE_EXHAUSTED (the system gives no more), INVALID_ARGUMENT for 0.
+  // Errors: RESOURCE_EXHAUSTED (more than the machine has, or the system gives no more),
+  // INVALID_ARGUMENT for 0. Whoever allocates bounds the sum: a system that is asked for more than
+  // is free may kill processes instead of refusing.
   virtual absl::StatusOr<std::unique_ptr<Region>> Allocate(std::uint64_t bytes) = 0;
 };
 

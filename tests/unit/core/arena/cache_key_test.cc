@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/arena/cache_key.h"
+
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <limits>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "core/base/sha256.h"
+
+namespace maskkv::arena {
+namespace {
+
+const std::vector<std::int32_t> kTokens = {7, 0, 300, std::numeric_limits<std::int32_t>::max()};
+const std::vector<double> kImportance = {0.25, 0.75}, kWeights = {1.0, 2.0}, kOther = {1.0, 2.5};
+
+CacheKeyFields Example() {
+  CacheKeyFields fields;
+  fields.tenant = "alice";
+  for (std::size_t i = 0; i < fields.model_fingerprint.size(); ++i) {
+    fields.model_fingerprint[i] = static_cast<std::byte>(i);
+  }
+  fields.tokens = kTokens;
+  fields.document_tokens = 2;
+  fields.masks = 32;
+  fields.rope_scaling = "linear 2";
+  fields.dtype = kernels::DType::kBF16;
+  fields.policy = {.selection = engine::Selection::kMaskKv,
+                   .layer_rule = engine::LayerRule::kUniform,
+                   .budget = 64,
+                   .coverage = 0.5,
+                   .max_budget = 512,
+                   .alpha = 0.1,
+                   .beta = 0.4,
+                   .random_seed = 9,
+                   .importance = kImportance,
+                   .layer_weights = kWeights,
+                   .head_rates = {}};
+  return fields;
+}
+
+// Computed with Python's hashlib from the encoding that docs/shm_format.md describes.
+TEST(CacheKey, IsTheDocumentedDigest) {
+  EXPECT_EQ(Hex(CacheKey(Example())),
+            "fdb6fb33b88bff829009fd76156ef88dbfd38f89ae7fb168e17802e6ac9010c7");
+}
+
+TEST(CacheKey, EveryFieldChangesIt) {
+  const std::vector<std::function<void(CacheKeyFields&)>> changes = {
+      [](auto&) {},
+      [](auto& f) { f.tenant = "bob"; },
+      [](auto& f) { f.model_fingerprint[31] = std::byte{0}; },
+      [](auto& f) { f.tokens = f.tokens.first(3); },
+      [](auto& f) { f.document_tokens = 3; },
+      [](auto& f) { f.masks = 33; },
+      [](auto& f) { f.rope_scaling = ""; },
+      [](auto& f) { f.dtype = kernels::DType::kF32; },
+      [](auto& f) { f.policy.selection = engine::Selection::kFull; },
+      [](auto& f) { f.policy.layer_rule = engine::LayerRule::kOnline; },
+      [](auto& f) { f.policy.budget = 65; },
+      [](auto& f) { f.policy.coverage = 0.6; },
+      [](auto& f) { f.policy.max_budget = 513; },
+      [](auto& f) { f.policy.alpha = 0.2; },
+      [](auto& f) { f.policy.beta = 0.5; },
+      [](auto& f) { f.policy.random_seed = 10; },
+      [](auto& f) { f.policy.importance = kWeights; },
+      [](auto& f) { f.policy.layer_weights = kOther; },
+      [](auto& f) { f.policy.head_rates = kWeights; },
+      // The same numbers in another field.
+      [](auto& f) { f.policy.head_rates = std::exchange(f.policy.layer_weights, {}); },
+  };
+  std::set<Digest> keys;
+  for (const auto& change : changes) {
+    CacheKeyFields fields = Example();
+    change(fields);
+    keys.insert(CacheKey(fields));
+  }
+  EXPECT_EQ(keys.size(), changes.size());
+}
+
+TEST(CacheKey, NegativeZeroIsZero) {
+  CacheKeyFields fields = Example();
+  fields.policy.coverage = 0.0;
+  const Digest key = CacheKey(fields);
+  fields.policy.coverage = -0.0;
+  EXPECT_EQ(CacheKey(fields), key);
+}
+
+}  // namespace
+}  // namespace maskkv::arena
