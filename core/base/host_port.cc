@@ -58,7 +58,7 @@ bool IsHostName(std::string_view host) {
 
 std::string HostPort::ToString() const {
   const bool v6 = host.find(':') != std::string::npos;
-  return absl::StrFormat(v6 ? "[%s]:%d" : "%s:%d", host, port);
+  return v6 ? absl::StrFormat("[%s]:%d", host, port) : absl::StrFormat("%s:%d", host, port);
 }
 
 std::string HostPort::numeric() const {
