@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "services/decode/request_check.h"
+
+#include <cmath>
+#include <string_view>
+
+#include "absl/strings/str_format.h"
+#include "core/base/error.h"
+#include "core/base/status_macros.h"
+#include "core/schedule/admission_queue.h"
+#include "maskkv/v1/decode.pb.h"
+
+namespace maskkv::decode {
+namespace {
+
+constexpr std::int64_t kDefaultGenLength = 32, kDefaultBlockLength = 8;
+constexpr double kMaxTemperature = 1000;
+constexpr int kMaxStops = 16;
+constexpr std::size_t kMaxStopBytes = 256;
+constexpr std::uint32_t kMaxKeepEntryMs = 3'600'000;
+
+absl::Status Invalid(std::string_view reason, std::string_view message) {
+  return MakeError(absl::StatusCode::kInvalidArgument, reason, message);
+}
+
+absl::StatusOr<engine::GenerateParams> CheckSampler(const v1::Sampler& sampler,
+                                                    const RequestLimits& limits) {
+  engine::GenerateParams params;
+  params.gen_length = sampler.gen_length() == 0 ? kDefaultGenLength : sampler.gen_length();
+  if (params.gen_length < 1 || params.gen_length > limits.max_gen_length) {
+    return Invalid("BAD_SAMPLER", absl::StrFormat("gen_length: expected 1 to %d, found %d",
+                                                  limits.max_gen_length, params.gen_length));
+  }
+  params.block_length = sampler.block_length();
+  if (params.block_length == 0) {
+    params.block_length =
+        params.gen_length % kDefaultBlockLength == 0 ? kDefaultBlockLength : params.gen_length;
+  }
+  params.steps = sampler.steps() == 0 ? params.gen_length : sampler.steps();
+  params.temperature = sampler.temperature();
+  params.seed = sampler.seed();
+  params.ignore_eos = sampler.ignore_eos();
+  params.suppress_eos = sampler.suppress_eos();
+  params.stop_ids = limits.stop_ids;
+  if (params.temperature > kMaxTemperature) {
+    return Invalid("BAD_SAMPLER", absl::StrFormat("temperature: expected at most %g, found %g",
+                                                  kMaxTemperature, params.temperature));
+  }
+  if (const absl::Status valid = engine::Validate(params); !valid.ok()) {
+    return Invalid("BAD_SAMPLER", std::string(valid.message()));
+  }
+  return params;
+}
+
+absl::Status CheckStops(const v1::GenerateRequest& request, const RequestLimits& limits) {
+  if (request.stop_size() > kMaxStops) {
+    return Invalid("BAD_STOP", absl::StrFormat("stop: expected at most %d strings, found %d",
+                                               kMaxStops, request.stop_size()));
+  }
+  for (int i = 0; i < request.stop_size(); ++i) {
+    const std::size_t bytes = request.stop(i).size();
+    if (bytes < 1 || bytes > kMaxStopBytes) {
+      return Invalid("BAD_STOP", absl::StrFormat("stop %d: expected 1 to %d bytes, found %d", i,
+                                                 kMaxStopBytes, bytes));
+    }
+  }
+  if (request.stop_size() > 0 && !limits.has_tokenizer) {
+    return MakeError(absl::StatusCode::kFailedPrecondition, "NO_TOKENIZER",
+                     "stop: expected a model with a tokenizer, found none");
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<arena::Handle> CheckHandle(const v1::Handle& handle) {
+  if (handle.owner().empty() || handle.entry_id() == 0 || handle.version() == 0) {
+    return Invalid("BAD_HANDLE",
+                   "handle: expected owner, entry_id and version as they were given, found none");
+  }
+  return arena::Handle{handle.owner(), handle.epoch(), handle.entry_id(), handle.version(),
+                       handle.nonce()};
+}
+
+// Cache and reuse, and the handle that one of them needs.
+absl::Status CheckCache(const v1::GenerateRequest& request, CheckedRequest& checked) {
+  switch (request.cache()) {
+    case v1::CACHE_UNSPECIFIED:
+    case v1::CACHE_COMPRESSED:
+      break;
+    case v1::CACHE_NONE:
+      checked.use_cache = false;
+      break;
+    default:
+      return Invalid("BAD_CACHE", absl::StrFormat("cache: expected a value of Cache, found %d",
+                                                  static_cast<int>(request.cache())));
+  }
+  switch (request.reuse()) {
+    case v1::REUSE_UNSPECIFIED:
+    case v1::REUSE_VOTE_AGAIN:
+      return absl::OkStatus();
+    case v1::REUSE_KEPT:
+      break;
+    default:
+      return Invalid("BAD_REUSE", absl::StrFormat("reuse: expected a value of Reuse, found %d",
+                                                  static_cast<int>(request.reuse())));
+  }
+  if (!checked.use_cache) {
+    return Invalid("BAD_REUSE", "reuse: expected CACHE_COMPRESSED with REUSE_KEPT, found "
+                                "CACHE_NONE");
+  }
+  if (!request.has_handle()) {
+    return Invalid("BAD_HANDLE", "handle: expected one with REUSE_KEPT, found none");
+  }
+  MASKKV_ASSIGN_OR_RETURN(checked.reused, CheckHandle(request.handle()));
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<CheckedRequest> CheckRequest(const v1::GenerateRequest& request,
+                                            const RequestLimits& limits) {
+  CheckedRequest checked;
+  if (!request.has_prompt()) return Invalid("NO_PROMPT", "prompt: expected one, found none");
+  MASKKV_ASSIGN_OR_RETURN(checked.params, CheckSampler(request.sampler(), limits));
+  MASKKV_RETURN_IF_ERROR(CheckStops(request, limits));
+  MASKKV_RETURN_IF_ERROR(CheckCache(request, checked));
+  constexpr std::int32_t kMaxPriority = schedule::AdmissionQueue::kMaxPriority;
+  if (request.priority() < -kMaxPriority || request.priority() > kMaxPriority) {
+    return Invalid("BAD_PRIORITY",
+                   absl::StrFormat("priority: expected an integer from %d to %d, found %d",
+                                   -kMaxPriority, kMaxPriority, request.priority()));
+  }
+  checked.samples = request.samples() == 0 ? 1 : request.samples();
+  if (checked.samples < 1 || checked.samples > limits.max_samples) {
+    return Invalid("BAD_SAMPLES", absl::StrFormat("samples: expected 1 to %d, found %d",
+                                                  limits.max_samples, checked.samples));
+  }
+  if (request.keep_entry_ms() > kMaxKeepEntryMs) {
+    return Invalid("BAD_KEEP_ENTRY", absl::StrFormat("keep_entry_ms: expected at most %d, found %d",
+                                                     kMaxKeepEntryMs, request.keep_entry_ms()));
+  }
+  checked.priority = request.priority();
+  checked.stop.assign(request.stop().begin(), request.stop().end());
+  checked.provisional = request.provisional();
+  checked.keep_entry = std::chrono::milliseconds(request.keep_entry_ms());
+  return checked;
+}
+
+}  // namespace maskkv::decode

@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A GenerateRequest with its defaults filled in and every field checked, apart from the prompt,
+// which ModelRuntime reads, and the keep policy, which the prefill service checks. Pure function.
+#ifndef MASKKV_SERVICES_DECODE_REQUEST_CHECK_H_
+#define MASKKV_SERVICES_DECODE_REQUEST_CHECK_H_
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "core/arena/handle.h"
+#include "core/engine/generate_params.h"
+
+namespace maskkv::v1 {
+class GenerateRequest;
+}
+
+namespace maskkv::decode {
+
+struct RequestLimits {
+  std::int64_t max_gen_length = 4096;
+  std::int32_t max_samples = 64;
+  bool has_tokenizer = true;
+  std::vector<std::int32_t> stop_ids;  // of the model: eos, then end of turn
+};
+
+struct CheckedRequest {
+  engine::GenerateParams params;
+  bool use_cache = true;                // CACHE_COMPRESSED
+  std::optional<arena::Handle> reused;  // REUSE_KEPT: whose pairs serve this question too
+  std::int32_t priority = 0;
+  std::int32_t samples = 1;
+  std::vector<std::string> stop;
+  bool provisional = false;
+  std::chrono::milliseconds keep_entry{0};
+};
+
+// Errors: INVALID_ARGUMENT (BAD_SAMPLER, BAD_SAMPLES, BAD_STOP, BAD_PRIORITY, BAD_CACHE, BAD_REUSE,
+// BAD_HANDLE, BAD_KEEP_ENTRY, NO_PROMPT), FAILED_PRECONDITION (NO_TOKENIZER).
+absl::StatusOr<CheckedRequest> CheckRequest(const v1::GenerateRequest& request,
+                                            const RequestLimits& limits);
+
+}  // namespace maskkv::decode
+
+#endif  // MASKKV_SERVICES_DECODE_REQUEST_CHECK_H_

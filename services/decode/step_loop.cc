@@ -1,0 +1,282 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "services/decode/step_loop.h"
+
+#include <condition_variable>
+#include <map>
+#include <mutex>
+#include <thread>
+#include <utility>
+
+#include "core/base/check.h"
+#include "core/base/error.h"
+#include "core/base/status_macros.h"
+#include "core/transformer/transformer.h"
+#include "kernels/parallel/worker_pool.h"
+#include "services/decode/answer_text.h"
+
+namespace maskkv::decode {
+namespace {
+
+// How often requests are looked at while none steps.
+constexpr std::chrono::milliseconds kIdleLook{20};
+
+// Wakes the loop. Groups keep it alive: they may outlive the loop.
+class Signal {
+ public:
+  void Raise() {
+    const std::lock_guard lock(mu_);
+    raised_ = true;
+    cv_.notify_one();
+  }
+  void Wait() {
+    std::unique_lock lock(mu_);
+    cv_.wait(lock, [this] { return raised_; });
+    raised_ = false;
+  }
+  void WaitFor(std::chrono::milliseconds wait) {
+    std::unique_lock lock(mu_);
+    cv_.wait_for(lock, wait, [this] { return raised_; });
+    raised_ = false;
+  }
+
+ private:
+  std::mutex mu_;
+  std::condition_variable cv_;
+  bool raised_ = false;
+};
+
+EndReason ReasonOf(const AnswerText& answer, engine::FinishReason reason) {
+  if (answer.stopped()) return EndReason::kStopString;
+  return reason == engine::FinishReason::kStop ? EndReason::kStop : EndReason::kLength;
+}
+
+// One sequence as the loop keeps it.
+struct Sequence {
+  std::shared_ptr<EventQueue> queue;
+  std::size_t index = 0;          // in its group
+  engine::DecodeRequest request;  // until the decoder has it
+  AnswerText answer;
+  TimePoint submitted;
+  std::optional<engine::RequestId> engine_id;
+  std::int64_t rows_a_step = 0;
+  SequenceEnd end;  // filled as it goes
+};
+
+}  // namespace
+
+struct StepLoop::Impl {
+  Impl(const transformer::Weights& weights, const model::Tokenizer* the_tokenizer,
+       const StepLoopOptions& the_options, const StepMetrics& the_metrics, const Clock& the_clock)
+      : options(the_options),
+        tokenizer(the_tokenizer),
+        metrics(the_metrics),
+        clock(the_clock),
+        pool(the_options.threads),
+        transformer(weights, pool, the_options.max_positions),
+        decoder(transformer),
+        schedule(the_options.limits, the_clock) {}
+
+  void Run();
+  void DropUnwanted();
+  void Apply(const StepDecision& decision);
+  void Start(SequenceId id);
+  void Step();
+  void Handle(engine::StepEvent event, double seconds);
+  // The sequence's memory is freed, then its reader is told.
+  void End(SequenceId id, absl::Status status);
+
+  const StepLoopOptions options;
+  const model::Tokenizer* const tokenizer;
+  const StepMetrics metrics;
+  const Clock& clock;
+  const std::shared_ptr<Signal> signal = std::make_shared<Signal>();
+
+  // The loop's thread only.
+  kernels::WorkerPool pool;
+  transformer::Transformer transformer;
+  engine::Decoder decoder;
+  std::map<SequenceId, Sequence> sequences;
+  std::map<engine::RequestId, SequenceId> by_engine_id;
+
+  mutable std::mutex mu;
+  StepSchedule schedule;                      // guarded by mu
+  std::map<SequenceId, Sequence> submitted;   // guarded by mu
+  bool stopping = false;                      // guarded by mu
+
+  std::thread thread;  // last: it uses all of the above
+};
+
+void StepLoop::Impl::Run() {
+  while (true) {
+    DropUnwanted();
+    StepDecision decision;
+    StepCounts counts;
+    {
+      // What the schedule knows and what is here change together.
+      const std::lock_guard lock(mu);
+      sequences.merge(submitted);
+      if (stopping) break;
+      for (const auto& [id, sequence] : sequences) {
+        schedule.SetRoom(id, sequence.queue->HasRoom(sequence.index));
+      }
+      decision = schedule.Decide();
+      counts = schedule.counts();
+    }
+    metrics.waiting_for_place.Set(static_cast<double>(counts.waiting));
+    metrics.waiting_displaced.Set(static_cast<double>(counts.displaced));
+    metrics.waiting_for_reader.Set(static_cast<double>(counts.stalled));
+    Apply(decision);
+    if (decoder.running() > 0) {
+      Step();
+    } else if (sequences.empty()) {
+      signal->Wait();
+    } else {
+      signal->WaitFor(kIdleLook);
+    }
+  }
+  const absl::Status draining =
+      MakeError(absl::StatusCode::kUnavailable, "DRAINING", "the server is going away");
+  while (!sequences.empty()) End(sequences.begin()->first, draining);
+}
+
+void StepLoop::Impl::DropUnwanted() {
+  std::vector<std::pair<SequenceId, absl::Status>> unwanted;
+  for (const auto& [id, sequence] : sequences) {
+    absl::Status status = sequence.queue->Alive();
+    if (!status.ok()) unwanted.emplace_back(id, std::move(status));
+  }
+  for (auto& [id, status] : unwanted) End(id, std::move(status));
+}
+
+void StepLoop::Impl::Apply(const StepDecision& decision) {
+  for (const SequenceId id : decision.timed_out) End(id, schedule.TimedOutError());
+  for (const SequenceId id : decision.stalled) {
+    const std::shared_ptr<EventQueue> queue = sequences.at(id).queue;
+    End(id, schedule.StalledError());
+    queue->Abandon(schedule.StalledError());
+  }
+  for (const SequenceId id : decision.pause) {
+    const absl::Status paused = decoder.SetPaused(*sequences.at(id).engine_id, true);
+    MASKKV_CHECK(paused.ok(), "the decoder has what steps");
+  }
+  for (const SequenceId id : decision.start) Start(id);
+}
+
+void StepLoop::Impl::Start(SequenceId id) {
+  Sequence& sequence = sequences.at(id);
+  if (sequence.engine_id) {
+    const absl::Status resumed = decoder.SetPaused(*sequence.engine_id, false);
+    MASKKV_CHECK(resumed.ok(), "the decoder has what was paused");
+    return;
+  }
+  sequence.end.waited = clock.Now() - sequence.submitted;
+  const absl::StatusOr<engine::RequestId> added = decoder.Add(std::move(sequence.request));
+  if (!added.ok()) return End(id, added.status());
+  sequence.engine_id = *added;
+  by_engine_id[*added] = id;
+}
+
+void StepLoop::Impl::Step() {
+  const TimePoint start = clock.Now();
+  std::vector<engine::StepEvent> events = decoder.Step();
+  const double seconds = std::chrono::duration<double>(clock.Now() - start).count();
+  metrics.step_seconds.Observe(seconds);
+  metrics.steps.Add();
+  metrics.batch_size.Observe(static_cast<double>(events.size()));
+  for (engine::StepEvent& event : events) Handle(std::move(event), seconds);
+}
+
+void StepLoop::Impl::Handle(engine::StepEvent event, double seconds) {
+  const SequenceId id = by_engine_id.at(event.request);
+  Sequence& sequence = sequences.at(id);
+  ++sequence.end.steps;
+  sequence.end.rows += sequence.rows_a_step;
+  sequence.end.step_seconds += seconds;
+  metrics.rows_computed.Add(static_cast<double>(sequence.rows_a_step));
+  if (!event.status.ok()) return End(id, event.status);
+  StepUpdate update;
+  update.text = sequence.answer.Commit(event.committed);
+  const bool finished =
+      event.finish_reason != engine::FinishReason::kNone || sequence.answer.stopped();
+  sequence.end.reason = ReasonOf(sequence.answer, event.finish_reason);
+  update.step = std::move(event);
+  sequence.queue->Push(sequence.index, std::move(update));
+  if (finished) End(id, absl::OkStatus());
+}
+
+void StepLoop::Impl::End(SequenceId id, absl::Status status) {
+  const auto node = sequences.extract(id);
+  Sequence& sequence = node.mapped();
+  if (sequence.engine_id) {
+    by_engine_id.erase(*sequence.engine_id);
+    const absl::Status removed = decoder.Remove(*sequence.engine_id);
+    MASKKV_CHECK(removed.ok(), "the decoder has what was started");
+  }
+  sequence.request = {};  // its entry is freed before anybody is told
+  {
+    const std::lock_guard lock(mu);
+    schedule.Leave(id);
+  }
+  sequence.end.status = std::move(status);
+  sequence.end.tokens = sequence.answer.tokens();
+  sequence.end.text = sequence.answer.text();
+  sequence.queue->End(sequence.index, std::move(sequence.end));
+}
+
+StepLoop::StepLoop(const transformer::Weights& weights, const model::Tokenizer* tokenizer,
+                   const StepLoopOptions& options, const StepMetrics& metrics, const Clock& clock)
+    : impl_(std::make_unique<Impl>(weights, tokenizer, options, metrics, clock)) {
+  impl_->thread = std::thread([impl = impl_.get()] { impl->Run(); });
+}
+
+StepLoop::~StepLoop() {
+  {
+    const std::lock_guard lock(impl_->mu);
+    impl_->stopping = true;
+  }
+  impl_->signal->Raise();
+  impl_->thread.join();
+}
+
+absl::StatusOr<std::unique_ptr<SequenceGroup>> StepLoop::Submit(GroupSpec spec) {
+  for (const engine::DecodeRequest& request : spec.sequences) {
+    MASKKV_RETURN_IF_ERROR(engine::Validate(request.params));
+  }
+  EventQueueOptions options;
+  options.sequences = spec.sequences.size();
+  options.capacity = impl_->options.event_queue;
+  options.alive = std::move(spec.alive);
+  options.abandon = std::move(spec.abandon);
+  options.on_room = [signal = impl_->signal] { signal->Raise(); };
+  auto queue = std::make_shared<EventQueue>(std::move(options));
+  {
+    const std::lock_guard lock(impl_->mu);
+    absl::StatusOr<std::vector<SequenceId>> ids =
+        impl_->schedule.Join(spec.priority, static_cast<std::int64_t>(spec.sequences.size()));
+    if (!ids.ok()) return ids.status();
+    for (std::size_t i = 0; i < ids->size(); ++i) {
+      engine::DecodeRequest& request = spec.sequences[i];
+      AnswerText answer(impl_->tokenizer, request.params.gen_length, request.params.stop_ids,
+                        spec.stop);
+      Sequence sequence{.queue = queue,
+                        .index = i,
+                        .request = std::move(request),
+                        .answer = std::move(answer),
+                        .submitted = impl_->clock.Now(),
+                        .engine_id = std::nullopt,
+                        .rows_a_step = 0,
+                        .end = {}};
+      sequence.rows_a_step = sequence.request.params.gen_length;
+      impl_->submitted.emplace((*ids)[i], std::move(sequence));
+    }
+  }
+  impl_->signal->Raise();
+  return std::make_unique<SequenceGroup>(std::move(queue));
+}
+
+StepLoop::State StepLoop::state() const {
+  const std::lock_guard lock(impl_->mu);
+  return {impl_->schedule.counts(), impl_->schedule.LongestWait()};
+}
+
+}  // namespace maskkv::decode

@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "services/decode/request_check.h"
+
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <limits>
+#include <string>
+
+#include "core/base/error.h"
+#include "maskkv/v1/decode.pb.h"
+#include "tests/support/status_matchers.h"
+
+namespace maskkv::decode {
+namespace {
+
+RequestLimits Limits() {
+  RequestLimits limits;
+  limits.max_gen_length = 256;
+  limits.max_samples = 8;
+  limits.stop_ids = {3, 5};
+  return limits;
+}
+
+v1::GenerateRequest Request() {
+  v1::GenerateRequest request;
+  request.mutable_prompt()->mutable_tokens()->add_ids(1);
+  return request;
+}
+
+TEST(RequestCheckTest, AbsentFieldsTakeTheDefaultsOfTheContract) {
+  MASKKV_ASSERT_OK_AND_ASSIGN(const CheckedRequest checked, CheckRequest(Request(), Limits()));
+  EXPECT_EQ(checked.params.gen_length, 32);
+  EXPECT_EQ(checked.params.block_length, 8);
+  EXPECT_EQ(checked.params.steps, 32);
+  EXPECT_EQ(checked.params.temperature, 0);
+  EXPECT_EQ(checked.params.stop_ids, (std::vector<std::int32_t>{3, 5}));
+  EXPECT_TRUE(checked.use_cache);
+  EXPECT_FALSE(checked.reused);
+  EXPECT_EQ(checked.samples, 1);
+  EXPECT_EQ(checked.keep_entry.count(), 0);
+}
+
+TEST(RequestCheckTest, ALengthThatEightDoesNotDivideIsOneBlock) {
+  v1::GenerateRequest request = Request();
+  request.mutable_sampler()->set_gen_length(12);
+  MASKKV_ASSERT_OK_AND_ASSIGN(const CheckedRequest checked, CheckRequest(request, Limits()));
+  EXPECT_EQ(checked.params.block_length, 12);
+  EXPECT_EQ(checked.params.steps, 12);
+}
+
+TEST(RequestCheckTest, AHandleIsReadOnlyWhenItsPairsAreReused) {
+  v1::GenerateRequest request = Request();
+  v1::Handle& handle = *request.mutable_handle();
+  handle.set_owner(std::string("cache:1"));
+  handle.set_epoch(7);
+  handle.set_entry_id(9);
+  handle.set_version(1);
+  handle.set_nonce(11);
+  MASKKV_ASSERT_OK_AND_ASSIGN(CheckedRequest checked, CheckRequest(request, Limits()));
+  EXPECT_FALSE(checked.reused);
+  request.set_reuse(v1::REUSE_KEPT);
+  MASKKV_ASSERT_OK_AND_ASSIGN(checked, CheckRequest(request, Limits()));
+  EXPECT_EQ(*checked.reused, (arena::Handle{"cache:1", 7, 9, 1, 11}));
+}
+
+struct BadCase {
+  const char* name;
+  const char* reason;
+  std::function<void(v1::GenerateRequest&)> spoil;
+};
+
+class BadRequestTest : public ::testing::TestWithParam<BadCase> {};
+
+TEST_P(BadRequestTest, IsRefusedWithItsReason) {
+  v1::GenerateRequest request = Request();
+  GetParam().spoil(request);
+  const absl::Status status = CheckRequest(request, Limits()).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << status;
+  EXPECT_EQ(ErrorReason(status), GetParam().reason) << status;
+}
+
+using Request_ = v1::GenerateRequest&;
+INSTANTIATE_TEST_SUITE_P(
+    Fields, BadRequestTest,
+    ::testing::Values(
+        BadCase{"NoPrompt", "NO_PROMPT", [](Request_ r) { r.clear_prompt(); }},
+        BadCase{"NegativeLength", "BAD_SAMPLER",
+                [](Request_ r) { r.mutable_sampler()->set_gen_length(-1); }},
+        BadCase{"LongAnswer", "BAD_SAMPLER",
+                [](Request_ r) { r.mutable_sampler()->set_gen_length(257); }},
+        BadCase{"BlocksThatDoNotFit", "BAD_SAMPLER",
+                [](Request_ r) { r.mutable_sampler()->set_block_length(5); }},
+        BadCase{"NegativeBlock", "BAD_SAMPLER",
+                [](Request_ r) { r.mutable_sampler()->set_block_length(-8); }},
+        BadCase{"StepsThatDoNotFit", "BAD_SAMPLER",
+                [](Request_ r) { r.mutable_sampler()->set_steps(3); }},
+        BadCase{"Cold", "BAD_SAMPLER",
+                [](Request_ r) { r.mutable_sampler()->set_temperature(-0.5); }},
+        BadCase{"Hot", "BAD_SAMPLER",
+                [](Request_ r) { r.mutable_sampler()->set_temperature(1001); }},
+        BadCase{"NotANumber", "BAD_SAMPLER",
+                [](Request_ r) {
+                  r.mutable_sampler()->set_temperature(std::numeric_limits<double>::quiet_NaN());
+                }},
+        BadCase{"ManySamples", "BAD_SAMPLES", [](Request_ r) { r.set_samples(9); }},
+        BadCase{"NegativeSamples", "BAD_SAMPLES", [](Request_ r) { r.set_samples(-1); }},
+        BadCase{"EmptyStop", "BAD_STOP", [](Request_ r) { r.add_stop(); }},
+        BadCase{"LongStop", "BAD_STOP", [](Request_ r) { r.add_stop(std::string(257, 'x')); }},
+        BadCase{"ManyStops", "BAD_STOP",
+                [](Request_ r) {
+                  for (int i = 0; i < 17; ++i) r.add_stop(std::string(1, 'x'));
+                }},
+        BadCase{"Priority", "BAD_PRIORITY", [](Request_ r) { r.set_priority(101); }},
+        BadCase{"UnknownCache", "BAD_CACHE",
+                [](Request_ r) { r.set_cache(static_cast<v1::Cache>(9)); }},
+        BadCase{"UnknownReuse", "BAD_REUSE",
+                [](Request_ r) { r.set_reuse(static_cast<v1::Reuse>(9)); }},
+        BadCase{"ReuseWithoutCache", "BAD_REUSE",
+                [](Request_ r) {
+                  r.set_reuse(v1::REUSE_KEPT);
+                  r.set_cache(v1::CACHE_NONE);
+                }},
+        BadCase{"ReuseWithoutHandle", "BAD_HANDLE",
+                [](Request_ r) { r.set_reuse(v1::REUSE_KEPT); }},
+        BadCase{"EmptyHandle", "BAD_HANDLE",
+                [](Request_ r) {
+                  r.set_reuse(v1::REUSE_KEPT);
+                  r.mutable_handle();
+                }},
+        BadCase{"KeptForADay", "BAD_KEEP_ENTRY",
+                [](Request_ r) { r.set_keep_entry_ms(86'400'000); }}),
+    [](const auto& test) { return std::string(test.param.name); });
+
+TEST(RequestCheckTest, StopStringsNeedATokenizer) {
+  RequestLimits limits = Limits();
+  limits.has_tokenizer = false;
+  v1::GenerateRequest request = Request();
+  request.add_stop(std::string(1, 'x'));
+  const absl::Status status = CheckRequest(request, limits).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(ErrorReason(status), "NO_TOKENIZER");
+}
+
+}  // namespace
+}  // namespace maskkv::decode
