@@ -52,6 +52,10 @@ class TokenSampler {
   std::vector<kernels::TokenChoice> choices_;
 };
 
+absl::Status UnknownRequest(RequestId id) {
+  return absl::NotFoundError(absl::StrFormat("request: expected one that was added, found %d", id));
+}
+
 }  // namespace
 
 absl::Status Decoder::CheckRequest(const DecodeRequest& request) const {
@@ -93,8 +97,14 @@ absl::StatusOr<RequestId> Decoder::Add(DecodeRequest request) {
 }
 
 absl::Status Decoder::Remove(RequestId id) {
-  if (requests_.erase(id) == 1) return absl::OkStatus();
-  return absl::NotFoundError(absl::StrFormat("request: expected one that was added, found %d", id));
+  return requests_.erase(id) == 1 ? absl::OkStatus() : UnknownRequest(id);
+}
+
+absl::Status Decoder::SetPaused(RequestId id, bool paused) {
+  const auto it = requests_.find(id);
+  if (it == requests_.end()) return UnknownRequest(id);
+  it->second.paused = paused;
+  return absl::OkStatus();
 }
 
 const Canvas* Decoder::Find(RequestId id) const {

@@ -63,6 +63,10 @@ class Decoder {
   // The request's canvas; null if it is not here. Valid until it is removed.
   const Canvas* Find(RequestId id) const;
 
+  // A paused request stays as it is and takes no step until it is paused no more.
+  // Errors: NOT_FOUND.
+  absl::Status SetPaused(RequestId id, bool paused);
+
   // Requests that the next step will advance.
   std::int64_t running() const;
 
@@ -77,8 +81,9 @@ class Decoder {
     DecodeRequest request;
     Canvas canvas;
     bool failed = false;
+    bool paused = false;
 
-    bool running() const { return !failed && !canvas.finished(); }
+    bool running() const { return !failed && !paused && !canvas.finished(); }
   };
   // Rows of one request in a step's batch.
   struct Sequence {
