@@ -13,10 +13,14 @@
 
 namespace maskkv::budget {
 
+inline constexpr std::int64_t kMaxBudget = 2'147'483'647;  // positions are int32
+// Far from any overflow, and a number that JSON keeps.
+inline constexpr std::uint64_t kMaxGeneration = std::uint64_t{1} << 52;
+
 struct Plan {
   std::uint64_t generation = 0;
   std::string model_fingerprint;
-  std::int64_t budget = 64;  // B, when coverage is 0
+  std::int64_t budget = 64;  // B, when coverage is 0; else not used
   double coverage = 0;       // over 0: this share of the mass, at most max_budget pairs
   std::int64_t max_budget = 0;
   double alpha = 0.1;
@@ -30,7 +34,7 @@ struct Plan {
 };
 
 struct Policy {
-  std::int64_t budget = 64;
+  std::int64_t budget = 64;  // when coverage is 0: min_budget to max_budget; else not used
   double coverage = 0;
   std::int64_t min_budget = 16;
   std::int64_t max_budget = 512;
@@ -43,8 +47,12 @@ struct Policy {
   bool operator==(const Policy&) const = default;
 };
 
-// Errors: INVALID_ARGUMENT naming the field, found, expected.
+// What a peer or a file said is a plan; `layers` of layer_weights and importance agree, head_rates
+// are a multiple of them.
+// Errors: INVALID_ARGUMENT (BAD_PLAN) naming the field, expected, found.
 absl::Status Validate(const Plan& plan);
+
+// Errors: INVALID_ARGUMENT (BAD_POLICY) naming the field, expected, found.
 absl::Status Validate(const Policy& policy);
 
 }  // namespace maskkv::budget
