@@ -21,7 +21,8 @@ namespace maskkv::engine {
 struct Prediction {
   std::int64_t position = 0;  // in the answer, 0-based
   std::int32_t token = 0;
-  float confidence = 0;  // softmax(raw logits)[token]
+  float confidence = 0;       // softmax(raw logits)[token]
+  float log_probability = 0;  // its natural logarithm, taken before rounding; finite
 };
 
 class Canvas {

@@ -5,8 +5,9 @@
 // tokens do not depend on its neighbours or on the number of threads, bit for bit.
 //
 // Each step recomputes every response row of every request over [kept prompt pairs | response rows]
-// (or the whole canvas when a request has no cache), projects the masked rows of the current blocks
-// onto the vocabulary, and commits by LLaDA's low-confidence remasking.
+// (or the whole canvas when a request has no cache; or [kept pairs of a document | question rows |
+// response rows] when an entry serves another question over its document), projects the masked rows
+// of the current blocks onto the vocabulary, and commits by LLaDA's low-confidence remasking.
 //
 // Ownership: borrows the transformer, shares each request's entry until it leaves. Not thread safe.
 #ifndef MASKKV_CORE_ENGINE_DECODE_H_
@@ -30,20 +31,29 @@ namespace maskkv::engine {
 using RequestId = std::uint64_t;
 
 struct DecodeRequest {
-  // The whole prompt when cache is null; else only its length counts and it may stay empty.
+  // The last tokens of the prompt, which every step recomputes at positions prompt_tokens -
+  // prompt.size() to prompt_tokens - 1: the whole prompt without a cache; with one empty, or what
+  // the entry is not to serve (PrefixView cuts a view). All pairs of the entry lie before them.
   std::vector<std::int32_t> prompt;
   // Where the response starts: prompt tokens at positions 0 .. prompt_tokens - 1.
   std::int64_t prompt_tokens = 0;
   GenerateParams params;
   // The prompt's entry; null recomputes the prompt in every step.
   std::shared_ptr<const KvView> cache;
+  // Events also tell what the other masked positions would be now: vocabulary head rows more, the
+  // same tokens.
+  bool provisional = false;
 };
 
 // What one step did for one request.
 struct StepEvent {
   RequestId request = 0;
   std::int64_t step = 0;              // 0-based over all blocks
+  std::int64_t rows = 0;              // computed for this request: recomputed prompt and response
   std::vector<Prediction> committed;  // by ascending position
+  // What each position that is still masked would be, by ascending position, in all blocks; those
+  // whose logits are no numbers are left out. Empty unless asked for.
+  std::vector<Prediction> provisional;
   FinishReason finish_reason = FinishReason::kNone;
   absl::Status status;  // not OK: the request failed and takes no further step
 };
@@ -53,8 +63,8 @@ class Decoder {
   explicit Decoder(transformer::Transformer& transformer) : transformer_(transformer) {}
 
   // The request takes part from the next step on.
-  // Errors: INVALID_ARGUMENT (parameters, prompt, length), FAILED_PRECONDITION (the entry belongs
-  // to another model's shape).
+  // Errors: INVALID_ARGUMENT (parameters, prompt, length, an entry with pairs where rows are
+  // recomputed), FAILED_PRECONDITION (the entry belongs to another model's shape).
   absl::StatusOr<RequestId> Add(DecodeRequest request);
 
   // The request leaves now, finished or not. Errors: NOT_FOUND.

@@ -1,36 +1,74 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/engine/eviction_plan.h"
 
-#include <cmath>
+#include <algorithm>
+#include <limits>
 
 #include "absl/strings/str_format.h"
+#include "core/base/status_macros.h"
+#include "core/policy/arguments.h"
+#include "core/policy/layer_weights.h"
 
 namespace maskkv::engine {
 namespace {
 
-absl::Status CheckRate(const char* name, double value) {
-  if (value >= 0 && value <= 1) return absl::OkStatus();  // false for NaN
+constexpr std::int64_t kLargest = std::numeric_limits<std::int64_t>::max();
+
+absl::Status CheckCount(const char* name, std::size_t found, std::int64_t expected,
+                        const char* unit) {
+  if (static_cast<std::int64_t>(found) == expected) return absl::OkStatus();
   return absl::InvalidArgumentError(
-      absl::StrFormat("%s: expected a number from 0 to 1, found %g", name, value));
+      absl::StrFormat("%s: expected %d %s, found %d", name, expected, unit, found));
+}
+
+absl::Status CheckCoverage(const EvictionPlan& plan) {
+  if (!(plan.coverage > 0 && plan.coverage <= 1)) {  // NaN as well
+    return absl::InvalidArgumentError(absl::StrFormat(
+        "coverage: expected 0 or a number over 0 and at most 1, found %g", plan.coverage));
+  }
+  return policy::CheckInteger("max_budget", plan.max_budget, 0, kLargest);
+}
+
+absl::Status CheckHeadRates(const EvictionPlan& plan, std::int64_t layers, std::int64_t kv_heads) {
+  if (plan.head_rates.empty()) return policy::CheckRate("alpha", plan.alpha);
+  MASKKV_RETURN_IF_ERROR(
+      CheckCount("head_rates", plan.head_rates.size(), layers * kv_heads, "heads of all layers"));
+  for (std::size_t i = 0; i < plan.head_rates.size(); ++i) {
+    MASKKV_RETURN_IF_ERROR(
+        policy::CheckRate(absl::StrFormat("head_rates: head %d", i), plan.head_rates[i]));
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace
 
-absl::Status Validate(const EvictionPlan& plan, std::int64_t layers) {
+std::int64_t EvictionPlan::MaxPairsAHead(std::int64_t prompt_tokens) const {
+  if (selection == Selection::kFull) return prompt_tokens;
+  if (selection == Selection::kMaskKv && coverage > 0) {
+    return max_budget == 0 ? prompt_tokens : std::min(max_budget, prompt_tokens);
+  }
+  return std::min(budget, prompt_tokens);
+}
+
+absl::Status Validate(const EvictionPlan& plan, std::int64_t layers, std::int64_t kv_heads) {
   if (plan.selection == Selection::kFull) return absl::OkStatus();
-  if (plan.budget < 1) {
-    return absl::InvalidArgumentError(
-        absl::StrFormat("budget: expected an integer >= 1, found %d", plan.budget));
-  }
+  if (plan.selection == Selection::kMaskKv && plan.coverage != 0) return CheckCoverage(plan);
+  MASKKV_RETURN_IF_ERROR(policy::CheckInteger("budget", plan.budget, 1, kLargest));
   if (plan.selection == Selection::kRandom) return absl::OkStatus();
-  if (absl::Status status = CheckRate("alpha", plan.alpha); !status.ok()) return status;
-  if (absl::Status status = CheckRate("beta", plan.beta); !status.ok()) return status;
-  if (plan.layer_rule == LayerRule::kOffline &&
-      static_cast<std::int64_t>(plan.importance.size()) != layers) {
-    return absl::InvalidArgumentError(absl::StrFormat(
-        "importance: expected %d layers from a profile, found %d", layers, plan.importance.size()));
+  MASKKV_RETURN_IF_ERROR(CheckHeadRates(plan, layers, kv_heads));
+  MASKKV_RETURN_IF_ERROR(policy::CheckRate("beta", plan.beta));
+  switch (plan.layer_rule) {
+    case LayerRule::kOffline:
+      return CheckCount("importance", plan.importance.size(), layers, "layers from a profile");
+    case LayerRule::kWeights:
+      MASKKV_RETURN_IF_ERROR(
+          CheckCount("layer_weights", plan.layer_weights.size(), layers, "layers"));
+      return policy::CheckLayerWeights(plan.layer_weights);
+    case LayerRule::kOnline:
+    case LayerRule::kUniform:
+      return absl::OkStatus();
   }
-  return absl::OkStatus();
+  return absl::InvalidArgumentError("layer_rule: expected one of the four rules, found another");
 }
 
 }  // namespace maskkv::engine

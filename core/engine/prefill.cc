@@ -105,7 +105,7 @@ void Prefiller::Start(Pass& pass, std::span<const Row> rows) {
 absl::StatusOr<PrefillResult> Prefiller::Run(const PrefillRequest& request, KvSink& sink) {
   const model::ModelConfig& config = transformer_.config();
   MASKKV_RETURN_IF_ERROR(CheckRows(request.rows));
-  MASKKV_RETURN_IF_ERROR(Validate(request.plan, config.layers));
+  MASKKV_RETURN_IF_ERROR(Validate(request.plan, config.layers, config.kv_heads));
   if (sink.memory() != MemoryKind::kHost) {
     return absl::InvalidArgumentError("sink: expected host memory");
   }

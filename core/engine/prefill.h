@@ -31,8 +31,9 @@ struct PrefillRequest {
   std::span<const Row> rows;
   EvictionPlan plan;
   kernels::DType kv_dtype = kernels::DType::kF32;  // of the entry
-  // Called after each layer with (layers done, layers); a status that is not OK stops the prefill
-  // and is returned: cancellation, deadlines, progress.
+  // Called after each layer with (layers done, layers), and, where layers are cut only after all
+  // have run (kOnline), with (layers, layers) after each cut; a status that is not OK stops the
+  // prefill and is returned: cancellation, deadlines, progress.
   std::function<absl::Status(std::int64_t, std::int64_t)> after_layer;
   // Sees a layer's mask-query scores (kv_heads, rows), over all rows, before it is evicted. They tell
   // about the prompt: treat them like it.

@@ -43,21 +43,28 @@ double RoundOnce(const std::vector<double>& partials) {
 
 }  // namespace
 
-double ExactSum(std::span<const double> values) {
-  std::vector<double> partials;
-  for (double value : values) {
-    std::size_t used = 0;
-    for (double partial : partials) {
-      if (std::abs(value) < std::abs(partial)) std::swap(value, partial);
-      const TwoSum sum = AddExactly(value, partial);
-      if (sum.error != 0) partials[used++] = sum.error;
-      value = sum.rounded;
-    }
-    if (!std::isfinite(value)) return std::numeric_limits<double>::infinity();
-    partials.resize(used);
-    if (value != 0) partials.push_back(value);
+void ExactAccumulator::Add(double value) {
+  if (overflowed_) return;
+  std::size_t used = 0;
+  for (double partial : partials_) {
+    if (std::abs(value) < std::abs(partial)) std::swap(value, partial);
+    const TwoSum sum = AddExactly(value, partial);
+    if (sum.error != 0) partials_[used++] = sum.error;
+    value = sum.rounded;
   }
-  return RoundOnce(partials);
+  overflowed_ = !std::isfinite(value);
+  partials_.resize(used);
+  if (value != 0) partials_.push_back(value);
+}
+
+double ExactAccumulator::Rounded() const {
+  return overflowed_ ? std::numeric_limits<double>::infinity() : RoundOnce(partials_);
+}
+
+double ExactSum(std::span<const double> values) {
+  ExactAccumulator sum;
+  for (const double value : values) sum.Add(value);
+  return sum.Rounded();
 }
 
 }  // namespace maskkv::policy

@@ -9,8 +9,23 @@
 #define MASKKV_CORE_POLICY_EXACT_SUM_H_
 
 #include <span>
+#include <vector>
 
 namespace maskkv::policy {
+
+// The sum of the values added so far. Not thread safe.
+class ExactAccumulator {
+ public:
+  // REQUIRES: value is finite and >= 0.
+  void Add(double value);
+
+  // +infinity if the sum is past the largest double.
+  double Rounded() const;
+
+ private:
+  std::vector<double> partials_;  // ascend in magnitude, share no bits; their sum is the real one
+  bool overflowed_ = false;
+};
 
 // values (n), any order; an empty span gives 0. Returns +infinity if the sum is past the largest
 // double. REQUIRES: every value is finite and >= 0.

@@ -10,13 +10,17 @@
 //   x_h  = (alpha * k_l) + (((1 - alpha) * (N_h * k_l)) * (P_h / Sum P))
 //   k_lh = floor(x_h), then the clamp and the remainder
 //
+// With a base rate a_h for each head (a controller's floors) in alpha's place:
+//
+//   V    = ((1 - a_min) * (N_h * k_l)) - (k_l * Sum(a_j - a_min))    a_min the smallest rate
+//   x_h  = (a_h * k_l) + (V * (P_h / Sum P))
+//
+// where V is what the bases leave of N_h * k_l; written so that equal rates give equation (15) bit
+// for bit.
+//
 // What the equation leaves open is one rule: the integers in [1, n_p] with the sum N_h * k_l that
-// are nearest to x. That is: floors are clamped to [1, n_p]; while pairs are left, the head below
-// n_p with the largest claim x_h - k_lh gets one (ties: the lower index); while there are too many,
-// because of heads raised to 1, the head above 1 with the smallest claim gives one back (ties: the
-// higher index). So a remainder goes by largest fraction, what a head cannot hold past n_p stays in
-// the layer, and every head keeps at least one pair. Claims are compared without rounding, first
-// floor(x_h) - k_lh, then the fraction of x_h. All preferences zero: x_h = k_l.
+// are nearest to x (claims.h). So a remainder goes by largest fraction, what a head cannot hold past
+// n_p stays in the layer, and every head keeps at least one pair. All preferences zero: x_h = k_l.
 //
 // Invariant of every result: sum == k_l * N_h, and 1 <= k_lh <= n_p when n_p >= 1. A permutation of
 // heads with distinct preferences permutes the budgets, unless the last pair is a tie between equal
@@ -42,6 +46,16 @@ absl::StatusOr<std::vector<std::int64_t>> AllocateHeadBudgets(std::span<const do
                                                               std::int64_t layer_budget,
                                                               double alpha,
                                                               std::int64_t prompt_tokens);
+
+// The same with a base rate for each head: head_rates (heads), each in [0, 1].
+absl::StatusOr<std::vector<std::int64_t>> AllocateHeadBudgets(std::span<const double> preference,
+                                                              std::int64_t layer_budget,
+                                                              std::span<const double> head_rates,
+                                                              std::int64_t prompt_tokens);
+
+// x above. REQUIRES: what AllocateHeadBudgets checks.
+std::vector<double> HeadClaims(std::span<const double> preference, std::int64_t layer_budget,
+                               std::span<const double> head_rates);
 
 }  // namespace maskkv::policy
 

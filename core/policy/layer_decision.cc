@@ -6,15 +6,17 @@
 #include "absl/strings/str_format.h"
 #include "core/base/status_macros.h"
 #include "core/policy/arguments.h"
+#include "core/policy/coverage.h"
 #include "core/policy/head_budget.h"
 #include "core/policy/preference.h"
 #include "core/policy/selection.h"
 
 namespace maskkv::policy {
+namespace {
 
-absl::StatusOr<LayerDecision> DecideLayer(std::span<const float> scores, std::int64_t keys,
-                                          std::int64_t prompt_tokens, std::int64_t layer_budget,
-                                          double alpha) {
+// Preferences and prompt masses of every head; nothing is kept yet.
+absl::StatusOr<LayerDecision> Vote(std::span<const float> scores, std::int64_t keys,
+                                   std::int64_t prompt_tokens) {
   MASKKV_RETURN_IF_ERROR(CheckInteger("keys", keys, 1, kMaxPromptTokens));
   MASKKV_RETURN_IF_ERROR(CheckInteger("prompt_tokens", prompt_tokens, 0, keys));
   const auto row = static_cast<std::size_t>(keys);
@@ -32,14 +34,41 @@ absl::StatusOr<LayerDecision> DecideLayer(std::span<const float> scores, std::in
     decision.preference.push_back(vote->preference);
     decision.prompt_mass.push_back(vote->prompt_mass);
   }
-  MASKKV_ASSIGN_OR_RETURN(
-      const std::vector<std::int64_t> pairs,
-      AllocateHeadBudgets(decision.preference, layer_budget, alpha, prompt_tokens));
+  return decision;
+}
+
+}  // namespace
+
+absl::StatusOr<LayerDecision> DecideLayer(std::span<const float> scores, std::int64_t keys,
+                                          std::int64_t prompt_tokens, std::int64_t layer_budget,
+                                          std::span<const double> head_rates) {
+  MASKKV_ASSIGN_OR_RETURN(LayerDecision decision, Vote(scores, keys, prompt_tokens));
+  const auto allocate = [&] {
+    return head_rates.size() == 1
+               ? AllocateHeadBudgets(decision.preference, layer_budget, head_rates.front(),
+                                     prompt_tokens)
+               : AllocateHeadBudgets(decision.preference, layer_budget, head_rates, prompt_tokens);
+  };
+  MASKKV_ASSIGN_OR_RETURN(const std::vector<std::int64_t> pairs, allocate());
+  const auto row = static_cast<std::size_t>(keys);
   for (std::size_t head = 0; head < pairs.size(); ++head) {
     const auto of_prompt = scores.subspan(head * row, static_cast<std::size_t>(prompt_tokens));
     MASKKV_ASSIGN_OR_RETURN(std::vector<std::int32_t> kept, SelectKept(of_prompt, pairs[head]));
     decision.kept_mass.push_back(KeptMass(of_prompt, kept));
     decision.kept.push_back(std::move(kept));
+  }
+  return decision;
+}
+
+absl::StatusOr<LayerDecision> DecideLayerByCoverage(std::span<const float> scores,
+                                                    std::int64_t keys, std::int64_t prompt_tokens,
+                                                    double coverage, std::int64_t max_budget) {
+  MASKKV_ASSIGN_OR_RETURN(LayerDecision decision, Vote(scores, keys, prompt_tokens));
+  MASKKV_ASSIGN_OR_RETURN(decision.kept,
+                          SelectByCoverage(scores, keys, prompt_tokens, coverage, max_budget));
+  for (std::size_t head = 0; head < decision.kept.size(); ++head) {
+    decision.kept_mass.push_back(
+        KeptMass(scores.subspan(head * static_cast<std::size_t>(keys)), decision.kept[head]));
   }
   return decision;
 }

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // One layer's eviction, from its mask-query scores alone: preferences (14), head budgets (15), kept
-// positions (16). With layer budgets known beforehand (a profile) a layer is evicted as soon as it
-// has run, so only one layer's full keys and values ever exist. Pure function, thread safe.
+// positions (16); or, for a coverage target, the positions alone (coverage.h). With layer budgets
+// known beforehand (a profile, weights) a layer is evicted as soon as it has run, so only one
+// layer's full keys and values ever exist. Pure functions, thread safe.
 #ifndef MASKKV_CORE_POLICY_LAYER_DECISION_H_
 #define MASKKV_CORE_POLICY_LAYER_DECISION_H_
 
@@ -27,12 +28,22 @@ struct LayerDecision {
 // keys           >= 1; scores.size() is a positive multiple of it, the multiple being kv_heads.
 // prompt_tokens  0 to keys.
 // layer_budget   k_l of AllocateLayerBudgets: 1 to prompt_tokens; 0 if that is 0.
-// alpha          [0, 1].
+// head_rates     (kv_heads) base rates, each in [0, 1]; or one value, alpha, for all.
 // Returns: kept positions, kv_heads * layer_budget in all; none for an empty prompt.
 // Errors: INVALID_ARGUMENT naming the argument, or the head and position of a score.
 absl::StatusOr<LayerDecision> DecideLayer(std::span<const float> scores, std::int64_t keys,
                                           std::int64_t prompt_tokens, std::int64_t layer_budget,
-                                          double alpha);
+                                          std::span<const double> head_rates);
+inline absl::StatusOr<LayerDecision> DecideLayer(std::span<const float> scores, std::int64_t keys,
+                                                 std::int64_t prompt_tokens,
+                                                 std::int64_t layer_budget, double alpha) {
+  return DecideLayer(scores, keys, prompt_tokens, layer_budget, {&alpha, 1});
+}
+
+// The same by coverage: arguments and errors of SelectByCoverage (coverage.h), scores over all keys.
+absl::StatusOr<LayerDecision> DecideLayerByCoverage(std::span<const float> scores,
+                                                    std::int64_t keys, std::int64_t prompt_tokens,
+                                                    double coverage, std::int64_t max_budget);
 
 }  // namespace maskkv::policy
 
