@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "services/common/call_interceptor.h"
 
+#include <google/protobuf/descriptor.h>
 #include <grpcpp/support/server_interceptor.h>
 
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <string>
 #include <string_view>
 
+#include "absl/strings/str_format.h"
 #include "core/base/error.h"
 #include "services/common/call.h"
 #include "services/common/status.h"
@@ -132,12 +135,18 @@ std::string_view GrpcCodeName(int code) {
 std::span<const MetricSpec> CallMetricSpecs() { return kSpecs; }
 
 CallMetrics::Kind CallMetrics::KindOf(std::string_view type, std::string_view full_name) {
-  const std::size_t slash = full_name.rfind('/');
-  if (!full_name.starts_with('/') || slash == 0 || slash == std::string_view::npos) {
-    return {"unary", "unknown", "unknown"};
-  }
-  return {std::string(type), std::string(full_name.substr(1, slash - 1)),
-          std::string(full_name.substr(slash + 1))};
+  // "/package.Service/Method" as protobuf names it: "package.Service.Method". The health service
+  // has no descriptors.
+  const std::size_t slash = std::min(full_name.rfind('/'), full_name.size());
+  const std::string_view service =
+      full_name.substr(std::min<std::size_t>(1, slash), slash == 0 ? 0 : slash - 1);
+  const std::string_view method = full_name.substr(std::min(slash + 1, full_name.size()));
+  const bool known = full_name == "/grpc.health.v1.Health/Check" ||
+                     full_name == "/grpc.health.v1.Health/Watch" ||
+                     google::protobuf::DescriptorPool::generated_pool()->FindMethodByName(
+                         absl::StrFormat("%s.%s", service, method)) != nullptr;
+  if (!known) return {"unary", "unknown", "unknown"};
+  return {std::string(type), std::string(service), std::string(method)};
 }
 
 CallMetrics::Series& CallMetrics::Find(const Kind& kind) {

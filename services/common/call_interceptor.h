@@ -25,8 +25,8 @@ class ServerInterceptorFactoryInterface;
 
 namespace maskkv::services {
 
-// Counters and times of calls, and how many of our own are under way. Methods are those that the
-// server registered, so there are few series; whatever else is called counts as "unknown".
+// Counters and times of calls, and how many of our own are under way. Only methods that this binary
+// has descriptors of make series, so there are few; whatever else a peer names counts as "unknown".
 class CallMetrics {
  public:
   explicit CallMetrics(telemetry::Registry& registry) : registry_(registry) {}

@@ -7,13 +7,13 @@
 #include <memory>
 #include <string>
 
-#include "services/common/grpc_log.h"
+#include "services/common/library_logs.h"
 #include "services/common/server.h"
 
 namespace maskkv::services {
 
 std::shared_ptr<grpc::Channel> OpenChannel(const std::string& address) {
-  RouteGrpcLog();
+  RouteLibraryLogs();
   grpc::ChannelArguments arguments;
   // Channels to one address would share a connection, and its waiting time after a failure.
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);

@@ -48,7 +48,8 @@ class SectionConfig final : public CLI::ConfigTOML {
       if (item.name == "++" || item.name == "--") continue;  // begin and end of a section
       if (item.parents.empty()) Refuse(item, "keys below a [section] only");
       if (item.parents.front() != wanted_) continue;
-      if (item.parents.size() > 1 || app_.get_option_no_throw("--" + item.name) == nullptr) {
+      const CLI::Option* const flag = app_.get_option_no_throw("--" + item.name);
+      if (item.parents.size() > 1 || flag == nullptr || !flag->get_configurable()) {
         Refuse(item, "the name of a flag of [" + wanted_ + "]");
       }
       item.parents.clear();

@@ -22,7 +22,7 @@
 #include "core/base/error.h"
 #include "core/base/status_macros.h"
 #include "services/common/call_interceptor.h"
-#include "services/common/grpc_log.h"
+#include "services/common/library_logs.h"
 #include "services/common/listen_address.h"
 
 namespace maskkv::services {
@@ -149,7 +149,7 @@ absl::StatusOr<Server> Server::Start(const ServerOptions& options,
                                      telemetry::Registry& registry) {
   MASKKV_CHECK(options.max_threads >= 1 && options.max_message_bytes > 0, "server options");
   MASKKV_ASSIGN_OR_RETURN(const std::vector<ListenAddress> addresses, ParseAll(options));
-  RouteGrpcLog();
+  RouteLibraryLogs();
   EnablePluginsOnce();
   auto impl = std::make_unique<Impl>(registry);
   grpc::ServerBuilder builder;
