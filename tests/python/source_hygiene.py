@@ -31,6 +31,9 @@ def read_tree(root):
             continue
         if name.parts[0] in ("shared",) or any(part.endswith(".egg-info") for part in name.parts):
             continue
+        # Generated from the protos, checked to be current by a test of its own.
+        if name.name.endswith(("_pb2.py", "_pb2_grpc.py", "_pb2.pyi")):
+            continue
         # A checkpoint's own files have the format of their publisher.
         if path.suffix not in _TEXT or (name.parts[0] == "models" and path.suffix != ".md"):
             continue

@@ -103,6 +103,8 @@ def test_a_missing_file_is_found():
         ("core/engine/a.h", "grpcpp/server.h"),
         ("core/engine/a.h", "maskkv/v1/decode.pb.h"),
         ("services/decode/a.h", "google/protobuf/message.h"),
+        ("core/telemetry/a.h", "prometheus/registry.h"),
+        ("core/telemetry/a.h", "spdlog/logger.h"),
     ],
 )
 def test_a_misplaced_library_is_found(name, path):
@@ -115,6 +117,7 @@ def test_a_well_placed_library_is_not():
         "kernels/gemm/a.cc": "#include <oneapi/dnnl/dnnl.hpp>\n#include <vector>\n",
         "services/decode/a.cc": "#include <grpcpp/server.h>\n",
         "core/model/a.h": "#include <absl/status/status.h>\n",
+        "tests/integration/fake.h": "#include <grpcpp/server.h>\n",
     }
     assert include_graph.misplaced_libraries(sources) == []
 
@@ -168,6 +171,28 @@ def test_an_undeclared_dependency_is_found(name):
     third_party = {name: "#include <nlohmann/json.hpp>\n"}
     line = complaint(include_graph.undeclared_dependencies(third_party, cmake))
     assert "has no nlohmann_json::nlohmann_json" in line
+
+
+@pytest.mark.parametrize(
+    ("path", "library"),
+    [
+        ("maskkv/v1/cache.pb.h", "protos"),
+        ("maskkv/v1/cache.grpc.pb.h", "protos_grpc"),
+        ("google/rpc/error_details.pb.h", "protos"),
+        ("grpcpp/server.h", "gRPC::grpc++"),
+        ("grpcpp/ext/proto_server_reflection_plugin.h", "gRPC::grpc++_reflection"),
+        ("prometheus/exposer.h", "prometheus-cpp::pull"),
+        ("prometheus/registry.h", "prometheus-cpp::core"),
+    ],
+)
+def test_generated_and_wrapped_libraries_are_declared(path, library):
+    sources = {"core/telemetry/a.cc": f"#include <{path}>\n"}
+    declared = f"maskkv_library(core_telemetry SOURCES a.cc DEPS {library})\n"
+    cmake = {"core/telemetry/CMakeLists.txt": declared}
+    assert include_graph.undeclared_dependencies(sources, cmake) == []
+    cmake = {"core/telemetry/CMakeLists.txt": declared.replace(library, "other")}
+    line = complaint(include_graph.undeclared_dependencies(sources, cmake))
+    assert f"core_telemetry has no {library} in its DEPS" in line
 
 
 def test_a_source_that_no_target_lists_is_found():
