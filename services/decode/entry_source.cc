@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "services/decode/entry_source.h"
+
+#include <grpcpp/channel.h>
+#include <grpcpp/client_context.h>
+#include <grpcpp/server_context.h>
+
+#include <chrono>
+#include <random>
+#include <span>
+#include <utility>
+
+#include "absl/strings/str_format.h"
+#include "core/base/error.h"
+#include "core/base/sha256.h"
+#include "core/base/status_macros.h"
+#include "core/engine/prefix_view.h"
+#include "maskkv/v1/decode.pb.h"
+#include "maskkv/v1/prefill.grpc.pb.h"
+#include "services/common/status.h"
+#include "services/decode/reuse.h"
+
+namespace maskkv::decode {
+namespace {
+
+using SteadyTime = std::chrono::steady_clock::time_point;
+
+// So often is a prefill run whose entry is gone before it could be leased.
+constexpr int kAttempts = 2;
+constexpr std::size_t kMaxIdBytes = 128;
+constexpr std::chrono::milliseconds kRetryWait{500};
+
+double MillisecondsSince(SteadyTime start) {
+  return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start)
+      .count();
+}
+
+absl::Status Down(std::string_view reason, std::string_view message) {
+  return WithRetryAfter(MakeError(absl::StatusCode::kUnavailable, reason, message), kRetryWait);
+}
+
+// What a failed call says to our caller. The peer's own end is no end of ours.
+absl::Status PrefillError(const services::Call& call, const absl::Status& status) {
+  MASKKV_RETURN_IF_ERROR(call.Alive());
+  const bool unreachable = status.code() == absl::StatusCode::kUnavailable &&
+                           ErrorReason(status) == "UNAVAILABLE";
+  if (unreachable || status.code() == absl::StatusCode::kCancelled) {
+    return Down("PREFILL_DOWN", "prefill: expected the service to answer, found it away");
+  }
+  return status;
+}
+
+// The id of the prefill for one request. A repeated request finds the prefill of the first; another
+// request under the same id, or one that must not find what is remembered, makes its own.
+std::string PrefillId(const std::string& request_id, const v1::PrefillRequest& request,
+                      int attempt) {
+  Sha256 hash;
+  hash.AddPart(request_id);
+  hash.AddPart(request.SerializeAsString());
+  const std::string digest = Hex(hash.Finish());
+  std::string suffix = absl::StrFormat(".%.16s", digest);
+  if (attempt > 0) suffix += absl::StrFormat(".%08x", std::random_device()());
+  return request_id.substr(0, kMaxIdBytes - suffix.size()) + suffix;
+}
+
+arena::Handle HandleOf(const v1::Handle& handle) {
+  return {handle.owner(), handle.epoch(), handle.entry_id(), handle.version(), handle.nonce()};
+}
+
+bool EntryIsGone(const absl::Status& status) {
+  return status.code() == absl::StatusCode::kNotFound ||
+         status.code() == absl::StatusCode::kAborted;
+}
+
+}  // namespace
+
+absl::StatusOr<std::shared_ptr<const v1::PrefillResponse>> EntrySource::CallPrefill(
+    const services::Call& call, const grpc::ServerContext& context,
+    const v1::GenerateRequest& request, const CheckedRequest& checked, int attempt) const {
+  v1::PrefillRequest prefill;
+  *prefill.mutable_prompt() = request.prompt();
+  prefill.set_masks(checked.params.gen_length);
+  if (request.has_keep()) *prefill.mutable_keep() = request.keep();
+  prefill.set_priority(checked.priority);
+  prefill.set_request_id(PrefillId(call.request_id(), prefill, attempt));
+
+  const std::unique_ptr<grpc::ClientContext> client = grpc::ClientContext::FromServerContext(
+      context, grpc::PropagationOptions().enable_cancellation_propagation());
+  call.PrepareClient(*client);
+  auto response = std::make_shared<v1::PrefillResponse>();
+  const absl::Status status = services::FromGrpc(
+      v1::PrefillService::NewStub(prefill_)->Prefill(client.get(), prefill, response.get()));
+  if (!status.ok()) return PrefillError(call, status);
+  return response;
+}
+
+absl::Status EntrySource::Map(const services::Call& call, const arena::Handle& handle,
+                              PromptEntry& prompt) const {
+  if (cache_ == nullptr) return Down("CACHE_DOWN", "cache: expected a cache manager, found none");
+  const SteadyTime start = std::chrono::steady_clock::now();
+  MASKKV_ASSIGN_OR_RETURN(prompt.entry, cache_->Map(call, handle, model_.fingerprint_digest()));
+  prompt.map_ms += MillisecondsSince(start);
+  prompt.view = prompt.entry;
+  prompt.pairs = prompt.entry->pairs();
+  return absl::OkStatus();
+}
+
+absl::StatusOr<PromptEntry> EntrySource::Prefill(const services::Call& call,
+                                                 const grpc::ServerContext& context,
+                                                 const v1::GenerateRequest& request,
+                                                 const CheckedRequest& checked) const {
+  if (prefill_ == nullptr) {
+    return Down("PREFILL_DOWN", "prefill: expected a prefill service, found none");
+  }
+  PromptEntry prompt;
+  absl::Status mapped;
+  for (int attempt = 0; attempt < kAttempts; ++attempt) {
+    const SteadyTime start = std::chrono::steady_clock::now();
+    MASKKV_ASSIGN_OR_RETURN(prompt.prefill, CallPrefill(call, context, request, checked, attempt));
+    prompt.prefill_ms += MillisecondsSince(start);
+    mapped = Map(call, HandleOf(prompt.prefill->handle()), prompt);
+    if (mapped.ok()) return prompt;
+    if (!EntryIsGone(mapped)) break;
+  }
+  return mapped;
+}
+
+absl::StatusOr<PromptEntry> EntrySource::Reuse(const services::Call& call,
+                                               const CheckedRequest& checked,
+                                               const std::vector<std::int32_t>& ids) const {
+  PromptEntry prompt;
+  MASKKV_RETURN_IF_ERROR(Map(call, *checked.reused, prompt));
+  MASKKV_ASSIGN_OR_RETURN(
+      const std::int64_t positions,
+      ReusablePositions(prompt.entry->metadata(), ids, checked.params.gen_length));
+  if (positions == static_cast<std::int64_t>(ids.size())) return prompt;
+  const auto view = std::make_shared<engine::PrefixView>(prompt.entry, positions);
+  prompt.pairs = view->pairs();
+  prompt.view = view;
+  prompt.recomputed.assign(ids.begin() + positions, ids.end());
+  return prompt;
+}
+
+}  // namespace maskkv::decode
