@@ -127,8 +127,9 @@ struct Server::Impl {
   std::unique_ptr<grpc::Server> server;
   grpc::HealthCheckServiceInterface* health = nullptr;  // of the server
 
-  std::mutex mu;  // held while draining: a second caller waits for the first
-  bool drained = false;
+  std::mutex drain_mu;          // held while draining: a second caller waits for the first
+  std::mutex mu;                // after drain_mu
+  bool draining_began = false;  // guarded by mu
 };
 
 Server::Server(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -191,15 +192,18 @@ std::string Server::address() const { return impl_->address; }
 
 void Server::SetReady(bool ready) {
   const std::lock_guard lock(impl_->mu);
-  if (!impl_->drained) impl_->SetHealth(ready);
+  if (!impl_->draining_began) impl_->SetHealth(ready);
 }
 
 void Server::Drain(std::chrono::milliseconds deadline) {
   const auto end = steady_clock::now() + deadline;
+  const std::lock_guard drain_lock(impl_->drain_mu);
+  {
+    const std::lock_guard lock(impl_->mu);
+    if (std::exchange(impl_->draining_began, true)) return;
+    impl_->SetHealth(false);
+  }
   impl_->metrics.SetDraining();
-  const std::lock_guard lock(impl_->mu);
-  if (std::exchange(impl_->drained, true)) return;
-  impl_->SetHealth(false);
   impl_->draining.Set(1);
   impl_->metrics.WaitUntilIdle(end);
   // What is left is cancelled now; Shutdown returns when its handlers have.
