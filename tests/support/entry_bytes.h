@@ -130,10 +130,9 @@ class EntryBytes {
     if (size < sizeof(arena::EntryHeader)) return;
     arena::EntryHeader& head = header();
     const std::uint64_t first = head.extents_offset;
-    for (std::uint64_t i = 0; i < head.extents; ++i) {
-      if (first > size || (i + 1) * sizeof(arena::ExtentRecord) > size - first || first % 8 != 0) {
-        break;
-      }
+    const bool behind = first >= sizeof(arena::EntryHeader) && first <= size && first % 8 == 0;
+    for (std::uint64_t i = 0; behind && i < head.extents; ++i) {
+      if ((i + 1) * sizeof(arena::ExtentRecord) > size - first) break;
       arena::ExtentRecord& record = extent(i);
       if (record.offset <= size && record.bytes <= size - record.offset) {
         record.checksum = arena::Checksum(bytes().subspan(record.offset, record.bytes));
