@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "services/prefill/explain.h"
+
+#include <vector>
+
+#include "absl/strings/str_format.h"
+#include "core/base/error.h"
+#include "core/base/status_macros.h"
+#include "maskkv/v1/prefill.pb.h"
+
+namespace maskkv::prefill {
+namespace {
+
+// Of one head: numbers and lengths.
+constexpr std::uint64_t kHeadBytes = 64;
+// A position as a varint: 21 bits and more never happen together with so many pairs.
+constexpr std::uint64_t kPositionBytes = 5;
+
+}  // namespace
+
+std::uint64_t ExplanationBytes(const model::ModelConfig& config, const Job& job, bool with_scores) {
+  const auto heads = static_cast<std::uint64_t>(config.layers * config.kv_heads);
+  const auto tokens = static_cast<std::uint64_t>(job.prompt.ids.size());
+  const auto pairs = static_cast<std::uint64_t>(
+      job.keep.plan.MaxPairsAHead(static_cast<std::int64_t>(job.prompt.ids.size())));
+  return heads * (kHeadBytes + kPositionBytes * pairs + (with_scores ? sizeof(float) * tokens : 0));
+}
+
+absl::Status CheckExplanation(const model::ModelConfig& config, const Job& job, bool with_scores,
+                              std::uint64_t max_bytes) {
+  const std::uint64_t bytes = ExplanationBytes(config, job, with_scores);
+  if (bytes <= max_bytes) return absl::OkStatus();
+  return MakeError(
+      absl::StatusCode::kResourceExhausted, "RESPONSE_TOO_LARGE",
+      absl::StrFormat("explanation: expected at most %d bytes, a message's limit, found %d: ask "
+                      "without scores, with a smaller budget or for a shorter prompt",
+                      max_bytes, bytes),
+      {{"limit_bytes", absl::StrFormat("%d", max_bytes)}});
+}
+
+absl::Status Explain(Compressor& compressor, const model::ModelConfig& config, const Job& job,
+                     bool with_scores, const std::function<absl::Status()>& alive,
+                     v1::ExplainResponse& response) {
+  const std::size_t tokens = job.prompt.ids.size();
+  const std::size_t rows = tokens + static_cast<std::size_t>(job.masks);
+  for (std::int64_t i = 0; i < config.layers * config.kv_heads; ++i) response.add_heads();
+  const auto head_at = [&](std::int64_t layer, std::int64_t head) {
+    return response.mutable_heads(static_cast<int>(layer * config.kv_heads + head));
+  };
+  Compressor::ScoreObserver on_scores;
+  if (with_scores) {
+    on_scores = [&](std::int64_t layer, std::span<const float> scores) {
+      for (std::int64_t head = 0; head < config.kv_heads; ++head) {
+        const auto row = scores.subspan(static_cast<std::size_t>(head) * rows, tokens);
+        head_at(layer, head)->mutable_scores()->Assign(row.begin(), row.end());
+      }
+    };
+  }
+  engine::HeapKvEntry entry;
+  MASKKV_ASSIGN_OR_RETURN(const engine::PrefillResult result,
+                          compressor.RunInto(entry, job, alive, on_scores));
+  std::vector<std::int64_t> per_head;
+  for (std::int64_t layer = 0; layer < config.layers; ++layer) {
+    const engine::LayerReport& report = result.layers[static_cast<std::size_t>(layer)];
+    for (std::int64_t head = 0; head < config.kv_heads; ++head) {
+      const auto h = static_cast<std::size_t>(head);
+      v1::HeadExplanation& out = *head_at(layer, head);
+      out.set_layer(static_cast<std::int32_t>(layer));
+      out.set_head(static_cast<std::int32_t>(head));
+      out.set_preference(report.preference[h]);
+      out.set_kept_mass(report.kept_mass[h]);
+      out.set_prompt_mass(report.prompt_mass[h]);
+      const std::span<const std::int32_t> positions = entry.Positions(layer, head);
+      out.mutable_positions()->Assign(positions.begin(), positions.end());
+      per_head.push_back(report.pairs[h]);
+    }
+  }
+  response.set_prompt_tokens(result.prompt_tokens);
+  response.set_masks(result.masks);
+  FillKept(per_head, config.kv_heads, result.prompt_tokens, result.kept_mass(),
+           *response.mutable_kept());
+  response.mutable_provenance()->set_plan_generation(job.keep.plan_generation);
+  return absl::OkStatus();
+}
+
+}  // namespace maskkv::prefill
