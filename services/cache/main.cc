@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// maskkv-cached: flags, service, server; then waits for its end.
+#include <CLI/CLI.hpp>
+#include <array>
+#include <chrono>
+#include <memory>
+#include <string>
+
+#include "core/base/status_macros.h"
+#include "core/telemetry/log.h"
+#include "core/telemetry/metrics.h"
+#include "services/cache/cache_service.h"
+#include "services/common/lifecycle.h"
+#include "services/common/server.h"
+
+namespace maskkv::cache {
+namespace {
+
+struct Flags {
+  services::ServerOptions server;
+  CacheServiceOptions cache;
+  std::string budget;
+  std::string metrics_listen = "127.0.0.1:0";
+  std::string log_level = "info";
+  std::int64_t drain_ms = 5'000;
+};
+
+void Declare(CLI::App& app, Flags& flags) {
+  const CLI::AsSizeValue bytes(/*kb_is_1000=*/false);
+  app.add_option("--listen", flags.server.listen,
+                 "addresses of the gRPC server: HOST:PORT, unix:PATH; port 0: any")
+      ->capture_default_str();
+  app.add_flag("--allow-plaintext", flags.server.allow_plaintext,
+               "listen beyond this machine without encryption");
+  app.add_option("--metrics-listen", flags.metrics_listen, "HOST:PORT of /metrics")
+      ->capture_default_str();
+  app.add_option("--socket", flags.cache.socket, "unix socket that descriptors are sent over")
+      ->required();
+  app.add_option("--capacity-bytes", flags.cache.limits.capacity_bytes,
+                 "memory that entries may take, as 4GiB")
+      ->required()
+      ->transform(bytes);
+  app.add_option("--tenant-quota-bytes", flags.cache.limits.quota_bytes,
+                 "of it, what one tenant may take; 0: all")
+      ->transform(bytes);
+  app.add_option("--service-uid", flags.cache.service_uids,
+                 "user ids that act for any tenant, as prefill and decode do; our own always may");
+  app.add_option("--owner", flags.cache.owner, "name of this cache manager in handles")
+      ->capture_default_str();
+  app.add_option("--budget", flags.budget, "address of the budget controller to report to");
+  app.add_option("--drain-ms", flags.drain_ms, "for calls under way at SIGTERM")
+      ->check(CLI::Range(std::int64_t{0}, std::int64_t{3'600'000}))
+      ->capture_default_str();
+  app.add_option("--log-level", flags.log_level)
+      ->check(CLI::IsMember({"debug", "info", "warning", "error"}))
+      ->capture_default_str();
+}
+
+absl::Status Serve(Flags& flags) {
+  telemetry::LogLevel level = telemetry::LogLevel::kInfo;
+  telemetry::ParseLogLevel(flags.log_level, level);
+  telemetry::ConfigureLog("cached", level);
+  if (!flags.budget.empty()) {
+    flags.cache.controller = services::PlanWatcher::Start(flags.budget, "cached");
+  }
+  telemetry::Registry registry;
+  MASKKV_ASSIGN_OR_RETURN(const std::unique_ptr<telemetry::Exposer> exposer,
+                          telemetry::Exposer::Start(flags.metrics_listen, registry));
+  MASKKV_ASSIGN_OR_RETURN(CacheService service, CacheService::Start(flags.cache, registry));
+  const std::array<grpc::Service*, 1> registered{&service.service()};
+  MASKKV_ASSIGN_OR_RETURN(services::Server server,
+                          services::Server::Start(flags.server, registered, registry));
+  server.SetReady(true);
+  services::PrintReady(server.address(), exposer->address());
+  services::WaitForSignal();
+  server.Drain(std::chrono::milliseconds(flags.drain_ms));
+  return absl::OkStatus();
+}
+
+int Main(int argc, char** argv) {
+  services::BlockSignals();
+  CLI::App app("Owns the memory of compressed prompt caches.", "maskkv-cached");
+  Flags flags;
+  Declare(app, flags);
+  services::DeclareConfig(app, "cached");
+  return services::RunMain(argc, argv, app, [&] { return Serve(flags); });
+}
+
+}  // namespace
+}  // namespace maskkv::cache
+
+int main(int argc, char** argv) { return maskkv::cache::Main(argc, argv); }
