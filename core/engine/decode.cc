@@ -2,13 +2,13 @@
 #include "core/engine/decode.h"
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "absl/strings/str_format.h"
 #include "core/base/check.h"
 #include "core/base/status_macros.h"
 #include "core/engine/prompt.h"
-#include "kernels/head/token_reducer.h"
 
 namespace maskkv::engine {
 namespace {
@@ -18,13 +18,13 @@ using transformer::kRowBlock;
 // How one request chooses its tokens in one step, and the choices.
 class TokenSampler {
  public:
-  TokenSampler(const Canvas& canvas, std::int32_t mask_id)
+  TokenSampler(const Canvas& canvas, std::int32_t mask_id, std::int64_t rows)
       : forbidden_(ForbiddenIds(canvas.params(), mask_id)),
         argmax_(forbidden_),
         gumbel_(canvas.params().seed, static_cast<std::uint32_t>(canvas.step()),
                 static_cast<float>(canvas.params().temperature), forbidden_),
         greedy_(canvas.params().temperature == 0),
-        choices_(canvas.candidates().size()) {}
+        choices_(static_cast<std::size_t>(rows)) {}
   TokenSampler(const TokenSampler&) = delete;
   TokenSampler& operator=(const TokenSampler&) = delete;
 
@@ -52,6 +52,27 @@ class TokenSampler {
   std::vector<kernels::TokenChoice> choices_;
 };
 
+// REQUIRES: the choice is valid.
+Prediction PredictionOf(std::int64_t position, const kernels::TokenChoice& choice) {
+  return {position, choice.token, static_cast<float>(choice.confidence()),
+          static_cast<float>(choice.log_confidence())};
+}
+
+// Errors: INVALID_ARGUMENT if the entry has a pair at first_row's position or after it.
+absl::Status CheckPairsBefore(const KvView& cache, std::int64_t first_row) {
+  for (std::int64_t layer = 0; layer < cache.shape().layers; ++layer) {
+    for (std::int64_t head = 0; head < cache.shape().kv_heads; ++head) {
+      const std::span<const std::int32_t> positions = cache.Positions(layer, head);
+      if (positions.empty() || positions.back() < first_row) continue;
+      return absl::InvalidArgumentError(absl::StrFormat(
+          "cache: layer %d: head %d: expected pairs before position %d, which is recomputed, found "
+          "one at %d",
+          layer, head, first_row, positions.back()));
+    }
+  }
+  return absl::OkStatus();
+}
+
 absl::Status UnknownRequest(RequestId id) {
   return absl::NotFoundError(absl::StrFormat("request: expected one that was added, found %d", id));
 }
@@ -76,6 +97,14 @@ absl::Status Decoder::CheckRequest(const DecodeRequest& request) const {
         absl::StrFormat("prompt_tokens: expected 0 to %d with %d masks, found %d",
                         transformer_.max_positions() - masks, masks, request.prompt_tokens));
   }
+  const auto recomputed = static_cast<std::int64_t>(request.prompt.size());
+  if (recomputed > request.prompt_tokens) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("prompt: expected at most prompt_tokens %d ids, found %d",
+                        request.prompt_tokens, recomputed));
+  }
+  const std::int64_t first_row = request.prompt_tokens - recomputed;
+  MASKKV_RETURN_IF_ERROR(ValidateIds(config, request.prompt, first_row));
   const EntryShape& shape = request.cache->shape();
   if (shape.layers != config.layers || shape.kv_heads != config.kv_heads ||
       shape.head_dim != config.head_dim || request.cache->memory() != MemoryKind::kHost) {
@@ -85,7 +114,7 @@ absl::Status Decoder::CheckRequest(const DecodeRequest& request) const {
         config.layers, config.kv_heads, config.head_dim, shape.layers, shape.kv_heads,
         shape.head_dim));
   }
-  return absl::OkStatus();
+  return CheckPairsBefore(*request.cache, first_row);
 }
 
 absl::StatusOr<RequestId> Decoder::Add(DecodeRequest request) {
@@ -128,30 +157,42 @@ void Decoder::GatherRows() {
   sequences_.clear();
   tokens_.clear();
   positions_.clear();
+  query_answers_.clear();
   query_positions_.clear();
   for (auto& [id, request] : requests_) {
     if (!request.running()) continue;
     Sequence sequence{.id = id, .request = &request};
     sequence.first_row = static_cast<std::int64_t>(tokens_.size());
+    const std::vector<std::int32_t>& prompt = request.request.prompt;
+    const std::span<const std::int32_t> answer = request.canvas.tokens();
+    tokens_.insert(tokens_.end(), prompt.begin(), prompt.end());
+    tokens_.insert(tokens_.end(), answer.begin(), answer.end());
     const auto start = static_cast<std::int32_t>(request.request.prompt_tokens);
-    if (request.request.cache == nullptr) {
-      for (std::int32_t i = 0; i < start; ++i) {
-        tokens_.push_back(request.request.prompt[static_cast<std::size_t>(i)]);
-        positions_.push_back(i);
-      }
-    }
-    std::int32_t position = start;
-    for (const std::int32_t token : request.canvas.tokens()) {
-      tokens_.push_back(token);
-      positions_.push_back(position++);
+    const auto end = start + static_cast<std::int32_t>(answer.size());
+    for (std::int32_t i = start - static_cast<std::int32_t>(prompt.size()); i < end; ++i) {
+      positions_.push_back(i);
     }
     sequence.rows = static_cast<std::int64_t>(tokens_.size()) - sequence.first_row;
-    sequence.first_query = static_cast<std::int64_t>(query_positions_.size());
-    sequence.queries = static_cast<std::int64_t>(request.canvas.candidates().size());
-    for (const std::int64_t index : request.canvas.candidates()) {
-      query_positions_.push_back(start + static_cast<std::int32_t>(index));
-    }
+    GatherQueries(sequence);
     sequences_.push_back(sequence);
+  }
+}
+
+void Decoder::GatherQueries(Sequence& sequence) {
+  const Request& request = *sequence.request;
+  const std::span<const std::int64_t> candidates = request.canvas.candidates();
+  sequence.first_query = static_cast<std::int64_t>(query_answers_.size());
+  sequence.candidates = static_cast<std::int64_t>(candidates.size());
+  query_answers_.insert(query_answers_.end(), candidates.begin(), candidates.end());
+  if (request.request.provisional) {  // every mask of the current block is a candidate
+    for (std::int64_t i = candidates.back() + 1; i < request.canvas.params().gen_length; ++i) {
+      if (request.canvas.masked(i)) query_answers_.push_back(i);
+    }
+  }
+  sequence.queries = static_cast<std::int64_t>(query_answers_.size()) - sequence.first_query;
+  for (auto i = query_positions_.size(); i < query_answers_.size(); ++i) {
+    query_positions_.push_back(
+        static_cast<std::int32_t>(request.request.prompt_tokens + query_answers_[i]));
   }
 }
 
@@ -197,12 +238,19 @@ void Decoder::Advance(std::int64_t layer, bool masked_rows_only) {
         .cached_dtype = cache == nullptr ? kernels::DType::kF32 : cache->shape().dtype,
         .log_sum_exp = nullptr};
     // Blocks are cut relative to the sequence, so that neighbours do not move their borders.
-    const std::int64_t total = masked_rows_only ? sequence.queries : sequence.rows;
-    for (std::int64_t first = 0; first < total; first += kRowBlock) {
-      source.rows = std::min(kRowBlock, total - first);
-      if (count + source.rows > kRowBlock) flush();
-      sources_.push_back(source);
-      count += source.rows;
+    const auto add = [&](std::int64_t total) {
+      for (std::int64_t first = 0; first < total; first += kRowBlock) {
+        source.rows = std::min(kRowBlock, total - first);
+        if (count + source.rows > kRowBlock) flush();
+        sources_.push_back(source);
+        count += source.rows;
+      }
+    };
+    if (masked_rows_only) {
+      add(sequence.candidates);
+      add(sequence.queries - sequence.candidates);  // which move no border of the candidates
+    } else {
+      add(sequence.rows);
     }
   }
   flush();
@@ -210,16 +258,21 @@ void Decoder::Advance(std::int64_t layer, bool masked_rows_only) {
 
 void Decoder::GatherMaskedRows() {
   const std::int64_t width = transformer_.hidden();
-  query_hidden_.Resize(static_cast<std::int64_t>(query_positions_.size()) * width);
+  query_hidden_.Resize(static_cast<std::int64_t>(query_answers_.size()) * width);
+  float* out = query_hidden_.data();
   for (const Sequence& sequence : sequences_) {
-    const Canvas& canvas = sequence.request->canvas;
     const std::int64_t response =
-        sequence.first_row + sequence.rows - static_cast<std::int64_t>(canvas.tokens().size());
-    float* out = query_hidden_.data() + sequence.first_query * width;
-    for (const std::int64_t index : canvas.candidates()) {
+        sequence.first_row + sequence.rows - sequence.request->canvas.params().gen_length;
+    for (const std::int64_t index : QueryAnswers(sequence)) {
       out = std::copy_n(hidden_.data() + (response + index) * width, width, out);
     }
   }
+}
+
+std::span<const std::int64_t> Decoder::QueryAnswers(const Sequence& sequence) const {
+  return std::span(query_answers_)
+      .subspan(static_cast<std::size_t>(sequence.first_query),
+               static_cast<std::size_t>(sequence.queries));
 }
 
 std::vector<StepEvent> Decoder::Sample() {
@@ -231,8 +284,8 @@ std::vector<StepEvent> Decoder::Sample() {
   std::vector<std::unique_ptr<TokenSampler>> samplers;
   std::vector<kernels::HeadRow> rows;
   for (const Sequence& sequence : sequences_) {
-    TokenSampler& sampler = *samplers.emplace_back(
-        std::make_unique<TokenSampler>(sequence.request->canvas, transformer_.config().mask_id));
+    TokenSampler& sampler = *samplers.emplace_back(std::make_unique<TokenSampler>(
+        sequence.request->canvas, transformer_.config().mask_id, sequence.queries));
     for (std::int64_t i = 0; i < sequence.queries; ++i) {
       const std::int64_t row = sequence.first_query + i;
       rows.push_back({normed_.data() + row * width, sampler.reducer(),
@@ -244,29 +297,39 @@ std::vector<StepEvent> Decoder::Sample() {
 
   std::vector<StepEvent> events;
   for (std::size_t s = 0; s < sequences_.size(); ++s) {
-    Request& request = *sequences_[s].request;
-    Canvas& canvas = request.canvas;
-    StepEvent& event = events.emplace_back();
-    event.request = sequences_[s].id;
-    event.step = canvas.step();
-    std::vector<Prediction> predictions;
-    for (std::size_t i = 0; i < canvas.candidates().size(); ++i) {
-      const kernels::TokenChoice& choice = samplers[s]->choices()[i];
-      if (!choice.valid()) {
-        request.failed = true;
-        event.status = absl::DataLossError(absl::StrFormat(
-            "step %d: answer position %d: expected finite logits, found NaN or infinity",
-            event.step, canvas.candidates()[i]));
-        break;
-      }
-      predictions.push_back(
-          {canvas.candidates()[i], choice.token, static_cast<float>(choice.confidence())});
-    }
-    if (request.failed) continue;
-    event.committed = canvas.Commit(predictions);
-    event.finish_reason = canvas.finish_reason();
+    events.push_back(Commit(sequences_[s], samplers[s]->choices()));
   }
   return events;
+}
+
+StepEvent Decoder::Commit(const Sequence& sequence, std::span<const kernels::TokenChoice> choices) {
+  Request& request = *sequence.request;
+  Canvas& canvas = request.canvas;
+  StepEvent event;
+  event.request = sequence.id;
+  event.step = canvas.step();
+  event.rows = sequence.rows;
+  const std::span<const std::int64_t> positions = QueryAnswers(sequence);
+  const auto candidates = static_cast<std::size_t>(sequence.candidates);
+  std::vector<Prediction> predictions;
+  for (std::size_t i = 0; i < choices.size(); ++i) {
+    if (choices[i].valid()) {
+      predictions.push_back(PredictionOf(positions[i], choices[i]));
+    } else if (i < candidates) {
+      request.failed = true;
+      event.status = absl::DataLossError(
+          absl::StrFormat("step %d: answer position %d: expected finite logits, found NaN or "
+                          "infinity",
+                          event.step, positions[i]));
+      return event;
+    }
+  }
+  event.committed = canvas.Commit(std::span(predictions).first(candidates));
+  event.finish_reason = canvas.finish_reason();
+  if (!request.request.provisional) return event;
+  std::ranges::copy_if(predictions, std::back_inserter(event.provisional),
+                       [&](const Prediction& p) { return canvas.masked(p.position); });
+  return event;
 }
 
 void Decoder::CheckInvariants() const {

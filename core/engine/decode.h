@@ -16,6 +16,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -25,6 +26,7 @@
 #include "core/engine/kv.h"
 #include "core/transformer/transformer.h"
 #include "kernels/base/aligned_buffer.h"
+#include "kernels/head/token_reducer.h"
 
 namespace maskkv::engine {
 
@@ -101,17 +103,21 @@ class Decoder {
     Request* request = nullptr;
     std::int64_t first_row = 0;  // in the batch
     std::int64_t rows = 0;
-    std::int64_t first_query = 0;  // in the last layer's masked rows
+    std::int64_t first_query = 0;  // in the last layer's masked rows: candidates, then provisional
     std::int64_t queries = 0;
+    std::int64_t candidates = 0;
   };
 
   absl::Status CheckRequest(const DecodeRequest& request) const;
   void GatherRows();
+  void GatherQueries(Sequence& sequence);
   void RunLayers();
   // Advances every row, or in the last layer the gathered masked rows, through `layer`.
   void Advance(std::int64_t layer, bool masked_rows_only);
   void GatherMaskedRows();
+  std::span<const std::int64_t> QueryAnswers(const Sequence& sequence) const;
   std::vector<StepEvent> Sample();
+  StepEvent Commit(const Sequence& sequence, std::span<const kernels::TokenChoice> choices);
 
   transformer::Transformer& transformer_;
   std::map<RequestId, Request> requests_;
@@ -120,6 +126,7 @@ class Decoder {
   // The step in progress.
   std::vector<Sequence> sequences_;
   std::vector<std::int32_t> tokens_, positions_, query_positions_;
+  std::vector<std::int64_t> query_answers_;  // query_positions_, counted in the answer
   std::vector<transformer::AttentionSource> sources_;
   kernels::AlignedBuffer<float> hidden_;        // (rows, hidden)
   kernels::AlignedBuffer<float> query_hidden_;  // (masked rows, hidden)

@@ -43,14 +43,26 @@ absl::StatusOr<KeptLayer> KeepPairs(const EvictionPlan& plan, std::int64_t layer
                                     std::span<const float> scores, std::int64_t prompt_tokens) {
   if (kernels::AnyNan(scores)) {
     return absl::DataLossError(absl::StrFormat(
-        "layer %d: expected numbers as mask-query scores, found NaN: the weights are broken", layer));
+        "layer %d: expected numbers as mask-query scores, found NaN: the weights are broken",
+        layer));
   }
   const auto keys = static_cast<std::int64_t>(scores.size()) / kv_heads;
   if (plan.selection == Selection::kMaskKv) {
-    MASKKV_ASSIGN_OR_RETURN(
-        policy::LayerDecision decision,
-        policy::DecideLayer(scores, keys, prompt_tokens, std::min(layer_budget, prompt_tokens),
-                            plan.alpha));
+    const auto decide = [&] {
+      if (plan.coverage > 0) {
+        return policy::DecideLayerByCoverage(scores, keys, prompt_tokens, plan.coverage,
+                                             plan.max_budget);
+      }
+      std::span<const double> rates(&plan.alpha, 1);
+      if (!plan.head_rates.empty()) {
+        rates = std::span(plan.head_rates)
+                    .subspan(static_cast<std::size_t>(layer * kv_heads),
+                             static_cast<std::size_t>(kv_heads));
+      }
+      return policy::DecideLayer(scores, keys, prompt_tokens, std::min(layer_budget, prompt_tokens),
+                                 rates);
+    };
+    MASKKV_ASSIGN_OR_RETURN(policy::LayerDecision decision, decide());
     return KeptLayer{std::move(decision.kept), std::move(decision.preference),
                      std::move(decision.kept_mass), std::move(decision.prompt_mass)};
   }
@@ -59,14 +71,14 @@ absl::StatusOr<KeptLayer> KeepPairs(const EvictionPlan& plan, std::int64_t layer
                       static_cast<std::uint64_t>(layer)};
   std::mt19937_64 random(seeds);
   for (std::int64_t head = 0; head < kv_heads; ++head) {
-    const std::span<const float> row = scores.subspan(static_cast<std::size_t>(head * keys),
-                                                      static_cast<std::size_t>(keys));
+    const std::span<const float> row =
+        scores.subspan(static_cast<std::size_t>(head * keys), static_cast<std::size_t>(keys));
     MASKKV_ASSIGN_OR_RETURN(const policy::HeadVote vote,
                             policy::PromptPreference(row, prompt_tokens));
-    kept.rows.push_back(plan.selection == Selection::kFull
-                            ? AllRows(prompt_tokens)
-                            : RandomRows(prompt_tokens, std::min(plan.budget, prompt_tokens),
-                                         random));
+    kept.rows.push_back(
+        plan.selection == Selection::kFull
+            ? AllRows(prompt_tokens)
+            : RandomRows(prompt_tokens, std::min(plan.budget, prompt_tokens), random));
     kept.preference.push_back(vote.preference);
     kept.prompt_mass.push_back(vote.prompt_mass);
     kept.kept_mass.push_back(policy::KeptMass(row, kept.rows.back()));

@@ -23,8 +23,8 @@ struct KeptLayer {
 };
 
 // scores: (kv_heads, keys) mask-query scores over all keys, the first prompt_tokens of them prompt
-// rows. layer_budget: the layer's pairs a head (kMaskKv). The random selection is a function of
-// (plan.random_seed, layer, head).
+// rows. layer_budget: the layer's pairs a head (kMaskKv without coverage). The random selection is
+// a function of (plan.random_seed, layer, head).
 // Errors: DATA_LOSS if a score is NaN; INVALID_ARGUMENT from the policy.
 absl::StatusOr<KeptLayer> KeepPairs(const EvictionPlan& plan, std::int64_t layer,
                                     std::int64_t layer_budget, std::int64_t kv_heads,

@@ -10,6 +10,7 @@
 #include "core/base/status_macros.h"
 #include "core/engine/keep.h"
 #include "core/policy/layer_budget.h"
+#include "core/policy/layer_weights.h"
 #include "kernels/attention/mask_scores.h"
 #include "kernels/compact/gather.h"
 
@@ -109,14 +110,12 @@ absl::StatusOr<PrefillResult> Prefiller::Run(const PrefillRequest& request, KvSi
   if (sink.memory() != MemoryKind::kHost) {
     return absl::InvalidArgumentError("sink: expected host memory");
   }
-  const bool online =
-      request.plan.selection == Selection::kMaskKv && request.plan.layer_rule == LayerRule::kOnline;
+  const bool online = request.plan.selection == Selection::kMaskKv &&
+                      request.plan.layer_rule == LayerRule::kOnline && request.plan.coverage == 0;
   Pass pass;
   pass.measures_importance = online;
   Start(pass, request.rows);
-  const std::int64_t pairs_a_head = request.plan.selection == Selection::kFull
-                                        ? pass.result.prompt_tokens
-                                        : std::min(request.plan.budget, pass.result.prompt_tokens);
+  const std::int64_t pairs_a_head = request.plan.MaxPairsAHead(pass.result.prompt_tokens);
   const EntryShape shape{config.layers, config.kv_heads, config.head_dim, request.kv_dtype};
   MASKKV_RETURN_IF_ERROR(sink.Begin(shape, pairs_a_head * config.kv_heads * config.layers));
   MASKKV_RETURN_IF_ERROR(online ? RunOnline(pass, request, sink) : RunOffline(pass, request, sink));
@@ -237,10 +236,15 @@ absl::Status Prefiller::RunOffline(Pass& pass, const PrefillRequest& request, Kv
   const std::int64_t layers = transformer_.config().layers;
   const EvictionPlan& plan = request.plan;
   std::vector<std::int64_t> budgets(static_cast<std::size_t>(layers), plan.budget);
-  if (plan.selection == Selection::kMaskKv && plan.layer_rule == LayerRule::kOffline) {
+  const bool counts = plan.selection == Selection::kMaskKv && plan.coverage == 0;
+  if (counts && plan.layer_rule == LayerRule::kOffline) {
     MASKKV_ASSIGN_OR_RETURN(budgets,
                             policy::AllocateLayerBudgets(plan.importance, plan.budget, plan.beta,
                                                          pass.result.prompt_tokens));
+  } else if (counts && plan.layer_rule == LayerRule::kWeights) {
+    MASKKV_ASSIGN_OR_RETURN(
+        budgets, policy::AllocateLayersByWeight(plan.layer_weights, plan.budget, plan.beta,
+                                                pass.result.prompt_tokens));
   }
   AlignedBuffer<float> kv(pass.rows * 2 * transformer_.kv_width());
   pass.result.peak_full_kv_bytes = kv.capacity_bytes();
@@ -280,6 +284,7 @@ absl::Status Prefiller::RunOnline(Pass& pass, const PrefillRequest& request, KvS
     MASKKV_RETURN_IF_ERROR(EvictLayer(pass, request, layer, layer_kv.data(),
                                       budgets[static_cast<std::size_t>(layer)], sink));
     layer_kv.Clear();
+    if (request.after_layer) MASKKV_RETURN_IF_ERROR(request.after_layer(layers, layers));
   }
   return absl::OkStatus();
 }

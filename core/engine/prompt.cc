@@ -28,17 +28,23 @@ absl::Status ValidatePrompt(const model::ModelConfig& config, std::span<const st
                         "tokens",
                         max_positions, masks, length));
   }
-  for (std::int64_t i = 0; i < length; ++i) {
-    const std::int32_t token = prompt[static_cast<std::size_t>(i)];
+  return ValidateIds(config, prompt, 0);
+}
+
+absl::Status ValidateIds(const model::ModelConfig& config, std::span<const std::int32_t> ids,
+                         std::int64_t first_position) {
+  std::int64_t position = first_position;
+  for (const std::int32_t token : ids) {
     if (token < 0 || token >= config.vocab_rows) {
       return absl::InvalidArgumentError(
-          absl::StrFormat("prompt: position %d: expected an id from 0 to %d, found %d", i,
+          absl::StrFormat("prompt: position %d: expected an id from 0 to %d, found %d", position,
                           config.vocab_rows - 1, token));
     }
     if (token == config.mask_id) {
       return absl::InvalidArgumentError(absl::StrFormat(
-          "prompt: position %d: expected no mask token, found the mask id %d", i, token));
+          "prompt: position %d: expected no mask token, found the mask id %d", position, token));
     }
+    ++position;
   }
   return absl::OkStatus();
 }

@@ -34,6 +34,10 @@ std::vector<Row> PromptThenMasks(std::span<const std::int32_t> prompt, std::int6
 absl::Status ValidatePrompt(const model::ModelConfig& config, std::span<const std::int32_t> prompt,
                             std::int64_t masks, std::int64_t max_positions);
 
+// The ids alone, at positions first_position and on. Errors: as above.
+absl::Status ValidateIds(const model::ModelConfig& config, std::span<const std::int32_t> ids,
+                         std::int64_t first_position);
+
 }  // namespace maskkv::engine
 
 #endif  // MASKKV_CORE_ENGINE_PROMPT_H_

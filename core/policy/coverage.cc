@@ -29,15 +29,15 @@ absl::Status CheckArguments(std::span<const float> scores, std::int64_t keys,
   MASKKV_RETURN_IF_ERROR(
       CheckInteger("max_budget", max_budget, 0, std::numeric_limits<std::int64_t>::max()));
   if (!(coverage > 0 && coverage <= 1)) {  // NaN as well
-    return absl::InvalidArgumentError(absl::StrFormat(
-        "coverage: expected a number over 0 and at most 1, found %g", coverage));
+    return absl::InvalidArgumentError(
+        absl::StrFormat("coverage: expected a number over 0 and at most 1, found %g", coverage));
   }
   const auto row = static_cast<std::size_t>(keys);
   const std::size_t heads = scores.size() / row;
   if (heads == 0 || heads > static_cast<std::size_t>(kMaxUnits) || scores.size() % row != 0) {
-    return absl::InvalidArgumentError(absl::StrFormat(
-        "scores: expected 1 to %d times %d values (keys), found %d", kMaxUnits, keys,
-        scores.size()));
+    return absl::InvalidArgumentError(
+        absl::StrFormat("scores: expected 1 to %d times %d values (keys), found %d", kMaxUnits,
+                        keys, scores.size()));
   }
   for (std::size_t head = 0; head < heads; ++head) {
     const auto of_prompt = scores.subspan(head * row, static_cast<std::size_t>(prompt_tokens));

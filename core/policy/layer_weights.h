@@ -15,8 +15,8 @@
 // n_p goes to the others. B >= n_p: every layer gets n_p. Equal weights give B each.
 //
 // Invariant of every result: sum == min(B, n_p) * L, and 1 <= k_l <= n_p when n_p >= 1; n_p == 0
-// gives zeros. Raising one layer's weight (by more than the rounding of Sum w) never lowers its k_l.
-// Pure function, thread safe.
+// gives zeros. Raising one layer's weight (by more than the rounding of Sum w) never lowers its
+// k_l. Pure function, thread safe.
 #ifndef MASKKV_CORE_POLICY_LAYER_WEIGHTS_H_
 #define MASKKV_CORE_POLICY_LAYER_WEIGHTS_H_
 

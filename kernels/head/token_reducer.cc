@@ -146,6 +146,10 @@ void MergeChoice(const void* later, void* into) {
 
 double TokenChoice::confidence() const { return std::exp(static_cast<double>(logit) - max) / sum; }
 
+double TokenChoice::log_confidence() const {
+  return (static_cast<double>(logit) - max) - std::log(sum);
+}
+
 void ArgmaxReducer::Init(void* state) const { InitChoice(state); }
 
 void ArgmaxReducer::Merge(const void* later, void* into) const { MergeChoice(later, into); }

@@ -33,6 +33,9 @@ struct TokenChoice {
 
   // softmax over the allowed ids at `token`, in (0, 1]. REQUIRES: valid().
   double confidence() const;
+
+  // Its natural logarithm, also where the confidence is too small for a number. REQUIRES: valid().
+  double log_confidence() const;
 };
 static_assert(sizeof(TokenChoice) == 32);
 

@@ -2,8 +2,9 @@
 """LLaDA's low-confidence remasking, block by block, over kept pairs or without a cache.
 
 Every step recomputes all gen_length answer rows over [kept prompt pairs | answer rows] (prompt rows
-are never recomputed), or, without a cache, the whole canvas. Only masked positions of the current
-block are candidates; all later masks are present.
+are never recomputed), or, without a cache, the whole canvas, or, where a cache serves only the first
+tokens of the prompt (a document that was asked about before), the rest of the prompt too. Only masked
+positions of the current block are candidates; all later masks are present.
 """
 
 import dataclasses
@@ -56,16 +57,19 @@ def commit_count(masks, steps, step):
     return masks // steps + (1 if step < masks % steps else 0)
 
 
-def answer_logits(model, prompt, canvas, cache, rows, noise=None):
-    """Raw logits (rows, vocab) of answer positions `rows`; cache None recomputes the prompt."""
+def answer_logits(model, prompt, canvas, cache, rows, noise=None, served=None):
+    """Raw logits (rows, vocab) of answer positions `rows`.
+
+    The cache stands for the first `served` tokens of the prompt (None: all of them; no cache: none),
+    the others are rows as the answer's are.
+    """
     n_p = len(prompt)
-    positions = np.arange(n_p, n_p + len(canvas))
-    if cache is None:
-        ids, positions, first = list(prompt) + list(canvas), np.arange(n_p + len(canvas)), n_p
-    else:
-        ids, first = canvas, 0
+    if served is None:
+        served = 0 if cache is None else n_p
+    ids = list(prompt[served:]) + list(canvas)
+    positions = np.arange(served, n_p + len(canvas))
     *_, last = forward.run_rows(model, ids, positions, cache, noise)
-    return forward.logits(model, last.out[first + np.asarray(rows)], noise)
+    return forward.logits(model, last.out[n_p - served + np.asarray(rows)], noise)
 
 
 def predict(raw, forbidden, noise_of_row, temperature):
@@ -99,8 +103,11 @@ def stopped(canvas, mask_id, stop_ids):
     return False
 
 
-def run(model, prompt, params, cache=None):
-    """cache: pairs kept by prefill, one forward.Pairs a layer; None recomputes everything."""
+def run(model, prompt, params, cache=None, served=None):
+    """cache: pairs kept by prefill, one forward.Pairs a layer; None recomputes everything.
+
+    served: tokens that the cache stands for, the first of the prompt; None: all.
+    """
     params.check()
     c, n_p = model.config, len(prompt)
     canvas = [c.mask_id] * params.gen_length
@@ -116,7 +123,7 @@ def run(model, prompt, params, cache=None):
             continue
         begin = block * params.block_length
         rows = np.array([i for i in range(begin, begin + params.block_length) if masked[i]])
-        raw = answer_logits(model, prompt, canvas, cache, rows)
+        raw = answer_logits(model, prompt, canvas, cache, rows, served=served)
 
         def noise_of_row(i):
             return sampling.gumbel(params.seed, n_p + int(rows[i]), number, raw.shape[1])

@@ -60,8 +60,8 @@ def _json(fields):
     return ("{\n" + body + "\n}\n").encode()
 
 
-def _case_files(name, head, model, prompt, params, cache, eviction, mode, **more):
-    fields, tensors = golden_run.run(model, prompt, params, cache, eviction, **more)
+def _case_files(name, head, model, prompt, params, cache, eviction, mode, reuse=None, **more):
+    fields, tensors = golden_run.run(model, prompt, params, cache, eviction, reuse=reuse, **more)
     shown = None
     if eviction:
         shown = dataclasses.asdict(eviction) | {"mode": mode}
@@ -74,6 +74,7 @@ def _case_files(name, head, model, prompt, params, cache, eviction, mode, **more
         "params": dataclasses.asdict(params) | {"stop_ids": list(params.stop_ids)},
         "cache": cache,
         "eviction": shown,
+        **({"reuse": {"document_tokens": reuse[0], "question_ids": reuse[1]}} if reuse else {}),
         **fields,
     }
     return {
@@ -105,7 +106,8 @@ def _random_cases():
             params = golden_cases.with_stop_token(name, model, prompt, params, eviction)
         head = {"model": f"{GOLDEN}/checkpoints/{case.checkpoint}"}
         args = (name, head, model, prompt, params, case.cache, eviction, case.mode)
-        files.update(_case_files(*args, large=name not in golden_cases.SMALL))
+        reuse = (case.reuse[0], golden_cases.question_of(case)) if case.reuse else None
+        files.update(_case_files(*args, reuse=reuse, large=name not in golden_cases.SMALL))
     return files
 
 

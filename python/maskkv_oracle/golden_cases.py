@@ -39,6 +39,7 @@ class Case:
     alpha: float = 0.1
     beta: float = 0.4
     prompt_seed: int = 0
+    reuse: tuple | None = None  # tokens of the document, tokens of another question about it
 
 
 def _s(gen, block, steps, **more):
@@ -82,6 +83,12 @@ CASES = {
     "odd-none": Case("odd", 43, _s(15, 5, 15), "none"),
     "deep-offline": Case("deep", 45, _s(8, 4, 8), "maskkv", 10),
     "deep-online": Case("deep", 45, _s(8, 4, 8), "maskkv", 10, "online"),
+    # A document asked about again: what was kept of it serves another question.
+    "mha-reuse-document": Case("mha", 30, _s(16, 8, 16), "full", prompt_seed=5, reuse=(30, 8)),
+    "gqa-reuse": Case(
+        "gqa", 53, _s(12, 4, 12, temperature=0.7, seed=11), "maskkv", 9, reuse=(41, 17)
+    ),
+    "odd-reuse-online": Case("odd", 33, _s(10, 5, 10), "maskkv", 9, "online", reuse=(29, 1)),
     # The shortest prompt, the shortest answer.
     "prompt-one": Case("gqa", 1, _s(8, 4, 8), "maskkv", 4),
     "answer-one": Case("odd", 30, _s(1, 1, 1), "maskkv", 3),
@@ -96,7 +103,7 @@ CASES = {
 SMALL = (
     "mha-none", "mha-full", "mha-online", "mha-budget-one", "mha-budget-prompt",
     "mha-budget-beyond", "mha-noise-other-seed", "mha-alpha-one", "mha-stop", "mha-stop-ignored",
-    "gqa-none", "mqa-full", "odd-none", "deep-online", "deep-suppress-eos",
+    "gqa-none", "gqa-reuse", "mha-reuse-document", "odd-reuse-online", "mqa-full", "odd-none", "deep-online", "deep-suppress-eos",
 )  # fmt: skip
 
 # Random models seldom predict their eos ("deep-eos" does). These cases name as a stop id, beside
@@ -109,6 +116,13 @@ def prompt_of(case):
     shape = CHECKPOINTS[case.checkpoint]
     rng = np.random.default_rng([shape.seed, case.prompt_seed, case.prompt])
     return [int(i) for i in rng.integers(0, shape.vocab - 1, case.prompt)]
+
+
+def question_of(case):
+    """Random ids of another question about the first case.reuse[0] tokens of the prompt."""
+    shape = CHECKPOINTS[case.checkpoint]
+    rng = np.random.default_rng([shape.seed, case.prompt_seed, case.prompt, 1])
+    return [int(i) for i in rng.integers(0, shape.vocab - 1, case.reuse[1])]
 
 
 def profile_prompts(checkpoint):

@@ -8,7 +8,7 @@ neither are dropped.
 
 import numpy as np
 
-from maskkv_oracle import budgets, selection, voting
+from maskkv_oracle import budgets, golden_shares, selection, voting
 
 CLEAR = 1e-9
 
@@ -167,4 +167,5 @@ def generate():
         "heads": _head_cases(rng),
         "selection": _selection_cases(rng),
         "decisions": _decision_cases(rng),
+        **golden_shares.generate(),
     }

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """One golden case: results, margins and bounds (keys: tests/data/golden/README.md)."""
 
+import dataclasses
+
 import numpy as np
 
 from maskkv_oracle import bounds, budgets, decode, ops, prefill, selection
@@ -49,13 +51,35 @@ def _names_of_bounds(measured):
     return result
 
 
-def step_values(model, prompt, params, answer, cache, noise=None):
+@dataclasses.dataclass
+class Asked:
+    """What a case's steps answer, over its prefill's cache or none."""
+
+    prompt: list  # the prompt of the prefill, or its document and another question
+    served: int  # tokens of it that the cache stands for; without a cache 0
+
+    def cache(self, run):
+        if self.served == 0:
+            return None
+        return run.cache if self.served == run.prompt_tokens else run.cache_of_first(self.served)
+
+
+def asked(prompt, cache, reuse):
+    """cache: the case's; reuse: None or (tokens of the document, ids of the question)."""
+    if cache == "none":
+        return Asked(prompt, 0)
+    return Asked(prompt[: reuse[0]] + reuse[1], reuse[0]) if reuse else Asked(prompt, len(prompt))
+
+
+def step_values(model, asks, params, answer, run, noise=None):
     """Logits and confidences of every step, along the canvases of `answer`. -> {name: array}"""
     c = model.config
     forbidden = [c.mask_id] + ([c.eos_id] if params.suppress_eos else [])
-    canvas, result = [c.mask_id] * params.gen_length, {}
+    canvas, result, cache = [c.mask_id] * params.gen_length, {}, asks.cache(run)
     for s in answer.steps:
-        raw = decode.answer_logits(model, prompt, canvas, cache, s.positions, noise)
+        raw = decode.answer_logits(
+            model, asks.prompt, canvas, cache, s.positions, noise, asks.served
+        )
         result[f"logits {s.step}"] = raw
         result[f"confidence {s.step}"] = decode.confidence_of(raw, s.tokens, forbidden, noise)
         for position, token, _ in s.committed:
@@ -63,7 +87,7 @@ def step_values(model, prompt, params, answer, cache, noise=None):
     return result
 
 
-def measure(model, prompt, params, eviction, base, answer, use_cache, bf16=False, runs=None):
+def measure(model, prompt, params, eviction, base, answer, asks, bf16=False, runs=None):
     """Bounds of prefill and (not in bf16) of every step: two dicts of element-wise bounds."""
     rough = bounds.round_weights_to_bf16(model) if bf16 else model
     masks = params.gen_length
@@ -71,15 +95,13 @@ def measure(model, prompt, params, eviction, base, answer, use_cache, bf16=False
     def evaluate(noise):
         run = prefill.run(rough, prompt, masks, eviction, noise, follow=base)
         values = prefill_values(run)
-        cache = run.cache if use_cache else None
         if not bf16:
-            values.update(step_values(rough, prompt, params, answer, cache, noise))
+            values.update(step_values(rough, asks, params, answer, run, noise))
         return values
 
     exact = prefill_values(base)
     if not bf16:
-        cache = base.cache if use_cache else None
-        exact.update(step_values(model, prompt, params, answer, cache))
+        exact.update(step_values(model, asks, params, answer, base))
     measured = bounds.measure(evaluate, exact, bf16, runs or bounds.RUNS)
     steps = {n: measured.pop(n) for n in list(measured) if " " in n}
     return measured, steps
@@ -139,12 +161,12 @@ def step_json(s, params, logit_bound, confidence_bound, prompt_tokens):
     }
 
 
-def run(model, prompt, params, cache, eviction, large=True, runs=None):
+def run(model, prompt, params, cache, eviction, large=True, runs=None, reuse=None):
     """-> (JSON fields, {tensor name: array}); large: hidden states and kept pairs too"""
-    n_p = len(prompt)
     base = prefill.run(model, prompt, params.gen_length, eviction)
-    answer = decode.run(model, prompt, params, None if cache == "none" else base.cache)
-    args = (model, prompt, params, eviction, base, answer, cache != "none")
+    asks = asked(prompt, cache, reuse)
+    answer = decode.run(model, asks.prompt, params, asks.cache(base), asks.served)
+    args = (model, prompt, params, eviction, base, answer, asks)
     measured, step_bounds = measure(*args, runs=runs)
     bound = _names_of_bounds(measured)
     rough = _names_of_bounds(measure(*args, bf16=True, runs=4)[0])
@@ -165,7 +187,7 @@ def run(model, prompt, params, cache, eviction, large=True, runs=None):
         "bounds_bf16": rough,
         "steps": [
             step_json(s, params, step_bounds[f"logits {s.step}"],
-                      step_bounds[f"confidence {s.step}"], n_p)
+                      step_bounds[f"confidence {s.step}"], len(asks.prompt))
             for s in answer.steps
         ],
         "answer": {

@@ -44,6 +44,14 @@ class Prefill:
         total = sum(vote.prompt_mass.sum() for vote in self.votes)
         return float(kept / total) if total else 1.0
 
+    def cache_of_first(self, tokens):
+        """The cache without pairs at positions >= tokens: what it knows of a document."""
+        count = [[sum(p < tokens for p in head) for head in heads] for heads in self.kept]
+        return [
+            forward.Pairs([k[:n] for k, n in zip(pairs.k, c)], [v[:n] for v, n in zip(pairs.v, c)])
+            for pairs, c in zip(self.cache, count)
+        ]
+
 
 def run(model, prompt, masks, eviction=None, noise=None, follow=None):
     """prompt: token ids; masks: n_m >= 1, the answer's length. eviction None keeps every pair.

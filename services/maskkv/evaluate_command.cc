@@ -134,11 +134,11 @@ class EvaluateCommand final : public Command {
     engine::Decoder decoder(host_->transformer());
     std::vector<engine::RequestId> ids;
     for (Cell& cell : cells_) {
-      engine::DecodeRequest request{.prompt = prompt,
-                                    .prompt_tokens = static_cast<std::int64_t>(prompt.size()),
-                                    .params = params_,
-                                    .cache = nullptr};
+      engine::DecodeRequest request;
+      request.prompt_tokens = static_cast<std::int64_t>(prompt.size());
+      request.params = params_;
       if (cell.flags.mode() == CacheMode::kNone) {
+        request.prompt = prompt;
         cell.mass += 1;
       } else {
         cell.plan.random_seed = number;

@@ -66,6 +66,7 @@ class DecodeTest : public ::testing::Test {
 TEST_F(DecodeTest, ABudgetOfThePromptsLengthGivesTheTokensOfTheWholeCache) {
   DecodeRequest whole = Request(), evicted = Request();
   whole.params.ignore_eos = evicted.params.ignore_eos = true;
+  whole.prompt = evicted.prompt = {};
   whole.cache = Entry(Selection::kFull, 1);
   evicted.cache = Entry(Selection::kMaskKv, 30);
   EXPECT_EQ(Tokens(evicted), Tokens(whole));
@@ -118,7 +119,7 @@ TEST_F(DecodeTest, RefusesRequestsThatDoNotFit) {
   request = Request();
   request.prompt_tokens = 29;
   EXPECT_THAT(std::string(AddError(request).message()), HasSubstr("expected prompt_tokens 29"));
-  request = Request();
+  request.prompt = {};
   request.cache = Entry(Selection::kFull, 1);
   request.prompt_tokens = 193;
   EXPECT_EQ(AddError(request).code(), absl::StatusCode::kInvalidArgument);
@@ -156,6 +157,7 @@ TEST_F(DecodeTest, ABrokenEntryFailsItsRequestAndNoOther) {
 
   Decoder decoder(model_.transformer);
   DecodeRequest bad = Request();
+  bad.prompt = {};
   bad.cache = broken;
   const auto bad_id = decoder.Add(std::move(bad));
   const auto good_id = decoder.Add(Request());

@@ -86,10 +86,13 @@ std::shared_ptr<const HeapKvEntry> Prefill(TestModel& model, const Job& job) {
 
 RequestId AddJob(TestModel& model, Decoder& decoder, const Job& job) {
   DecodeRequest request;
-  request.prompt = job.prompt;
   request.prompt_tokens = static_cast<std::int64_t>(job.prompt.size());
   request.params = job.params;
-  if (job.plan) request.cache = Prefill(model, job);
+  if (job.plan) {
+    request.cache = Prefill(model, job);
+  } else {
+    request.prompt = job.prompt;
+  }
   const auto id = decoder.Add(std::move(request));
   EXPECT_TRUE(id.ok()) << id.status();
   return *id;

@@ -52,6 +52,10 @@ GoldenCase::GoldenCase(const std::string& case_name)
   params.suppress_eos = p.at("suppress_eos");
   params.ignore_eos = p.at("ignore_eos");
   params.stop_ids = p.at("stop_ids").get<std::vector<std::int32_t>>();
+  if (json.contains("reuse")) {
+    reuse = {json.at("reuse").at("document_tokens"),
+             json.at("reuse").at("question_ids").get<std::vector<std::int32_t>>()};
+  }
   plan.selection = cache == "maskkv" ? Selection::kMaskKv : Selection::kFull;
   if (cache != "maskkv") return;
   const nlohmann::json& eviction = json.at("eviction");

@@ -6,9 +6,11 @@
 #ifndef MASKKV_TESTS_UNIT_CORE_ENGINE_GOLDEN_CASE_H_
 #define MASKKV_TESTS_UNIT_CORE_ENGINE_GOLDEN_CASE_H_
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -42,10 +44,22 @@ struct GoldenCase {
   GenerateParams params;
   std::string cache;  // none | full | maskkv
   EvictionPlan plan;  // keeps everything unless cache is maskkv
+  // Another question over the prompt's first tokens, served by what was kept of them; or absent.
+  struct Reuse {
+    std::int64_t document_tokens = 0;
+    std::vector<std::int32_t> question;
+  };
+  std::optional<Reuse> reuse;
 
   std::string model_directory() const;
   std::int64_t positions() const {
-    return static_cast<std::int64_t>(prompt.size()) + params.gen_length;
+    const auto prefilled = static_cast<std::int64_t>(prompt.size());
+    return std::max(prefilled, answered_tokens()) + params.gen_length;
+  }
+  // Tokens of the prompt that the steps answer.
+  std::int64_t answered_tokens() const {
+    if (!reuse) return static_cast<std::int64_t>(prompt.size());
+    return reuse->document_tokens + static_cast<std::int64_t>(reuse->question.size());
   }
   bool Has(const std::string& tensor) const { return tensors.Find(tensor) != nullptr; }
   // An f32 tensor's values.

@@ -6,12 +6,14 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <memory>
 #include <numeric>
 
 #include "core/engine/decode.h"
 #include "core/engine/heap_kv.h"
 #include "core/engine/prefill.h"
+#include "core/engine/prefix_view.h"
 #include "tests/support/closeness.h"
 #include "tests/unit/core/engine/golden_case.h"
 
@@ -201,10 +203,11 @@ std::vector<float> Pairs(const HeapKvEntry& entry, bool keys) {
 
 TEST_P(GoldenTest, KeptPairsAndCommittedTokensAreTheOraclesWhereverItsMarginExceedsTheBound) {
   DecodeRequest request;
-  request.prompt = golden_.prompt;
-  request.prompt_tokens = static_cast<std::int64_t>(golden_.prompt.size());
+  request.prompt_tokens = golden_.answered_tokens();
   request.params = golden_.params;
-  if (golden_.cache != "none") {
+  if (golden_.cache == "none") {
+    request.prompt = golden_.prompt;
+  } else {
     const std::vector<Row> rows = Rows();
     PrefillRequest prefill;
     prefill.rows = rows;
@@ -224,6 +227,10 @@ TEST_P(GoldenTest, KeptPairsAndCommittedTokensAreTheOraclesWhereverItsMarginExce
           << tensor;
     }
     request.cache = std::move(entry);
+    if (golden_.reuse) {
+      request.prompt = golden_.reuse->question;
+      request.cache = std::make_shared<PrefixView>(request.cache, golden_.reuse->document_tokens);
+    }
   }
   Decoder decoder(model_.transformer);
   const auto id = decoder.Add(std::move(request));
@@ -245,8 +252,16 @@ TEST_P(GoldenTest, KeptPairsAndCommittedTokensAreTheOraclesWhereverItsMarginExce
     if (expected.at("decided").get<bool>()) {
       ASSERT_TRUE(equal) << golden_.name << " step " << event.step;
       for (std::size_t i = 0; i < committed.size(); ++i) {
-        EXPECT_NEAR(event.committed[i].confidence, committed.at(i).at(2).get<double>(),
-                    expected.at("bounds").at("confidence").get<double>());
+        const double confidence = committed.at(i).at(2).get<double>();
+        const double bound = expected.at("bounds").at("confidence").get<double>();
+        EXPECT_NEAR(event.committed[i].confidence, confidence, bound);
+        // What the bound says about the logarithm, which is rounded once more.
+        const double log = event.committed[i].log_probability;
+        const double rounding = std::abs(log) * 0x1p-24;
+        EXPECT_LE(log, std::log(confidence + bound) + rounding);
+        if (confidence > bound) {
+          EXPECT_GE(log, std::log(confidence - bound) - rounding);
+        }
       }
     }
     if (!equal) break;  // a tie went the other way: the canvases differ from here on

@@ -10,9 +10,11 @@
 #include <string>
 #include <vector>
 
+#include "core/policy/coverage.h"
 #include "core/policy/head_budget.h"
 #include "core/policy/layer_budget.h"
 #include "core/policy/layer_decision.h"
+#include "core/policy/layer_weights.h"
 #include "core/policy/selection.h"
 #include "nlohmann/json.hpp"
 #include "tests/support/status_matchers.h"
@@ -53,8 +55,45 @@ TEST(Golden, HeadBudgetsAreTheOracles) {
     MASKKV_ASSERT_OK_AND_ASSIGN(
         const Integers budgets,
         AllocateHeadBudgets(golden["preference"].get<Reals>(), golden["layer_budget"],
-                            golden["alpha"], golden["prompt_tokens"]));
+                            golden["alpha"].get<double>(), golden["prompt_tokens"]));
     EXPECT_EQ(budgets, golden["head_budgets"].get<Integers>());
+  }
+}
+
+TEST(Golden, LayersByWeightAreTheOracles) {
+  for (const json& golden : Golden("weights", 100)) {
+    SCOPED_TRACE(golden.dump());
+    MASKKV_ASSERT_OK_AND_ASSIGN(
+        const Integers budgets,
+        AllocateLayersByWeight(golden["weights"].get<Reals>(), golden["budget"], golden["beta"],
+                               golden["prompt_tokens"]));
+    EXPECT_EQ(budgets, golden["layer_budgets"].get<Integers>());
+  }
+}
+
+TEST(Golden, HeadBudgetsByRatesAreTheOracles) {
+  for (const json& golden : Golden("rates", 100)) {
+    SCOPED_TRACE(golden.dump());
+    MASKKV_ASSERT_OK_AND_ASSIGN(
+        const Integers budgets,
+        AllocateHeadBudgets(golden["preference"].get<Reals>(), golden["layer_budget"],
+                            golden["rates"].get<Reals>(), golden["prompt_tokens"]));
+    EXPECT_EQ(budgets, golden["head_budgets"].get<Integers>());
+  }
+}
+
+TEST(Golden, PositionsByCoverageAreTheOracles) {
+  for (const json& golden : Golden("coverage", 50)) {
+    SCOPED_TRACE(golden.dump());
+    Scores scores;
+    for (const json& head : golden["scores"]) {
+      for (const json& score : head) scores.push_back(score);
+    }
+    const auto keys = static_cast<std::int64_t>(golden["scores"][0].size());
+    MASKKV_ASSERT_OK_AND_ASSIGN(const std::vector<Positions> kept,
+                                SelectByCoverage(scores, keys, golden["prompt_tokens"],
+                                                 golden["coverage"], golden["max_budget"]));
+    EXPECT_EQ(kept, golden["kept"].get<std::vector<Positions>>());
   }
 }
 
@@ -77,7 +116,7 @@ TEST(Golden, LayerDecisionsAreTheOracles) {
     const auto keys = static_cast<std::int64_t>(golden["scores"][0].size());
     MASKKV_ASSERT_OK_AND_ASSIGN(const LayerDecision decision,
                                 DecideLayer(scores, keys, golden["prompt_tokens"],
-                                            golden["layer_budget"], golden["alpha"]));
+                                            golden["layer_budget"], golden["alpha"].get<double>()));
     EXPECT_EQ(decision.kept, golden["kept"].get<std::vector<Positions>>());
     // Scores are multiples of 2^-12, so every sum is exact and so is its quotient's rounding.
     EXPECT_EQ(decision.preference, golden["preference"].get<Reals>());

@@ -55,6 +55,17 @@ TEST(ArgmaxReducer, ForbiddenIdsLeaveTheChoiceAndTheSoftmax) {
   EXPECT_NEAR(choice.confidence(), 1.0 / sum, 8 * 0x1p-24);
 }
 
+TEST(TokenChoice, TheLogarithmOfAConfidenceOutlivesTheConfidence) {
+  const TokenChoice sure = Reduce(ArgmaxReducer({}), {1.0F, 9.0F, 2.0F}, 2);
+  EXPECT_NEAR(sure.log_confidence(), -std::log1p(std::exp(-8.0) + std::exp(-7.0)), 8 * 0x1p-24);
+  TokenChoice choice{};  // as noise may choose: far below the best logit
+  choice.logit = -1500;
+  choice.max = 500;
+  choice.sum = 2;
+  EXPECT_EQ(choice.confidence(), 0);
+  EXPECT_DOUBLE_EQ(choice.log_confidence(), -2000 - std::log(2.0));
+}
+
 TEST(ArgmaxReducer, AllForbiddenOrAllMinusInfinityIsNoChoice) {
   const std::vector<std::int32_t> forbidden = {0, 1, 2};
   EXPECT_FALSE(Reduce(ArgmaxReducer(forbidden), {1.0F, 2.0F, 3.0F}, 2).valid());
