@@ -10,6 +10,7 @@
 #include <string>
 #include <string_view>
 
+#include "absl/status/status.h"
 #include "absl/strings/str_format.h"
 #include "core/base/error.h"
 #include "services/common/call.h"
@@ -121,15 +122,9 @@ class CallInterceptorFactory final : public grpc::experimental::ServerIntercepto
 
 }  // namespace
 
-std::string_view GrpcCodeName(int code) {
-  constexpr std::array<std::string_view, 17> kNames{
-      "OK",       "Canceled",       "Unknown",          "InvalidArgument",   "DeadlineExceeded",
-      "NotFound", "AlreadyExists",  "PermissionDenied", "ResourceExhausted", "FailedPrecondition",
-      "Aborted",  "OutOfRange",     "Unimplemented",    "Internal",          "Unavailable",
-      "DataLoss", "Unauthenticated"};
-  return code >= 0 && code < static_cast<int>(kNames.size())
-             ? kNames[static_cast<std::size_t>(code)]
-             : "Unknown";
+std::string GrpcCodeName(int code) {
+  return absl::StatusCodeToString(code >= 0 && code <= 16 ? static_cast<absl::StatusCode>(code)
+                                                          : absl::StatusCode::kUnknown);
 }
 
 std::span<const MetricSpec> CallMetricSpecs() { return kSpecs; }
@@ -171,11 +166,10 @@ void CallMetrics::Handled(const Kind& kind, int code, double seconds) {
   Series& series = Find(kind);
   const auto [handled, added] = series.handled.try_emplace(code);
   if (added) {
-    handled->second =
-        registry_.AddCounter(kSpecs[1], {{"grpc_type", kind.type},
-                                         {"grpc_service", kind.service},
-                                         {"grpc_method", kind.method},
-                                         {"grpc_code", std::string(GrpcCodeName(code))}});
+    handled->second = registry_.AddCounter(kSpecs[1], {{"grpc_type", kind.type},
+                                                       {"grpc_service", kind.service},
+                                                       {"grpc_method", kind.method},
+                                                       {"grpc_code", GrpcCodeName(code)}});
   }
   handled->second.Add();
   series.seconds.Observe(seconds);

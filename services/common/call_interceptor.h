@@ -66,8 +66,8 @@ class CallMetrics {
   int under_way_ = 0;              // guarded by mu_
 };
 
-// "Canceled" for 1 and so on: as other gRPC metrics write it.
-std::string_view GrpcCodeName(int code);
+// "CANCELLED" for 1 and so on, as docs/errors.md writes them.
+std::string GrpcCodeName(int code);
 
 // The specs of grpc_server_*.
 std::span<const telemetry::MetricSpec> CallMetricSpecs();

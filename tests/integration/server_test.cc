@@ -107,7 +107,7 @@ TEST_F(ServerTest, CallsAreCountedByMethodAndCode) {
   };
   EXPECT_THAT(CallPrefill(channel_), StatusIs(absl::StatusCode::kNotFound, _));
   WaitForValue(Handled("OK"), 2);
-  WaitForValue(Handled("NotFound"), 1);
+  WaitForValue(Handled("NOT_FOUND"), 1);
   const std::string labels =
       "{grpc_method=\"Prefill\",grpc_service=\"maskkv.v1.PrefillService\",grpc_type=\"unary\"}";
   EXPECT_EQ(Value(absl::StrCat("grpc_server_started_total", labels)), 3);
@@ -122,7 +122,7 @@ TEST_F(ServerTest, MethodsThatDoNotExistMakeNoSeriesOfTheirOwn) {
     EXPECT_EQ(ErrorReason(answer.status), "UNKNOWN_METHOD");
   }
   const std::string unknown =
-      "grpc_server_handled_total{grpc_code=\"Unimplemented\",grpc_method=\"unknown\","
+      "grpc_server_handled_total{grpc_code=\"UNIMPLEMENTED\",grpc_method=\"unknown\","
       "grpc_service=\"unknown\",grpc_type=\"unary\"}";
   WaitForValue(unknown, 20);
   EXPECT_THAT(registry_.Scrape(), ::testing::Not(HasSubstr("invented")));
@@ -227,7 +227,7 @@ TEST_F(ServerTest, DrainingCancelsWhatRunsPastTheDeadline) {
   started.Wait();
   server_->Drain(10ms);
   EXPECT_FALSE(running.get().ok());
-  EXPECT_EQ(Value(Handled("Canceled")), 1);
+  EXPECT_EQ(Value(Handled("CANCELLED")), 1);
   server_->Drain(10ms);
 }
 
@@ -235,6 +235,18 @@ TEST_F(ServerTest, AnIdleServerDrainsAtOnceWhateverTheDeadline) {
   Start();
   EXPECT_THAT(CallPrefill(channel_), IsOk());
   server_->Drain(24h);
+}
+
+TEST_F(ServerTest, WatchersOfHealthDoNotHoldUpDraining) {
+  Start();
+  auto watching = std::async(std::launch::async,
+                             [&] { return RawCall(channel_, "/grpc.health.v1.Health/Watch", ""); });
+  WaitForValue(
+      "grpc_server_started_total{grpc_method=\"Watch\",grpc_service=\"grpc.health.v1.Health\",grpc_"
+      "type=\"server_stream\"}",
+      1);
+  server_->Drain(24h);
+  EXPECT_FALSE(watching.get().status.ok());
 }
 
 TEST_F(ServerTest, NobodyCanPretendThatTheServerDrains) {
