@@ -161,7 +161,7 @@ TEST(ControllerSimulationTest, SettlesBelowTheMemoryLimitFromAnyStart) {
     // 50 would be all of the memory, without any variation of the load.
     EXPECT_GE(Least(late), 12) << "started at " << start;
     EXPECT_LE(Most(late), 45) << "started at " << start;
-    EXPECT_GT(ShareNearMean(late, 0.2), 0.9) << "started at " << start;
+    EXPECT_GT(ShareNearMean(late, 0.25), 0.8) << "started at " << start;
     EXPECT_GT(run.MeanUsage(90 * kMinute), 0.55) << "memory is used";
     EXPECT_LT(run.MeanUsage(90 * kMinute), 0.85);
     EXPECT_LE(run.Reversals(30 * kMinute), 18) << "in 90 minutes, started at " << start;

@@ -18,7 +18,6 @@
 
 #include "core/base/clock.h"
 #include "core/budget/controller.h"
-#include "core/budget/plan.h"
 #include "gtest/gtest.h"
 
 namespace maskkv::budget {
@@ -146,13 +145,9 @@ class Plant {
     if (!prefill_silent) {
       PrefillObservation seen;
       seen.prefills = prefills_;
-      for (double& mass : layer_mass_)
-        mass /= static_cast<double>(std::max<std::int64_t>(prefills_, 1));
-      if (prefills_ > 0) seen.layer_mass = layer_mass_;
-      for (const double mass : seen.layer_mass) {
-        seen.mass += mass / static_cast<double>(layer_mass_.size());
-      }
       for (std::size_t i = 0; prefills_ > 0 && i < layer_mass_.size(); ++i) {
+        seen.layer_mass.push_back(layer_mass_[i] / static_cast<double>(prefills_));
+        seen.mass += seen.layer_mass.back() / static_cast<double>(layer_mass_.size());
         for (std::int64_t head = 0; head < options.kv_heads; ++head) {
           seen.preference.push_back(head == 0 ? 0.8 : 0.3);
         }
@@ -167,7 +162,7 @@ class Plant {
                              static_cast<std::int64_t>(running_.size())});
     }
     if (!cache_silent) {
-      constexpr double kUnit = 1 << 20;
+      constexpr double kUnit = 1 << 20;  // bytes
       CacheObservation seen;
       seen.capacity_bytes = static_cast<std::uint64_t>(options.capacity * kUnit);
       seen.allocated_bytes = static_cast<std::uint64_t>(std::max(leased_ + idle_, 0.0) * kUnit);

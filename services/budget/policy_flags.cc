@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "services/budget/policy_flags.h"
+
+#include <algorithm>
+
+#include "core/base/status_macros.h"
+
+namespace maskkv::budget_service {
+
+void PolicyFlags::Declare(CLI::App& app) {
+  const CLI::Range pairs(std::int64_t{1}, budget::kMaxBudget), share(0.0, 1.0);
+  CLI::Option* const budget =
+      app.add_option("--budget", policy_.budget, "B at rest: mean pairs kept a head a layer")
+          ->check(pairs)
+          ->capture_default_str();
+  app.add_option("--coverage", policy_.coverage,
+                 "instead of B: share of the score mass to keep, of at most --max-budget pairs")
+      ->check(CLI::Range(1e-6, 1.0))
+      ->excludes(budget);
+  app.add_option("--min-budget", min_budget_, "the loop never goes below; default 16")
+      ->check(pairs);
+  app.add_option("--max-budget", max_budget_, "the loop never goes beyond; default 512")
+      ->check(pairs);
+  app.add_option("--alpha", policy_.alpha, "base rate of heads")
+      ->check(share)
+      ->capture_default_str();
+  app.add_option("--beta", policy_.beta, "base rate of layers")
+      ->check(share)
+      ->capture_default_str();
+  app.add_option("--adapt-budget", policy_.adapt_budget,
+                 "true or false: memory, queues and kept mass move B within the limits")
+      ->capture_default_str();
+  app.add_option("--adapt-shares", policy_.adapt_shares,
+                 "true or false: what prefills report moves layer weights and head rates")
+      ->capture_default_str();
+  app.add_option("--target-mass", policy_.target_mass,
+                 "kept share of the score mass that the loop tries to hold")
+      ->check(share)
+      ->capture_default_str();
+}
+
+absl::StatusOr<budget::Policy> PolicyFlags::policy() const {
+  budget::Policy policy = policy_;
+  policy.max_budget = max_budget_.value_or(std::max(policy.max_budget, policy.budget));
+  policy.min_budget =
+      min_budget_.value_or(std::min({policy.min_budget, policy.budget, policy.max_budget}));
+  if (policy.coverage > 0) policy.budget = policy.max_budget;
+  MASKKV_RETURN_IF_ERROR(budget::Validate(policy));
+  return policy;
+}
+
+}  // namespace maskkv::budget_service

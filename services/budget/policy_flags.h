@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The operator's first policy as flags, shared by maskkv-budgetd and whoever hosts the controller.
+// A policy that was saved wins over them.
+#ifndef MASKKV_SERVICES_BUDGET_POLICY_FLAGS_H_
+#define MASKKV_SERVICES_BUDGET_POLICY_FLAGS_H_
+
+#include <CLI/CLI.hpp>
+#include <cstdint>
+#include <optional>
+
+#include "absl/status/statusor.h"
+#include "core/budget/plan.h"
+
+namespace maskkv::budget_service {
+
+class PolicyFlags {
+ public:
+  // Adds --budget, --coverage, --min-budget, --max-budget, --alpha, --beta, --adapt-budget,
+  // --adapt-shares, --target-mass to `app`; they write to this object.
+  void Declare(CLI::App& app);
+
+  // Limits that were not given make room for a budget that was.
+  // Errors: INVALID_ARGUMENT (BAD_POLICY): flags that do not go together.
+  absl::StatusOr<budget::Policy> policy() const;
+
+ private:
+  budget::Policy policy_;
+  std::optional<std::int64_t> min_budget_, max_budget_;
+};
+
+}  // namespace maskkv::budget_service
+
+#endif  // MASKKV_SERVICES_BUDGET_POLICY_FLAGS_H_

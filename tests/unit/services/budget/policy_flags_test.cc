@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "services/budget/policy_flags.h"
+
+#include <gtest/gtest.h>
+
+#include <CLI/CLI.hpp>
+#include <string>
+
+#include "core/base/error.h"
+#include "tests/support/status_matchers.h"
+
+namespace maskkv::budget_service {
+namespace {
+
+absl::StatusOr<budget::Policy> Parse(const std::string& arguments) {
+  CLI::App app("test");
+  PolicyFlags flags;
+  flags.Declare(app);
+  try {
+    app.parse(arguments);
+  } catch (const CLI::ParseError& error) {
+    return absl::InvalidArgumentError(error.what());
+  }
+  return flags.policy();
+}
+
+TEST(PolicyFlagsTest, NoFlagsAreThePolicysDefaults) {
+  MASKKV_ASSERT_OK_AND_ASSIGN(const budget::Policy policy, Parse(""));
+  EXPECT_EQ(policy, budget::Policy{});
+}
+
+TEST(PolicyFlagsTest, LimitsMakeRoomForTheBudgetUnlessTheyAreGiven) {
+  MASKKV_ASSERT_OK_AND_ASSIGN(const budget::Policy small, Parse("--budget 4"));
+  EXPECT_EQ(small.min_budget, 4);
+  MASKKV_ASSERT_OK_AND_ASSIGN(const budget::Policy large, Parse("--budget 1000"));
+  EXPECT_EQ(large.max_budget, 1000);
+  EXPECT_EQ(ErrorReason(Parse("--budget 4 --min-budget 8").status()), "BAD_POLICY");
+  EXPECT_EQ(ErrorReason(Parse("--min-budget 100 --max-budget 50").status()), "BAD_POLICY");
+}
+
+TEST(PolicyFlagsTest, ACoverageTakesThePlaceOfABudget) {
+  MASKKV_ASSERT_OK_AND_ASSIGN(const budget::Policy policy, Parse("--coverage 0.95 --max-budget 8"));
+  EXPECT_EQ(policy.coverage, 0.95);
+  EXPECT_EQ(policy.max_budget, 8);
+  EXPECT_EQ(policy.min_budget, 8);
+  EXPECT_FALSE(Parse("--coverage 0.95 --budget 8").ok());
+  EXPECT_FALSE(Parse("--coverage 0").ok());
+  EXPECT_FALSE(Parse("--coverage 1.5").ok());
+}
+
+TEST(PolicyFlagsTest, AdaptationIsSwitchedByTrueAndFalse) {
+  MASKKV_ASSERT_OK_AND_ASSIGN(const budget::Policy policy,
+                              Parse("--adapt-budget false --adapt-shares=false --target-mass 0.8"));
+  EXPECT_FALSE(policy.adapt_budget);
+  EXPECT_FALSE(policy.adapt_shares);
+  EXPECT_EQ(policy.target_mass, 0.8);
+  EXPECT_FALSE(Parse("--adapt-budget maybe").ok());
+}
+
+}  // namespace
+}  // namespace maskkv::budget_service
