@@ -13,6 +13,7 @@
 #include "core/engine/decode.h"
 #include "core/engine/heap_kv.h"
 #include "core/engine/prefill.h"
+#include "core/engine/prefix_view.h"
 #include "tests/support/seed.h"
 #include "tests/unit/core/engine/golden_case.h"
 
@@ -30,6 +31,8 @@ struct Job {
   std::vector<std::int32_t> prompt;
   GenerateParams params;
   std::optional<EvictionPlan> plan;  // absent: no cache
+  std::int64_t served = 0;           // first tokens of the prompt that the cache stands for
+  bool provisional = false;
 };
 
 std::vector<Job> RandomJobs(const model::ModelConfig& config, std::size_t count,
@@ -52,11 +55,13 @@ std::vector<Job> RandomJobs(const model::ModelConfig& config, std::size_t count,
     job.params.seed = random();
     job.params.stop_ids = {config.eos_id};
     job.params.ignore_eos = i % 2 == 0;
+    job.provisional = i % 5 == 1;
     if (i % 4 == 3) continue;
     job.plan.emplace();
     job.plan->selection = i % 4 == 2 ? Selection::kFull : Selection::kMaskKv;
     job.plan->layer_rule = i % 4 == 1 ? LayerRule::kOnline : LayerRule::kUniform;
     job.plan->budget = static_cast<std::int64_t>(1 + random() % 20);
+    job.served = static_cast<std::int64_t>(i % 3 == 0 ? random() % (length + 1) : length);
   }
   return jobs;
 }
@@ -65,9 +70,11 @@ std::vector<Job> RandomJobs(const model::ModelConfig& config, std::size_t count,
 using Trace = std::vector<std::tuple<std::int64_t, std::int64_t, std::int32_t, std::uint32_t>>;
 
 void Record(const StepEvent& event, Trace& trace) {
-  for (const Prediction& prediction : event.committed) {
-    trace.emplace_back(event.step, prediction.position, prediction.token,
-                       std::bit_cast<std::uint32_t>(prediction.confidence));
+  for (const auto* predictions : {&event.committed, &event.provisional}) {
+    for (const Prediction& prediction : *predictions) {
+      trace.emplace_back(event.step, prediction.position, prediction.token,
+                         std::bit_cast<std::uint32_t>(prediction.confidence));
+    }
   }
 }
 
@@ -88,11 +95,9 @@ RequestId AddJob(TestModel& model, Decoder& decoder, const Job& job) {
   DecodeRequest request;
   request.prompt_tokens = static_cast<std::int64_t>(job.prompt.size());
   request.params = job.params;
-  if (job.plan) {
-    request.cache = Prefill(model, job);
-  } else {
-    request.prompt = job.prompt;
-  }
+  request.provisional = job.provisional;
+  request.prompt.assign(job.prompt.begin() + job.served, job.prompt.end());
+  if (job.plan) request.cache = std::make_shared<PrefixView>(Prefill(model, job), job.served);
   const auto id = decoder.Add(std::move(request));
   EXPECT_TRUE(id.ok()) << id.status();
   return *id;
