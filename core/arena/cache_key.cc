@@ -39,6 +39,34 @@ class KeyHash {
   Sha256 hash_;
 };
 
+// The fields that the engine reads, the others at their defaults.
+CacheKeyPolicy UsedPart(const CacheKeyPolicy& all) {
+  CacheKeyPolicy used;
+  used.selection = all.selection;
+  switch (all.selection) {
+    case engine::Selection::kFull:
+      return used;
+    case engine::Selection::kRandom:
+      used.budget = all.budget;
+      used.random_seed = all.random_seed;
+      return used;
+    case engine::Selection::kMaskKv:
+      break;
+  }
+  if (all.coverage != 0) {
+    used.coverage = all.coverage;
+    used.max_budget = all.max_budget;
+    return used;
+  }
+  used = all;
+  used.random_seed = 0;
+  used.max_budget = 0;
+  if (all.layer_rule != engine::LayerRule::kOffline) used.importance = {};
+  if (all.layer_rule != engine::LayerRule::kWeights) used.layer_weights = {};
+  if (!all.head_rates.empty()) used.alpha = 0;  // they are in its place
+  return used;
+}
+
 }  // namespace
 
 Digest CacheKey(const CacheKeyFields& fields) {
@@ -57,7 +85,7 @@ Digest CacheKey(const CacheKeyFields& fields) {
   hash.Number(fields.masks);
   hash.Text(fields.rope_scaling);
   hash.Text(kernels::Name(fields.dtype));
-  const CacheKeyPolicy& policy = fields.policy;
+  const CacheKeyPolicy policy = UsedPart(fields.policy);
   hash.Number(static_cast<std::uint64_t>(policy.selection));
   hash.Number(static_cast<std::uint64_t>(policy.layer_rule));
   hash.Number(policy.budget);

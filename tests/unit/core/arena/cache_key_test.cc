@@ -29,9 +29,9 @@ CacheKeyFields Example() {
   fields.rope_scaling = "linear 2";
   fields.dtype = kernels::DType::kBF16;
   fields.policy = {.selection = engine::Selection::kMaskKv,
-                   .layer_rule = engine::LayerRule::kUniform,
+                   .layer_rule = engine::LayerRule::kWeights,
                    .budget = 64,
-                   .coverage = 0.5,
+                   .coverage = 0,
                    .max_budget = 512,
                    .alpha = 0.1,
                    .beta = 0.4,
@@ -45,12 +45,37 @@ CacheKeyFields Example() {
 // Computed with Python's hashlib from the encoding that docs/shm_format.md describes.
 TEST(CacheKey, IsTheDocumentedDigest) {
   EXPECT_EQ(Hex(CacheKey(Example())),
-            "fdb6fb33b88bff829009fd76156ef88dbfd38f89ae7fb168e17802e6ac9010c7");
+            "b656b08995885f3e38a24ad72d271e976c3da74305170f4dad6244730cee6498");
 }
 
-TEST(CacheKey, EveryFieldChangesIt) {
-  const std::vector<std::function<void(CacheKeyFields&)>> changes = {
-      [](auto&) {},
+using Change = std::function<void(CacheKeyFields&)>;
+
+std::size_t DistinctKeys(const std::vector<Change>& changes) {
+  std::set<Digest> keys;
+  for (const Change& change : changes) {
+    CacheKeyFields fields = Example();
+    change(fields);
+    keys.insert(CacheKey(fields));
+  }
+  return keys.size();
+}
+
+TEST(CacheKey, EveryFieldThatIsUsedChangesIt) {
+  const auto with_selection = [](engine::Selection selection, const Change& change) {
+    return [selection, change](CacheKeyFields& f) {
+      f.policy.selection = selection;
+      change(f);
+    };
+  };
+  const auto with_coverage = [](const Change& change) {
+    return [change](CacheKeyFields& f) {
+      f.policy.coverage = 0.5;
+      change(f);
+    };
+  };
+  const Change none = [](auto&) {};
+  const std::vector<Change> changes = {
+      none,
       [](auto& f) { f.tenant = "bob"; },
       [](auto& f) { f.model_fingerprint[31] = std::byte{0}; },
       [](auto& f) { f.tokens = f.tokens.first(3); },
@@ -58,34 +83,60 @@ TEST(CacheKey, EveryFieldChangesIt) {
       [](auto& f) { f.masks = 33; },
       [](auto& f) { f.rope_scaling = ""; },
       [](auto& f) { f.dtype = kernels::DType::kF32; },
-      [](auto& f) { f.policy.selection = engine::Selection::kFull; },
       [](auto& f) { f.policy.layer_rule = engine::LayerRule::kOnline; },
+      [](auto& f) { f.policy.layer_rule = engine::LayerRule::kOffline; },
+      [](auto& f) { f.policy.layer_rule = engine::LayerRule::kUniform; },
       [](auto& f) { f.policy.budget = 65; },
-      [](auto& f) { f.policy.coverage = 0.6; },
-      [](auto& f) { f.policy.max_budget = 513; },
       [](auto& f) { f.policy.alpha = 0.2; },
       [](auto& f) { f.policy.beta = 0.5; },
-      [](auto& f) { f.policy.random_seed = 10; },
-      [](auto& f) { f.policy.importance = kWeights; },
       [](auto& f) { f.policy.layer_weights = kOther; },
       [](auto& f) { f.policy.head_rates = kWeights; },
-      // The same numbers in another field.
       [](auto& f) { f.policy.head_rates = std::exchange(f.policy.layer_weights, {}); },
+      with_selection(engine::Selection::kFull, none),
+      with_selection(engine::Selection::kRandom, none),
+      with_selection(engine::Selection::kRandom, [](auto& f) { f.policy.budget = 65; }),
+      with_selection(engine::Selection::kRandom, [](auto& f) { f.policy.random_seed = 10; }),
+      with_coverage(none),
+      with_coverage([](auto& f) { f.policy.coverage = 0.6; }),
+      with_coverage([](auto& f) { f.policy.max_budget = 513; }),
   };
-  std::set<Digest> keys;
-  for (const auto& change : changes) {
-    CacheKeyFields fields = Example();
-    change(fields);
-    keys.insert(CacheKey(fields));
+  EXPECT_EQ(DistinctKeys(changes), changes.size());
+}
+
+TEST(CacheKey, WhatTheEngineDoesNotReadChangesNothing) {
+  const std::vector<Change> unused = {[](auto&) {},
+                                      [](auto& f) { f.policy.budget = 65; },
+                                      [](auto& f) { f.policy.alpha = 0.2; },
+                                      [](auto& f) { f.policy.beta = 0.5; },
+                                      [](auto& f) { f.policy.random_seed = 10; },
+                                      [](auto& f) { f.policy.importance = kOther; },
+                                      [](auto& f) { f.policy.layer_weights = kOther; },
+                                      [](auto& f) { f.policy.head_rates = kOther; },
+                                      [](auto& f) { f.policy.layer_rule = {}; }};
+  std::vector<Change> coverage, full;
+  for (const Change& change : unused) {
+    coverage.emplace_back([change](auto& f) {
+      change(f);
+      f.policy.coverage = 0.5;
+    });
+    full.emplace_back([change](auto& f) {
+      change(f);
+      f.policy.selection = engine::Selection::kFull;
+    });
   }
-  EXPECT_EQ(keys.size(), changes.size());
+  EXPECT_EQ(DistinctKeys(coverage), 1U);
+  EXPECT_EQ(DistinctKeys(full), 1U);
+  EXPECT_EQ(DistinctKeys({[](auto&) {}, [](auto& f) { f.policy.max_budget = 513; },
+                          [](auto& f) { f.policy.random_seed = 10; },
+                          [](auto& f) { f.policy.importance = kOther; }}),
+            1U);
 }
 
 TEST(CacheKey, NegativeZeroIsZero) {
   CacheKeyFields fields = Example();
-  fields.policy.coverage = 0.0;
+  fields.policy.alpha = 0.0;
   const Digest key = CacheKey(fields);
-  fields.policy.coverage = -0.0;
+  fields.policy.alpha = -0.0;
   EXPECT_EQ(CacheKey(fields), key);
 }
 
