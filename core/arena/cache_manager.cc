@@ -79,7 +79,7 @@ absl::StatusOr<ReserveOutcome> CacheManager::Reserve(const Caller& caller,
   }
   if (outcome.cached) return outcome;
   absl::StatusOr<std::unique_ptr<Region>> region = plane_->Allocate(outcome.bytes);
-  const std::lock_guard lock(mu_);
+  const std::lock_guard lock(mu_);  // after the region, which may have to be destroyed
   if (!region.ok()) {
     // Unless its session has ended meanwhile.
     TakeLocked(table_.Drop(caller, outcome.handle).value_or(GoneEntries()));
@@ -87,7 +87,11 @@ absl::StatusOr<ReserveOutcome> CacheManager::Reserve(const Caller& caller,
                                     "cache: expected memory of the system, found none"),
                           std::chrono::seconds(1));
   }
-  MASKKV_RETURN_IF_ERROR(table_.Authenticate(caller.session, "").status());
+  // Its session may have ended, and its tenant may have seen it in a list and dropped it.
+  if (!table_.IsReserved(caller.session, outcome.handle.entry_id)) {
+    return MakeError(absl::StatusCode::kAborted, "ABORTED",
+                     "reservation: expected to be wanted, found it dropped meanwhile");
+  }
   regions_.emplace(outcome.handle.entry_id, std::move(*region));
   return outcome;
 }
@@ -130,7 +134,11 @@ absl::StatusOr<CacheManager::SealedEntry> CacheManager::Seal(const Caller& calle
     const std::lock_guard lock(mu_);
     MASKKV_ASSIGN_OR_RETURN(id, table_.BeginSeal(caller, handle, used_bytes));
     const auto found = regions_.find(id);
-    MASKKV_CHECK(found != regions_.end(), "who knows a reservation's handle has been given memory");
+    if (found == regions_.end()) {  // seen in a list before its memory was there
+      table_.AbortSeal(id, /*keep=*/true);
+      return MakeError(absl::StatusCode::kFailedPrecondition, "NOT_RESERVED",
+                       "handle: expected a reserved entry, found one without memory");
+    }
     region = found->second;
   }
   const absl::Status sealed = region->Seal(used_bytes);

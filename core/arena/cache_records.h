@@ -24,8 +24,9 @@ struct CacheLimits {
   Duration min_ttl = std::chrono::seconds(1);
   Duration max_ttl = std::chrono::hours(1);
   std::size_t max_sessions = 256;
-  std::size_t max_leases = 1 << 16;
-  std::uint64_t page = 4096;  // bytes are charged in whole pages
+  std::size_t max_leases = 4096;   // of a session
+  std::size_t max_entries = 8192;  // each is a descriptor; a tenant's part is that of its quota
+  std::uint64_t page = 4096;       // bytes are charged in whole pages
 };
 
 // Where a session comes from: the credentials of its connection.
@@ -106,6 +107,7 @@ struct CacheCounters {
   std::uint64_t evictions_capacity = 0, evictions_quota = 0, evictions_request = 0;
   std::uint64_t lookups_hit = 0, lookups_miss = 0, lookups_stale = 0, lookups_denied = 0;
   std::uint64_t leases_expired = 0;
+  std::uint64_t shares_ok = 0, shares_denied = 0;  // descriptors asked for
 };
 
 }  // namespace maskkv::arena

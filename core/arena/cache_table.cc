@@ -35,7 +35,9 @@ CacheTable::CacheTable(CacheLimits limits, std::string owner, std::uint64_t epoc
       owner_(std::move(owner)),
       epoch_(epoch),
       clock_(clock),
-      random_(std::move(random)) {}
+      random_(std::move(random)) {
+  stat_.capacity_bytes = limits_.capacity_bytes;
+}
 
 template <typename Id>
 Id CacheTable::RandomId() {
@@ -51,30 +53,29 @@ absl::StatusOr<SessionToken> CacheTable::OpenSession(const SessionIdentity& iden
         absl::StrFormat("session: expected at most %d, found one more", limits_.max_sessions));
   }
   const auto token = RandomId<SessionToken>();
-  MASKKV_CHECK(sessions_.emplace(token, identity).second, "128 random bits are new");
+  MASKKV_CHECK(sessions_.emplace(token, table::Session{identity, {}, {}}).second,
+               "128 random bits are new");
+  ++stat_.sessions;
   return token;
 }
 
 GoneEntries CacheTable::CloseSession(const SessionToken& token) {
   GoneEntries gone;
-  if (sessions_.erase(token) == 0) return gone;
-  for (auto lease = leases_.begin(); lease != leases_.end();) {
-    const auto next = std::next(lease);
-    if (lease->second.session == token) EndLease(lease, gone);
-    lease = next;
+  const auto session = sessions_.find(token);
+  if (session == sessions_.end()) return gone;
+  while (!session->second.leases.empty()) {
+    EndLease(leases_.find(*session->second.leases.begin()), gone);
   }
-  for (auto it = entries_.begin(); it != entries_.end();) {
-    Entry& entry = it->second;
-    const std::uint64_t id = (it++)->first;
-    const bool writes = entry.writer == token;
-    if (writes && entry.state == EntryState::kReserved) {
+  for (const std::uint64_t id : std::set(session->second.writes)) {
+    Entry& entry = entries_.at(id);
+    if (entry.state == EntryState::kReserved) {
       Erase(id, gone);
     } else {
-      if (writes && entry.state == EntryState::kSealing) entry.orphaned = true;
-      const auto mapped = entry.mapped_by.find(token);
-      if (mapped != entry.mapped_by.end()) Unmap(entry, token, mapped->second, gone);
+      entry.orphaned = true;
     }
   }
+  sessions_.erase(session);
+  --stat_.sessions;
   return gone;
 }
 
@@ -85,14 +86,19 @@ absl::StatusOr<Caller> CacheTable::Authenticate(const SessionToken& token,
     return MakeError(absl::StatusCode::kUnauthenticated, "NO_SESSION",
                      "session: expected the token of an open session, found another");
   }
-  const SessionIdentity& identity = session->second;
+  const SessionIdentity& identity = session->second.identity;
   return Caller{token, identity.is_service && !tenant.empty() ? tenant : identity.tenant};
 }
 
-std::uint64_t CacheTable::QuotaOf(const std::string& tenant) const {
+CacheTable::Quota CacheTable::QuotaOf(const std::string& tenant) const {
   const auto own = limits_.quotas.find(tenant);
-  if (own != limits_.quotas.end()) return own->second;
-  return limits_.quota_bytes == 0 ? limits_.capacity_bytes : limits_.quota_bytes;
+  const std::uint64_t given = own != limits_.quotas.end() ? own->second : limits_.quota_bytes;
+  if (given == 0 || given >= limits_.capacity_bytes) {
+    return {limits_.capacity_bytes, limits_.max_entries};
+  }
+  const double share = static_cast<double>(given) / static_cast<double>(limits_.capacity_bytes);
+  const double entries = share * static_cast<double>(limits_.max_entries);
+  return {given, std::max<std::size_t>(1, static_cast<std::size_t>(entries))};
 }
 
 absl::StatusOr<CacheTable::Entry*> CacheTable::Find(const Caller& caller, const Handle& handle) {
@@ -119,23 +125,24 @@ absl::StatusOr<CacheTable::Entry*> CacheTable::Find(const Caller& caller, const 
   return &found->second;
 }
 
-absl::Status CacheTable::MakeRoom(const std::string& tenant, std::uint64_t bytes,
-                                  GoneEntries& gone) {
-  const auto found = tenants_.find(tenant);
-  const std::uint64_t unevictable =
-      found == tenants_.end() ? 0 : found->second.charged - found->second.evictable_bytes;
-  const std::uint64_t quota = QuotaOf(tenant);
-  if (bytes > quota || bytes > limits_.capacity_bytes) {
+// Nothing is evicted for a reservation that fails: all bounds are looked at first.
+absl::Status CacheTable::CheckRoom(const std::string& tenant, std::uint64_t bytes) {
+  const Quota quota = QuotaOf(tenant);
+  if (bytes > quota.bytes) {
     ++counters_.allocations_too_large;
-    return MakeError(absl::StatusCode::kResourceExhausted, "ENTRY_TOO_LARGE",
-                     absl::StrFormat("max_bytes: expected at most %d, found %d",
-                                     std::min(quota, limits_.capacity_bytes), bytes),
-                     {{"limit", std::to_string(std::min(quota, limits_.capacity_bytes))}});
+    return MakeError(
+        absl::StatusCode::kResourceExhausted, "ENTRY_TOO_LARGE",
+        absl::StrFormat("max_bytes: expected at most %d, found %d", quota.bytes, bytes),
+        {{"limit", std::to_string(quota.bytes)}});
   }
-  // Nothing is evicted for a reservation that fails: both bounds are looked at first.
+  const auto record = tenants_.find(tenant);
+  const Tenant own = record == tenants_.end() ? Tenant() : record->second;
   // A quota that is no less than the capacity never binds first.
-  const bool quota_full = quota < limits_.capacity_bytes && unevictable + bytes > quota;
-  if (quota_full || charged_ - evictable_bytes_ + bytes > limits_.capacity_bytes) {
+  const bool quota_full = quota.bytes < limits_.capacity_bytes &&
+                          (own.charged - own.evictable_bytes + bytes > quota.bytes ||
+                           own.entries - own.lru.size() >= quota.entries);
+  if (quota_full || stat_.allocated_bytes - evictable_bytes_ + bytes > limits_.capacity_bytes ||
+      entries_.size() - lru_.size() >= limits_.max_entries) {
     ++(quota_full ? counters_.allocations_quota : counters_.allocations_full);
     return WithRetryAfter(
         MakeError(absl::StatusCode::kResourceExhausted,
@@ -144,25 +151,27 @@ absl::Status CacheTable::MakeRoom(const std::string& tenant, std::uint64_t bytes
                              : "cache: expected room, found every entry in use"),
         kRetryHint);
   }
-  // A tenant without bytes has no record, so each turn looks it up.
-  const auto own_oldest = [&]() -> std::optional<std::uint64_t> {
-    const auto record = tenants_.find(tenant);
-    if (record == tenants_.end() || record->second.lru.empty()) return std::nullopt;
-    return record->second.lru.begin()->second;
-  };
-  const auto own_charged = [&] {
-    const auto record = tenants_.find(tenant);
-    return record == tenants_.end() ? std::uint64_t{0} : record->second.charged;
-  };
-  while (own_charged() + bytes > quota) {
-    ++counters_.evictions_quota;
-    EvictEntry(entries_.at(*own_oldest()), gone);
-  }
-  while (charged_ + bytes > limits_.capacity_bytes) {
-    ++counters_.evictions_capacity;
-    EvictEntry(entries_.at(own_oldest().value_or(lru_.begin()->second)), gone);
-  }
   return absl::OkStatus();
+}
+
+void CacheTable::MakeRoom(const std::string& tenant, std::uint64_t bytes, GoneEntries& gone) {
+  const Quota quota = QuotaOf(tenant);
+  // Erasing a tenant's last entry erases the tenant, so each turn looks it up.
+  const auto own = [&]() -> const Tenant* {
+    const auto record = tenants_.find(tenant);
+    return record == tenants_.end() ? nullptr : &record->second;
+  };
+  while (own() != nullptr &&
+         (own()->charged + bytes > quota.bytes || own()->entries >= quota.entries)) {
+    ++counters_.evictions_quota;
+    EvictEntry(entries_.at(own()->lru.begin()->second), gone);
+  }
+  while (stat_.allocated_bytes + bytes > limits_.capacity_bytes ||
+         entries_.size() >= limits_.max_entries) {
+    ++counters_.evictions_capacity;
+    const bool of_its_own = own() != nullptr && !own()->lru.empty();
+    EvictEntry(entries_.at((of_its_own ? own()->lru : lru_).begin()->second), gone);
+  }
 }
 
 absl::StatusOr<ReserveOutcome> CacheTable::Reserve(const Caller& caller,
@@ -177,7 +186,8 @@ absl::StatusOr<ReserveOutcome> CacheTable::Reserve(const Caller& caller,
     if (found != keys_.end()) {
       ++counters_.lookups_hit;
       Entry& entry = entries_.at(found->second);
-      Touch(entry);
+      const Change change(*this, entry);
+      Use(entry);
       return ReserveOutcome{true, entry.handle, entry.bytes, {}};
     }
     ++counters_.lookups_miss;
@@ -185,7 +195,8 @@ absl::StatusOr<ReserveOutcome> CacheTable::Reserve(const Caller& caller,
   ReserveOutcome outcome;
   // Beyond the capacity it fails, before rounding could overflow.
   outcome.bytes = max_bytes > limits_.capacity_bytes ? max_bytes : RoundUp(max_bytes, limits_.page);
-  MASKKV_RETURN_IF_ERROR(MakeRoom(caller.tenant, outcome.bytes, outcome.gone));
+  MASKKV_RETURN_IF_ERROR(CheckRoom(caller.tenant, outcome.bytes));
+  MakeRoom(caller.tenant, outcome.bytes, outcome.gone);
   const std::uint64_t id = next_entry_++;
   Entry& entry = entries_[id];
   std::uint64_t nonce = 0;
@@ -194,8 +205,10 @@ absl::StatusOr<ReserveOutcome> CacheTable::Reserve(const Caller& caller,
   entry.tenant = caller.tenant;
   entry.key = key;
   entry.writer = caller.session;
-  Recharge(entry, outcome.bytes);
-  Touch(entry);
+  entry.bytes = outcome.bytes;
+  Use(entry);
+  Count(entry, true);
+  sessions_.at(caller.session).writes.insert(id);
   ++counters_.allocations_ok;
   outcome.handle = entry.handle;
   return outcome;
@@ -203,13 +216,11 @@ absl::StatusOr<ReserveOutcome> CacheTable::Reserve(const Caller& caller,
 
 absl::StatusOr<std::uint64_t> CacheTable::WriteTarget(const SessionToken& session,
                                                       std::uint64_t entry_id, std::uint64_t nonce) {
-  const auto found = entries_.find(entry_id);
-  if (found == entries_.end() || found->second.handle.nonce != nonce ||
-      found->second.writer != session || found->second.state != EntryState::kReserved) {
-    ++counters_.lookups_denied;
+  if (!IsReserved(session, entry_id) || entries_.at(entry_id).handle.nonce != nonce) {
+    ++counters_.shares_denied;
     return UnknownHandle();
   }
-  ++found->second.mapped_by[session];
+  ++counters_.shares_ok;
   return entry_id;
 }
 
@@ -226,6 +237,7 @@ absl::StatusOr<std::uint64_t> CacheTable::BeginSeal(const Caller& caller, const 
         absl::StatusCode::kInvalidArgument, "INVALID_ARGUMENT",
         absl::StrFormat("used_bytes: expected 1 to %d, found %d", entry->bytes, used_bytes));
   }
+  const Change change(*this, *entry);
   entry->state = EntryState::kSealing;
   return entry->handle.entry_id;
 }
@@ -236,12 +248,13 @@ absl::StatusOr<Handle> CacheTable::FinishSeal(std::uint64_t entry_id, std::uint6
   MASKKV_CHECK(entry.state == EntryState::kSealing, "sealing ends once");
   MASKKV_CHECK(bytes <= entry.bytes, "sealing gives back, it does not take");
   if (entry.orphaned) return UnknownHandle();  // AbortSeal erases it
-  entry.mapped_by.clear();  // nobody maps it writable, or it could not have been sealed
+  const Change change(*this, entry);
+  sessions_.at(entry.writer).writes.erase(entry_id);
   entry.writer = {};
   entry.state = EntryState::kSealed;
   entry.handle.version = 1;
   entry.facts = facts;
-  Recharge(entry, bytes);
+  entry.bytes = bytes;
   if (entry.key) {
     const auto [key, fresh] = keys_.try_emplace({entry.tenant, *entry.key}, entry_id);
     if (!fresh) {
@@ -249,7 +262,7 @@ absl::StatusOr<Handle> CacheTable::FinishSeal(std::uint64_t entry_id, std::uint6
       key->second = entry_id;
     }
   }
-  Touch(entry);
+  Use(entry);
   return entry.handle;
 }
 
@@ -258,11 +271,18 @@ GoneEntries CacheTable::AbortSeal(std::uint64_t entry_id, bool keep) {
   Entry& entry = entries_.at(entry_id);
   MASKKV_CHECK(entry.state == EntryState::kSealing, "sealing ends once");
   if (keep && !entry.orphaned) {
+    const Change change(*this, entry);
     entry.state = EntryState::kReserved;
   } else {
     Erase(entry_id, gone);
   }
   return gone;
+}
+
+bool CacheTable::IsReserved(const SessionToken& session, std::uint64_t entry_id) const {
+  const auto found = entries_.find(entry_id);
+  return found != entries_.end() && found->second.writer == session &&
+         found->second.state == EntryState::kReserved;
 }
 
 absl::StatusOr<GoneEntries> CacheTable::Drop(const Caller& caller, const Handle& handle) {
@@ -275,13 +295,6 @@ absl::StatusOr<GoneEntries> CacheTable::Drop(const Caller& caller, const Handle&
   GoneEntries gone;
   Erase(handle.entry_id, gone);
   return gone;
-}
-
-void CacheTable::Recharge(Entry& entry, std::uint64_t bytes) {
-  Tenant& tenant = tenants_[entry.tenant];
-  charged_ += bytes - entry.bytes;  // modulo 2^64, as intended
-  tenant.charged += bytes - entry.bytes;
-  entry.bytes = bytes;
 }
 
 }  // namespace maskkv::arena

@@ -11,7 +11,7 @@
 // along.
 //
 // Bytes are charged to the entry's tenant from Reserve until the entry is gone: an evicted entry
-// that somebody still maps is memory all the same.
+// that somebody still maps is memory all the same. Entries are counted and bounded in the same way.
 //
 // Invariants: charged bytes are the sum over entries, in all and by tenant, and never exceed
 // capacity and quota; an entry is evictable if and only if it is SEALED, has no lease and no
@@ -37,6 +37,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "core/arena/cache_records.h"
+#include "core/arena/cache_table_records.h"
 #include "core/arena/handle.h"
 #include "core/base/clock.h"
 
@@ -65,10 +66,11 @@ class CacheTable {
   absl::StatusOr<ReserveOutcome> Reserve(const Caller& caller, const std::optional<Digest>& key,
                                          std::uint64_t max_bytes, bool ignore_cached);
   // The session is about to get a writable descriptor of its reservation: it maps it from now on.
+  // Returns: the entry.
   absl::StatusOr<std::uint64_t> WriteTarget(const SessionToken& session, std::uint64_t entry_id,
                                             std::uint64_t nonce);
-  // RESERVED -> SEALING. Errors: FAILED_PRECONDITION (NOT_RESERVED); INVALID_ARGUMENT for
-  // used_bytes that are 0 or more than reserved.
+  // RESERVED -> SEALING. Returns: the entry. Errors: FAILED_PRECONDITION (NOT_RESERVED);
+  // INVALID_ARGUMENT for used_bytes that are 0 or more than reserved.
   absl::StatusOr<std::uint64_t> BeginSeal(const Caller& caller, const Handle& handle,
                                           std::uint64_t used_bytes);
   // SEALING -> SEALED, charged `bytes` from now on; the key leads here.
@@ -77,6 +79,8 @@ class CacheTable {
                                     const EntryFacts& facts);
   // SEALING -> RESERVED again if `keep` and its session still lives, else gone.
   GoneEntries AbortSeal(std::uint64_t entry_id, bool keep);
+  // Whether the session may still write the entry.
+  bool IsReserved(const SessionToken& session, std::uint64_t entry_id) const;
   // Drops a reservation. Errors: FAILED_PRECONDITION (NOT_RESERVED).
   absl::StatusOr<GoneEntries> Drop(const Caller& caller, const Handle& handle);
 
@@ -84,7 +88,7 @@ class CacheTable {
   // (TOO_MANY_LEASES).
   absl::StatusOr<LeaseGrant> Lease(const Caller& caller, const Handle& handle, Duration ttl);
   // The session is about to get a descriptor to read: it maps the entry until it releases the
-  // lease.
+  // lease. Returns: the entry.
   absl::StatusOr<std::uint64_t> ReadTarget(const SessionToken& session, const LeaseId& lease);
   absl::StatusOr<Duration> Renew(const Caller& caller, const LeaseId& lease, Duration ttl);
   // The caller has unmapped the entry. Also ends a lease that expired while it was mapped.
@@ -95,7 +99,7 @@ class CacheTable {
   // Ends leases whose time is over. Their entries can be evicted once nobody maps them.
   std::int64_t ExpireLeases();
 
-  CacheStat Stat() const;
+  const CacheStat& Stat() const { return stat_; }
   // The tenant's entries with an id above `after`, ascending, at most `limit`.
   std::vector<ListedEntry> List(const Caller& caller, std::uint64_t after, std::size_t limit) const;
   const CacheCounters& counters() const { return counters_; }
@@ -105,53 +109,51 @@ class CacheTable {
   void CheckInvariants() const;
 
  private:
-  struct Entry {
-    Handle handle;
-    EntryState state = EntryState::kReserved;
-    std::string tenant;
-    std::optional<Digest> key;
-    std::uint64_t bytes = 0;
-    EntryFacts facts;
-    SessionToken writer;                    // while RESERVED or SEALING
-    bool orphaned = false;                  // SEALING, and its writer's session has ended
-    std::int64_t leases = 0;                // that have not expired
-    std::map<SessionToken, int> mapped_by;  // descriptors given and not released
-    std::uint64_t used = 0;                 // order of use, of evictable entries the key of lru
-    TimePoint last_use;
-    bool evictable = false;
-  };
-  struct LeaseRecord {
-    SessionToken session;
-    std::string tenant;
-    std::uint64_t entry_id = 0;
-    TimePoint expires;
-    bool expired = false;  // kept only while it is mapped
-    bool mapped = false;
-  };
-  struct Tenant {
-    std::uint64_t charged = 0;
-    std::uint64_t evictable_bytes = 0;
-    std::map<std::uint64_t, std::uint64_t> lru;  // order of use -> entry
+  using Entry = table::Entry;
+  using Tenant = table::Tenant;
+  using Leases = std::map<LeaseId, table::LeaseRecord>;
+
+  // While one lives, an entry may change: sums, counts and turns are right again after it.
+  class Change {
+   public:
+    Change(CacheTable& table, Entry& entry) : table_(table), entry_(entry) {
+      table_.Count(entry_, false);
+    }
+    Change(const Change&) = delete;
+    Change& operator=(const Change&) = delete;
+    ~Change() { table_.Count(entry_, true); }
+
+   private:
+    CacheTable& table_;
+    Entry& entry_;
   };
 
   absl::StatusOr<Entry*> Find(const Caller& caller, const Handle& handle);
-  absl::StatusOr<std::map<LeaseId, LeaseRecord>::iterator> FindLease(const SessionToken& session,
-                                                                     const LeaseId& lease,
-                                                                     bool expired_too);
-  absl::Status MakeRoom(const std::string& tenant, std::uint64_t bytes, GoneEntries& gone);
-  std::uint64_t QuotaOf(const std::string& tenant) const;
+  absl::StatusOr<Leases::iterator> FindLease(const SessionToken& session, const LeaseId& lease,
+                                             bool expired_too);
+  // What a tenant may take.
+  struct Quota {
+    std::uint64_t bytes = 0;
+    std::size_t entries = 0;
+  };
+  Quota QuotaOf(const std::string& tenant) const;
+  absl::Status CheckRoom(const std::string& tenant, std::uint64_t bytes);
+  void MakeRoom(const std::string& tenant, std::uint64_t bytes, GoneEntries& gone);
   absl::StatusOr<Duration> CheckedTtl(Duration ttl) const;
-  void Touch(Entry& entry);
-  void Refresh(Entry& entry);  // evictable or not; call after every change
-  void Recharge(Entry& entry, std::uint64_t bytes);
-  void Unfind(Entry& entry);  // its key leads here no more
+  void Count(const Entry& entry, bool in);  // into all sums and turns, or out of them
+  void Use(Entry& entry);                   // it is the one used last; within a Change
+  void Unfind(Entry& entry);                // its key leads here no more
   // SEALED -> PENDING or gone.
   void EvictEntry(Entry& entry, GoneEntries& gone);
   void Erase(std::uint64_t entry_id, GoneEntries& gone);
-  void Unmap(Entry& entry, const SessionToken& session, int count, GoneEntries& gone);
-  void EndLease(std::map<LeaseId, LeaseRecord>::iterator lease, GoneEntries& gone);
+  // Over for its session, but written down while it is mapped; within a Change of its entry.
+  void Expire(Leases::iterator lease, Entry& entry);
+  void EndLease(Leases::iterator lease, GoneEntries& gone);
+  void EraseLease(Leases::iterator lease, Entry& entry);
   template <typename Id>
   Id RandomId();
+  void CheckLeases() const;
+  void CheckEntry(const Entry& entry) const;
 
   // Constant after construction.
   const CacheLimits limits_;
@@ -160,14 +162,14 @@ class CacheTable {
   const Clock& clock_;
   const Random random_;
 
-  std::map<SessionToken, SessionIdentity> sessions_;
+  std::map<SessionToken, table::Session> sessions_;
   std::map<std::uint64_t, Entry> entries_;
-  std::map<LeaseId, LeaseRecord> leases_;
+  Leases leases_;
   std::map<std::pair<std::string, Digest>, std::uint64_t> keys_;
   std::map<std::string, Tenant> tenants_;
   std::map<std::uint64_t, std::uint64_t> lru_;  // over all tenants
-  std::uint64_t charged_ = 0;
   std::uint64_t evictable_bytes_ = 0;
+  CacheStat stat_;
   std::uint64_t next_entry_ = 1;
   std::uint64_t next_use_ = 1;
   CacheCounters counters_;

@@ -6,31 +6,6 @@
 
 namespace maskkv::arena {
 
-CacheStat CacheTable::Stat() const {
-  CacheStat stat;
-  stat.capacity_bytes = limits_.capacity_bytes;
-  stat.allocated_bytes = charged_;
-  for (const auto& [id, entry] : entries_) {
-    if (entry.leases > 0) stat.leased_bytes += entry.bytes;
-    stat.leases += entry.leases;
-    switch (entry.state) {
-      case EntryState::kReserved:
-      case EntryState::kSealing:
-        ++stat.reserved_entries;
-        break;
-      case EntryState::kSealed:
-        ++stat.sealed_entries;
-        break;
-      case EntryState::kPending:
-        ++stat.pending_entries;
-        stat.pending_bytes += entry.bytes;
-        break;
-    }
-  }
-  stat.sessions = static_cast<std::int64_t>(sessions_.size());
-  return stat;
-}
-
 std::vector<ListedEntry> CacheTable::List(const Caller& caller, std::uint64_t after,
                                           std::size_t limit) const {
   std::vector<ListedEntry> listed;
@@ -44,54 +19,75 @@ std::vector<ListedEntry> CacheTable::List(const Caller& caller, std::uint64_t af
   return listed;
 }
 
-void CacheTable::CheckInvariants() const {
-  std::uint64_t charged = 0, evictable_bytes = 0;
-  std::size_t evictable = 0;
-  std::map<std::string, std::uint64_t> by_tenant;
-  std::map<std::uint64_t, std::int64_t> leases, maps;
+void CacheTable::CheckLeases() const {
+  std::map<std::uint64_t, std::int64_t> records, leases, maps;
+  std::size_t of_sessions = 0;
   for (const auto& [id, lease] : leases_) {
-    MASKKV_CHECK(sessions_.contains(lease.session), "a lease is of a living session");
-    MASKKV_CHECK(entries_.contains(lease.entry_id), "a lease is of an entry");
+    const auto session = sessions_.find(lease.session);
+    MASKKV_CHECK(session != sessions_.end() && session->second.leases.contains(id),
+                 "a lease is of a living session");
+    const auto entry = entries_.find(lease.entry_id);
+    MASKKV_CHECK(entry != entries_.end() && entry->second.held.contains(id),
+                 "a lease is of an entry");
     MASKKV_CHECK(!lease.expired || lease.mapped, "an expired lease is kept for its mapping");
+    ++records[lease.entry_id];
     if (!lease.expired) ++leases[lease.entry_id];
     if (lease.mapped) ++maps[lease.entry_id];
   }
   for (const auto& [id, entry] : entries_) {
-    MASKKV_CHECK(entry.handle.entry_id == id && entry.handle.epoch == epoch_, "names agree");
-    MASKKV_CHECK(entry.bytes > 0, "an entry takes memory");
-    charged += entry.bytes;
-    by_tenant[entry.tenant] += entry.bytes;
-    MASKKV_CHECK(entry.leases == leases[id], "leases are counted");
-    std::int64_t mapped = 0;
-    for (const auto& [session, count] : entry.mapped_by) {
-      MASKKV_CHECK(sessions_.contains(session) && count > 0, "a mapping is of a living session");
-      mapped += count;
-    }
-    const bool writing =
-        entry.state == EntryState::kReserved || entry.state == EntryState::kSealing;
-    MASKKV_CHECK(writing || mapped == maps[id], "a sealed entry is mapped through its leases");
-    MASKKV_CHECK(!writing || entry.leases == 0, "only sealed entries are leased");
-    MASKKV_CHECK(writing == (entry.handle.version == 0), "a version is a sealing");
-    MASKKV_CHECK(entry.orphaned || !writing || sessions_.contains(entry.writer),
-                 "a reservation is of a living session");
-    MASKKV_CHECK(entry.state != EntryState::kPending || mapped > 0,
-                 "a pending entry is mapped by somebody");
-    MASKKV_CHECK(entry.evictable == (entry.state == EntryState::kSealed && entry.leases == 0 &&
-                                     entry.mapped_by.empty()),
-                 "evictable: sealed, not leased, not mapped");
-    if (entry.evictable) {
-      ++evictable;
-      evictable_bytes += entry.bytes;
-      MASKKV_CHECK(lru_.at(entry.used) == id, "an evictable entry has its turn");
-      MASKKV_CHECK(tenants_.at(entry.tenant).lru.at(entry.used) == id, "and its tenant's");
+    MASKKV_CHECK(static_cast<std::int64_t>(entry.held.size()) == records[id], "leases are held");
+    MASKKV_CHECK(entry.leases == leases[id] && entry.mapped == maps[id], "leases are counted");
+  }
+  for (const auto& [token, session] : sessions_) {
+    of_sessions += session.leases.size();
+    MASKKV_CHECK(session.leases.size() <= limits_.max_leases, "leases within their number");
+    for (const std::uint64_t id : session.writes) {
+      const auto entry = entries_.find(id);
+      MASKKV_CHECK(entry != entries_.end() && entry->second.writer == token,
+                   "a session writes its own reservations");
     }
   }
-  MASKKV_CHECK(charged == charged_ && charged_ <= limits_.capacity_bytes, "bytes within capacity");
-  MASKKV_CHECK(evictable == lru_.size() && evictable_bytes == evictable_bytes_,
-               "turns are counted");
+  MASKKV_CHECK(of_sessions == leases_.size(), "sessions know their leases");
+}
+
+void CacheTable::CheckEntry(const Entry& entry) const {
+  MASKKV_CHECK(entry.bytes > 0 && entry.handle.epoch == epoch_, "an entry takes memory");
+  const bool writing = entry.state == EntryState::kReserved || entry.state == EntryState::kSealing;
+  MASKKV_CHECK(!writing || entry.held.empty(), "only sealed entries are leased");
+  MASKKV_CHECK(writing == (entry.handle.version == 0), "a version is a sealing");
+  const auto writer = sessions_.find(entry.writer);
+  MASKKV_CHECK(
+      entry.orphaned || !writing ||
+          (writer != sessions_.end() && writer->second.writes.contains(entry.handle.entry_id)),
+      "a reservation is of a living session");
+  MASKKV_CHECK(entry.state != EntryState::kPending || (entry.mapped > 0 && entry.leases == 0),
+               "a pending entry is mapped by somebody and leased by nobody");
+  if (!entry.evictable()) return;
+  MASKKV_CHECK(lru_.at(entry.used) == entry.handle.entry_id, "an evictable entry has its turn");
+  MASKKV_CHECK(tenants_.at(entry.tenant).lru.at(entry.used) == entry.handle.entry_id,
+               "and its tenant's");
+}
+
+void CacheTable::CheckInvariants() const {
+  CheckLeases();
+  // Everything that is counted on the way, counted anew.
+  CacheTable fresh(limits_, owner_, epoch_, clock_, random_);
+  fresh.stat_.sessions = static_cast<std::int64_t>(sessions_.size());
+  for (const auto& [id, entry] : entries_) {
+    MASKKV_CHECK(entry.handle.entry_id == id, "names agree");
+    CheckEntry(entry);
+    fresh.Count(entry, true);
+  }
+  MASKKV_CHECK(fresh.stat_ == stat_ && fresh.evictable_bytes_ == evictable_bytes_ &&
+                   fresh.lru_ == lru_ && fresh.tenants_ == tenants_,
+               "sums are those of the entries");
+  MASKKV_CHECK(
+      stat_.allocated_bytes <= limits_.capacity_bytes && entries_.size() <= limits_.max_entries,
+      "entries within capacity");
   for (const auto& [name, tenant] : tenants_) {
-    MASKKV_CHECK(tenant.charged == by_tenant[name] && tenant.charged > 0, "a tenant's bytes");
-    MASKKV_CHECK(tenant.charged <= QuotaOf(name), "bytes within the quota");
+    const Quota quota = QuotaOf(name);
+    MASKKV_CHECK(tenant.charged <= quota.bytes && tenant.entries <= quota.entries,
+                 "entries within the quota");
   }
   for (const auto& [key, id] : keys_) {
     const auto entry = entries_.find(id);

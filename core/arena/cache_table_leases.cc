@@ -43,7 +43,8 @@ absl::StatusOr<LeaseGrant> CacheTable::Lease(const Caller& caller, const Handle&
     return MakeError(absl::StatusCode::kFailedPrecondition, "NOT_SEALED",
                      "handle: expected a sealed entry, found a reserved one");
   }
-  if (leases_.size() >= limits_.max_leases) {
+  table::Session& session = sessions_.at(caller.session);
+  if (session.leases.size() >= limits_.max_leases) {
     return MakeError(
         absl::StatusCode::kResourceExhausted, "TOO_MANY_LEASES",
         absl::StrFormat("lease: expected at most %d, found one more", limits_.max_leases));
@@ -52,20 +53,23 @@ absl::StatusOr<LeaseGrant> CacheTable::Lease(const Caller& caller, const Handle&
   random_(grant.id.bytes);
   grant.bytes = entry->bytes;
   grant.ttl = checked;
-  LeaseRecord record;
+  table::LeaseRecord record;
   record.session = caller.session;
-  record.tenant = caller.tenant;
   record.entry_id = handle.entry_id;
   record.expires = clock_.Now() + checked;
-  MASKKV_CHECK(leases_.emplace(grant.id, std::move(record)).second, "128 random bits are new");
+  MASKKV_CHECK(leases_.emplace(grant.id, record).second, "128 random bits are new");
+  session.leases.insert(grant.id);
+  const Change change(*this, *entry);
+  entry->held.insert(grant.id);
   ++entry->leases;
+  Use(*entry);
   ++counters_.lookups_hit;
-  Touch(*entry);
   return grant;
 }
 
-absl::StatusOr<std::map<LeaseId, CacheTable::LeaseRecord>::iterator> CacheTable::FindLease(
-    const SessionToken& session, const LeaseId& lease, bool expired_too) {
+absl::StatusOr<CacheTable::Leases::iterator> CacheTable::FindLease(const SessionToken& session,
+                                                                   const LeaseId& lease,
+                                                                   bool expired_too) {
   const auto found = leases_.find(lease);
   if (found == leases_.end() || found->second.session != session ||
       (found->second.expired && !expired_too)) {
@@ -76,13 +80,20 @@ absl::StatusOr<std::map<LeaseId, CacheTable::LeaseRecord>::iterator> CacheTable:
 
 absl::StatusOr<std::uint64_t> CacheTable::ReadTarget(const SessionToken& session,
                                                      const LeaseId& lease) {
-  MASKKV_ASSIGN_OR_RETURN(const auto found, FindLease(session, lease, false));
-  Entry& entry = entries_.at(found->second.entry_id);
-  if (!found->second.mapped) {
-    found->second.mapped = true;
-    ++entry.mapped_by[session];
+  const absl::StatusOr<Leases::iterator> found = FindLease(session, lease, false);
+  if (!found.ok()) {
+    ++counters_.shares_denied;
+    return found.status();
   }
-  return found->second.entry_id;
+  ++counters_.shares_ok;
+  table::LeaseRecord& record = (*found)->second;
+  if (!record.mapped) {
+    Entry& entry = entries_.at(record.entry_id);
+    const Change change(*this, entry);
+    record.mapped = true;
+    ++entry.mapped;
+  }
+  return record.entry_id;
 }
 
 absl::StatusOr<Duration> CacheTable::Renew(const Caller& caller, const LeaseId& lease,
@@ -100,30 +111,41 @@ absl::StatusOr<GoneEntries> CacheTable::Release(const Caller& caller, const Leas
   return gone;
 }
 
-void CacheTable::EndLease(std::map<LeaseId, LeaseRecord>::iterator lease, GoneEntries& gone) {
-  const LeaseRecord record = std::move(lease->second);
+void CacheTable::EraseLease(Leases::iterator lease, Entry& entry) {
+  entry.held.erase(lease->first);
+  sessions_.at(lease->second.session).leases.erase(lease->first);
   leases_.erase(lease);
+}
+
+void CacheTable::EndLease(Leases::iterator lease, GoneEntries& gone) {
+  const table::LeaseRecord record = lease->second;
   Entry& entry = entries_.at(record.entry_id);
-  if (!record.expired) --entry.leases;
-  Touch(entry);
-  if (record.mapped) Unmap(entry, record.session, 1, gone);
+  {
+    const Change change(*this, entry);
+    if (!record.expired) --entry.leases;
+    if (record.mapped) --entry.mapped;
+    Use(entry);
+    EraseLease(lease, entry);
+  }
+  if (entry.state == EntryState::kPending && entry.mapped == 0) Erase(record.entry_id, gone);
+}
+
+void CacheTable::Expire(Leases::iterator lease, Entry& entry) {
+  --entry.leases;
+  lease->second.expired = true;
+  if (!lease->second.mapped) EraseLease(lease, entry);
 }
 
 std::int64_t CacheTable::ExpireLeases() {
   const TimePoint now = clock_.Now();
   std::int64_t expired = 0;
   for (auto it = leases_.begin(); it != leases_.end();) {
-    LeaseRecord& lease = it->second;
-    if (lease.expired || lease.expires > now) {
-      ++it;
-      continue;
-    }
+    const auto lease = it++;
+    if (lease->second.expired || lease->second.expires > now) continue;
     ++expired;
-    Entry& entry = entries_.at(lease.entry_id);
-    --entry.leases;
-    lease.expired = true;
-    it = lease.mapped ? std::next(it) : leases_.erase(it);
-    Refresh(entry);
+    Entry& entry = entries_.at(lease->second.entry_id);
+    const Change change(*this, entry);
+    Expire(lease, entry);
   }
   counters_.leases_expired += static_cast<std::uint64_t>(expired);
   return expired;
@@ -163,35 +185,37 @@ EvictOutcome CacheTable::EvictAll(const Caller& caller) {
   return all;
 }
 
-void CacheTable::Touch(Entry& entry) {
-  if (entry.evictable) {
-    lru_.erase(entry.used);
-    tenants_.at(entry.tenant).lru.erase(entry.used);
-    entry.evictable = false;
-    evictable_bytes_ -= entry.bytes;
-    tenants_.at(entry.tenant).evictable_bytes -= entry.bytes;
-  }
+void CacheTable::Use(Entry& entry) {
   entry.used = next_use_++;
   entry.last_use = clock_.Now();
-  Refresh(entry);
 }
 
-void CacheTable::Refresh(Entry& entry) {
-  const bool evictable =
-      entry.state == EntryState::kSealed && entry.leases == 0 && entry.mapped_by.empty();
-  if (evictable == entry.evictable) return;
-  Tenant& tenant = tenants_.at(entry.tenant);
-  entry.evictable = evictable;
-  if (evictable) {
-    lru_.emplace(entry.used, entry.handle.entry_id);
-    tenant.lru.emplace(entry.used, entry.handle.entry_id);
-    evictable_bytes_ += entry.bytes;
-    tenant.evictable_bytes += entry.bytes;
-  } else {
-    lru_.erase(entry.used);
-    tenant.lru.erase(entry.used);
-    evictable_bytes_ -= entry.bytes;
-    tenant.evictable_bytes -= entry.bytes;
+void CacheTable::Count(const Entry& entry, bool in) {
+  const auto sum = [in](auto& total, auto part) { in ? total += part : total -= part; };
+  Tenant& tenant = tenants_[entry.tenant];
+  sum(stat_.allocated_bytes, entry.bytes);
+  sum(tenant.charged, entry.bytes);
+  sum(tenant.entries, std::size_t{1});
+  sum(stat_.leases, entry.leases);
+  if (entry.leases > 0) sum(stat_.leased_bytes, entry.bytes);
+  switch (entry.state) {
+    case EntryState::kReserved:
+    case EntryState::kSealing:
+      sum(stat_.reserved_entries, 1);
+      break;
+    case EntryState::kSealed:
+      sum(stat_.sealed_entries, 1);
+      break;
+    case EntryState::kPending:
+      sum(stat_.pending_entries, 1);
+      sum(stat_.pending_bytes, entry.bytes);
+      break;
+  }
+  if (!entry.evictable()) return;
+  sum(evictable_bytes_, entry.bytes);
+  sum(tenant.evictable_bytes, entry.bytes);
+  for (auto* const turns : {&lru_, &tenant.lru}) {
+    in ? void(turns->emplace(entry.used, entry.handle.entry_id)) : void(turns->erase(entry.used));
   }
 }
 
@@ -202,48 +226,26 @@ void CacheTable::Unfind(Entry& entry) {
 }
 
 void CacheTable::EvictEntry(Entry& entry, GoneEntries& gone) {
-  const std::uint64_t id = entry.handle.entry_id;
   Unfind(entry);
-  // Leases end: nobody may ask for a descriptor again. Who maps it stays written down.
-  for (auto it = leases_.begin(); entry.leases > 0 && it != leases_.end();) {
-    LeaseRecord& lease = it->second;
-    if (lease.entry_id != id || lease.expired) {
-      ++it;
-      continue;
+  {
+    const Change change(*this, entry);
+    // Leases end: nobody may ask for a descriptor again. Who maps it stays written down.
+    for (const LeaseId& id : std::set(entry.held)) {
+      const auto lease = leases_.find(id);
+      if (!lease->second.expired) Expire(lease, entry);
     }
-    --entry.leases;
-    lease.expired = true;
-    it = lease.mapped ? std::next(it) : leases_.erase(it);
+    entry.state = EntryState::kPending;
   }
-  if (entry.mapped_by.empty()) {
-    Erase(id, gone);
-    return;
-  }
-  entry.state = EntryState::kPending;
-  Refresh(entry);
-}
-
-void CacheTable::Unmap(Entry& entry, const SessionToken& session, int count, GoneEntries& gone) {
-  const auto mapped = entry.mapped_by.find(session);
-  MASKKV_CHECK(mapped != entry.mapped_by.end() && mapped->second >= count,
-               "what is unmapped was mapped");
-  mapped->second -= count;
-  if (mapped->second == 0) entry.mapped_by.erase(mapped);
-  if (entry.mapped_by.empty() && entry.state == EntryState::kPending) {
-    Erase(entry.handle.entry_id, gone);
-  } else {
-    Refresh(entry);
-  }
+  if (entry.mapped == 0) Erase(entry.handle.entry_id, gone);
 }
 
 void CacheTable::Erase(std::uint64_t entry_id, GoneEntries& gone) {
   Entry& entry = entries_.at(entry_id);
-  Unfind(entry);
-  entry.state = EntryState::kPending;  // not evictable any more
-  Refresh(entry);
-  Recharge(entry, 0);
+  Count(entry, false);
   const auto tenant = tenants_.find(entry.tenant);
-  if (tenant->second.charged == 0) tenants_.erase(tenant);
+  if (tenant->second.entries == 0) tenants_.erase(tenant);
+  const auto session = sessions_.find(entry.writer);
+  if (session != sessions_.end()) session->second.writes.erase(entry_id);
   entries_.erase(entry_id);
   gone.push_back(entry_id);
 }

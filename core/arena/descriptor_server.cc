@@ -29,6 +29,19 @@ using Clock = std::chrono::steady_clock;
 
 // Housekeeping: late HELLOs, expired leases.
 constexpr int kTickMs = 1000;
+// Connections taken in one turn, so that a flood of them does not hold up who is there already.
+constexpr int kAcceptedAtOnce = 16;
+
+// Whether a daemon that died left the file: it is a socket, and nobody listens on it.
+bool IsAbandoned(const std::string& path, const sockaddr_un& address) {
+  struct stat file {};
+  if (lstat(path.c_str(), &file) != 0 || !S_ISSOCK(file.st_mode)) return false;
+  // Does not wait for a listener whose queue is full.
+  const UniqueFd probe(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  return probe.valid() &&
+         connect(probe.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0 &&
+         errno == ECONNREFUSED;
+}
 
 absl::StatusOr<UniqueFd> Listen(const std::string& path) {
   MASKKV_ASSIGN_OR_RETURN(const sockaddr_un address, SocketAddress(path));
@@ -39,10 +52,7 @@ absl::StatusOr<UniqueFd> Listen(const std::string& path) {
                 absl::StrFormat("%s: expected to listen there, found it taken", path));
   if (!listener.valid()) return taken;
   if (bind(listener.get(), generic, sizeof address) != 0) {
-    if (errno != EADDRINUSE) return taken;
-    // A file that nobody listens on was left by a daemon that died.
-    const UniqueFd probe(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
-    if (connect(probe.get(), generic, sizeof address) == 0 || errno != ECONNREFUSED) return taken;
+    if (errno != EADDRINUSE || !IsAbandoned(path, address)) return taken;
     if (unlink(path.c_str()) != 0 || bind(listener.get(), generic, sizeof address) != 0) {
       return taken;
     }
@@ -92,7 +102,11 @@ struct DescriptorServer::Impl {
     Clock::time_point tick = Clock::now();
     std::vector<pollfd> polled;
     for (;;) {
-      polled.assign({{stop.get(), POLLIN, 0}, {listener.get(), POLLIN, 0}});
+      // Out of descriptors: who waits to be accepted waits for the next tick, instead of keeping
+      // this thread busy.
+      const int accepts = out_of_descriptors ? -1 : listener.get();
+      out_of_descriptors = false;
+      polled.assign({{stop.get(), POLLIN, 0}, {accepts, POLLIN, 0}});
       for (const Connection& connection : connections) {
         polled.push_back({connection.socket.get(), POLLIN, 0});
       }
@@ -118,22 +132,33 @@ struct DescriptorServer::Impl {
   }
 
   void Accept() {
-    for (;;) {
+    for (int i = 0; i < kAcceptedAtOnce; ++i) {
       UniqueFd peer(accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
-      if (!peer.valid()) return;
+      if (!peer.valid()) {
+        out_of_descriptors = errno == EMFILE || errno == ENFILE || errno == ENOMEM;
+        return;
+      }
       ucred credentials{};
       socklen_t size = sizeof credentials;
       if (getsockopt(peer.get(), SOL_SOCKET, SO_PEERCRED, &credentials, &size) != 0) continue;
-      const auto of_uid = std::ranges::count_if(connections, [&](const Connection& connection) {
-        return connection.identity.uid == credentials.uid;
-      });
-      if (connections.size() >= options.max_connections ||
-          static_cast<std::size_t>(of_uid) >= options.max_connections_of_uid) {
-        continue;  // closed
-      }
-      connections.push_back({std::move(peer), options.identify(credentials.uid), Clock::now(), {}});
-      connections.back().identity.uid = credentials.uid;
+      SessionIdentity identity = options.identify(credentials.uid);
+      identity.uid = credentials.uid;
+      if (!HasPlace(identity)) continue;  // closed
+      connections.push_back({std::move(peer), std::move(identity), Clock::now(), {}});
     }
+  }
+
+  // Services always find the places of one uid free of others.
+  bool HasPlace(const SessionIdentity& identity) const {
+    std::size_t of_uid = 0, of_others = 0;
+    for (const Connection& connection : connections) {
+      of_uid += connection.identity.uid == identity.uid;
+      of_others += !connection.identity.is_service;
+    }
+    return connections.size() < options.max_connections &&
+           of_uid < options.max_connections_of_uid &&
+           (identity.is_service ||
+            of_others + options.max_connections_of_uid < options.max_connections);
   }
 
   void End(Connection& connection) {
@@ -211,6 +236,7 @@ struct DescriptorServer::Impl {
   CacheManager& manager;
   UniqueFd listener, stop;
   std::vector<Connection> connections;           // of the thread
+  bool out_of_descriptors = false;               // of the thread
   std::atomic<std::size_t> open_connections{0};  // a number to look at; orders nothing
   std::thread thread;
 };

@@ -22,7 +22,8 @@
 namespace maskkv::arena {
 
 struct DescriptorServerOptions {
-  std::string path;  // of the socket file; a file that nobody listens on is replaced
+  std::string path;  // of the socket file; a socket that nobody listens on is replaced
+  // In all, and of one uid; those who are no services leave that many of all to services.
   std::size_t max_connections = 256;
   std::size_t max_connections_of_uid = 64;
   std::chrono::milliseconds hello_within{5000};

@@ -23,6 +23,8 @@ constexpr int kOperations = 1'000'000;
 constexpr std::uint64_t kPage = 4096;
 constexpr std::uint64_t kCapacity = 24 * kPage;
 constexpr std::uint64_t kQuota = 14 * kPage;
+constexpr int kEntries = 18, kQuotaEntries = 10;
+constexpr int kLeases = 12;
 
 // What should be true, in the plainest form.
 struct Model {
@@ -70,6 +72,14 @@ struct Model {
       if (!unevictable_only || !Evictable(entry)) sum += entry.bytes;
     }
     return sum;
+  }
+  int Entries(const std::string& tenant, bool unevictable_only) const {
+    return static_cast<int>(std::ranges::count_if(entries, [&](const Entry& entry) {
+      return (tenant.empty() || entry.tenant == tenant) && (!unevictable_only || !Evictable(entry));
+    }));
+  }
+  int LeasesOf(int session) const {
+    return static_cast<int>(std::ranges::count(leases, session, &Lease::session));
   }
   Entry* Oldest(const std::string& tenant) {
     Entry* oldest = nullptr;
@@ -148,7 +158,8 @@ class RandomRun {
     limits.capacity_bytes = kCapacity;
     limits.quota_bytes = kQuota;
     limits.max_sessions = 8;
-    limits.max_leases = 40;
+    limits.max_leases = kLeases;
+    limits.max_entries = kEntries;
     return limits;
   }
   int Pick(int n) { return static_cast<int>(random_() % static_cast<std::uint64_t>(n)); }
@@ -207,8 +218,10 @@ class RandomRun {
       }
     }
     const bool large = pages > kQuota;
-    const bool quota = model_.Bytes(caller.tenant, true) + pages > kQuota;
-    const bool full = model_.Bytes("", true) + pages > kCapacity;
+    const bool quota = model_.Bytes(caller.tenant, true) + pages > kQuota ||
+                       model_.Entries(caller.tenant, true) >= kQuotaEntries;
+    const bool full =
+        model_.Bytes("", true) + pages > kCapacity || model_.Entries("", true) >= kEntries;
     ASSERT_EQ(ErrorReason(reserved.status()), large   ? "ENTRY_TOO_LARGE"
                                               : quota ? "QUOTA_EXCEEDED"
                                               : full  ? "CACHE_FULL"
@@ -216,10 +229,11 @@ class RandomRun {
     if (!reserved.ok()) return;
     ASSERT_FALSE(reserved->cached);
     Gone(reserved->gone);
-    while (model_.Bytes(caller.tenant, false) + pages > kQuota) {
+    while (model_.Bytes(caller.tenant, false) + pages > kQuota ||
+           model_.Entries(caller.tenant, false) >= kQuotaEntries) {
       model_.Evict(model_.Oldest(caller.tenant)->handle.entry_id, expected_gone_);
     }
-    while (model_.Bytes("", false) + pages > kCapacity) {
+    while (model_.Bytes("", false) + pages > kCapacity || model_.Entries("", false) >= kEntries) {
       Model::Entry* own = model_.Oldest(caller.tenant);
       model_.Evict((own != nullptr ? own : model_.Oldest(""))->handle.entry_id, expected_gone_);
     }
@@ -284,7 +298,7 @@ class RandomRun {
     const std::string expected =
         entry->tenant != caller.tenant || entry->state == EntryState::kPending ? "HANDLE_UNKNOWN"
         : entry->state != EntryState::kSealed                                  ? "NOT_SEALED"
-        : model_.leases.size() >= 40                                           ? "TOO_MANY_LEASES"
+        : model_.LeasesOf(number) >= kLeases                                   ? "TOO_MANY_LEASES"
                                                                                : "";
     ASSERT_EQ(ErrorReason(lease.status()), expected);
     if (!lease.ok()) return;

@@ -113,6 +113,45 @@ TEST_F(CacheTableTest, AQuotaBoundsATenantWhateverRoomThereIs) {
   table_.CheckInvariants();
 }
 
+TEST_F(CacheTableTest, EntriesAreBoundedInNumberAndATenantsByItsPartOfTheCapacity) {
+  CacheLimits limits = Limits();
+  limits.capacity_bytes = 1000 * kPage;
+  limits.quotas = {{"small", 500 * kPage}};
+  limits.max_entries = 4;
+  CacheTable table(limits, "here", 77, clock_, Random());
+  const auto session = [&](const std::string& tenant) {
+    return Caller{*table.OpenSession({1000, tenant, false}), tenant};
+  };
+  const Caller a = session("a"), small = session("small");
+  for (int i = 0; i < 2; ++i) ASSERT_TRUE(table.Reserve(small, {}, 1, false).ok());
+  EXPECT_EQ(ErrorReason(table.Reserve(small, {}, 1, false).status()), "QUOTA_EXCEEDED");
+  for (int i = 0; i < 2; ++i) ASSERT_TRUE(table.Reserve(a, {}, 1, false).ok());
+  EXPECT_EQ(ErrorReason(table.Reserve(a, {}, 1, false).status()), "CACHE_FULL");
+  table.CheckInvariants();
+  EXPECT_EQ(table.CloseSession(small.session).size(), 2U);
+  EXPECT_TRUE(table.Reserve(a, {}, 1, false).ok());
+  table.CheckInvariants();
+}
+
+TEST_F(CacheTableTest, OneSessionsLeasesLeaveThoseOfOthersAlone) {
+  CacheLimits limits = Limits();
+  limits.max_leases = 2;
+  CacheTable table(limits, "here", 77, clock_, Random());
+  const Caller one{*table.OpenSession({1000, "a", false}), "a"};
+  const Caller two{*table.OpenSession({1000, "a", false}), "a"};
+  const auto reserved = table.Reserve(one, {}, kPage, false);
+  const Handle handle =
+      *table.FinishSeal(*table.BeginSeal(one, reserved->handle, kPage), kPage, {});
+  ASSERT_TRUE(table.Lease(one, handle, seconds(1)).ok());
+  ASSERT_TRUE(table.Lease(one, handle, {}).ok());
+  EXPECT_EQ(ErrorReason(table.Lease(one, handle, {}).status()), "TOO_MANY_LEASES");
+  EXPECT_TRUE(table.Lease(two, handle, {}).ok());
+  clock_.Advance(seconds(2));
+  EXPECT_EQ(table.ExpireLeases(), 1);
+  EXPECT_TRUE(table.Lease(one, handle, {}).ok());
+  table.CheckInvariants();
+}
+
 TEST_F(CacheTableTest, EvictedBytesStayChargedUntilTheLastPeerHasUnmapped) {
   const Handle handle = Sealed(a_, 4);
   const Caller second = Session("a");
