@@ -17,7 +17,7 @@ constexpr MetricSpec kLeased{"maskkv_cache_leased_bytes", MetricType::kGauge, "b
                              "Memory of entries that somebody leases.", "pool"};
 constexpr MetricSpec kFree{"maskkv_cache_largest_free_bytes", MetricType::kGauge, "bytes",
                            "Largest entry that fits without evicting anything.", "pool"};
-constexpr MetricSpec kUsage{"maskkv_cache_usage_ratio", MetricType::kGauge, "1",
+constexpr MetricSpec kUsage{"maskkv_cache_usage_ratio", MetricType::kGauge, "ratio",
                             "Allocated share of the capacity, 0 to 1.", "pool"};
 constexpr MetricSpec kEntries{"maskkv_cache_entries", MetricType::kGauge, "1", "Entries by state.",
                               "state"};
