@@ -121,8 +121,14 @@ absl::StatusOr<EntryFacts> CacheManager::Validate(const Region& region, std::uin
   expectation.epoch = epoch_;
   expectation.entry_id = entry_id;
   expectation.bytes = used_bytes;
-  MASKKV_ASSIGN_OR_RETURN(const EntryIndex index, ValidateEntry(mapping.memory(), expectation));
-  return EntryFacts{index.metadata.prompt_tokens, index.pairs};
+  const absl::StatusOr<EntryIndex> index = ValidateEntry(mapping.memory(), expectation);
+  if (index.status().code() == absl::StatusCode::kAborted) {
+    // To a reader it is an entry of another life; of a writer it is a wrong header.
+    return MakeError(absl::StatusCode::kDataLoss, "BAD_HEADER",
+                     std::string(index.status().message()));
+  }
+  MASKKV_RETURN_IF_ERROR(index.status());
+  return EntryFacts{index->metadata.prompt_tokens, index->pairs};
 }
 
 absl::StatusOr<CacheManager::SealedEntry> CacheManager::Seal(const Caller& caller,

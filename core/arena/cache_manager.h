@@ -57,9 +57,9 @@ class CacheManager {
     Handle handle;
     std::uint64_t bytes = 0;
   };
-  // Errors: also FAILED_PRECONDITION (STILL_MAPPED: nothing has changed), DATA_LOSS (BAD_HEADER,
-  // CHECKSUM), ABORTED and FAILED_PRECONDITION of ValidateEntry; after those the reservation is
-  // gone.
+  // Errors: also FAILED_PRECONDITION (STILL_MAPPED: nothing has changed); after these the
+  // reservation is gone: DATA_LOSS (BAD_HEADER, also one that names another entry; CHECKSUM),
+  // FAILED_PRECONDITION (LAYOUT_MISMATCH; NOT_SEALED: the writer has meddled with the descriptor).
   absl::StatusOr<SealedEntry> Seal(const Caller& caller, const Handle& handle,
                                    std::uint64_t used_bytes);
   absl::Status Drop(const Caller& caller, const Handle& handle);
