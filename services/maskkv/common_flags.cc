@@ -95,9 +95,15 @@ void CacheFlags::Declare(CLI::App& app) {
                  "(uniform)")
       ->check(OneOf({"offline", "online", "uniform"}))
       ->capture_default_str();
-  app.add_option("--budget", budget, "Mean pairs kept a head a layer")
+  CLI::Option* count = app.add_option("--budget", budget, "Mean pairs kept a head a layer");
+  count->check(IntegerIn(1, kLargestCount))->capture_default_str();
+  CLI::Option* share = app.add_option("--coverage", coverage,
+                                      "Instead of a budget: keep the fewest pairs with this share "
+                                      "of each layer's score, at most 1");
+  share->check(NumberIn(0, 1))->excludes(count);
+  app.add_option("--max-budget", max_budget, "Most pairs a head a layer on average of --coverage")
       ->check(IntegerIn(1, kLargestCount))
-      ->capture_default_str();
+      ->needs(share);
   app.add_option("--alpha", alpha, "Base rate of head budgets")
       ->check(NumberIn(0, 1))
       ->capture_default_str();
@@ -125,10 +131,16 @@ absl::StatusOr<engine::EvictionPlan> CacheFlags::Plan(const model::Checkpoint& c
                     : layers == "uniform" ? engine::LayerRule::kUniform
                                           : engine::LayerRule::kOffline;
   plan.budget = budget;
+  plan.coverage = coverage;
+  plan.max_budget = max_budget;
   plan.alpha = alpha;
   plan.beta = beta;
   plan.random_seed = seed;
-  if (plan.selection != engine::Selection::kMaskKv ||
+  if (coverage > 0 && plan.selection != engine::Selection::kMaskKv) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("--coverage: expected --cache maskkv, found --cache %s", cache));
+  }
+  if (plan.selection != engine::Selection::kMaskKv || coverage > 0 ||
       plan.layer_rule != engine::LayerRule::kOffline) {
     return plan;
   }

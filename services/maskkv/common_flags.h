@@ -58,6 +58,8 @@ struct CacheFlags {
   std::string cache = "maskkv";    // maskkv | full | none | random
   std::string layers = "offline";  // offline | online | uniform
   std::int64_t budget = 64;
+  double coverage = 0;          // 0: --budget counts
+  std::int64_t max_budget = 0;  // of coverage; 0: no bound
   double alpha = 0.1;
   double beta = 0.4;
   std::string profile;  // "" is maskkv_profile.json in the model directory
@@ -65,9 +67,12 @@ struct CacheFlags {
   void Declare(CLI::App& app);
   CacheMode mode() const;
   // True if prefill holds the K and V of every layer at once.
-  bool HoldsAllLayers() const { return mode() == CacheMode::kFull || layers == "online"; }
+  bool HoldsAllLayers() const {
+    return mode() == CacheMode::kFull || (layers == "online" && coverage == 0);
+  }
   // The plan; reads the importance profile when the offline rule needs one.
-  // Errors: of policy::LoadProfile; FAILED_PRECONDITION if it was made for other weights.
+  // Errors: of policy::LoadProfile; FAILED_PRECONDITION if it was made for other weights;
+  // INVALID_ARGUMENT for coverage of another cache than maskkv.
   absl::StatusOr<engine::EvictionPlan> Plan(const model::Checkpoint& checkpoint,
                                             std::uint64_t seed) const;
 };

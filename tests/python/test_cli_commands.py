@@ -62,6 +62,7 @@ def test_calibrate_names_its_data_whatever_the_file_is_called(tiny, tmp_path):
 
 @pytest.mark.parametrize("flags", [(), ("--layers", "online", "--budget", 3),
                                    ("--layers", "uniform", "--dtype", "bf16"),
+                                   ("--coverage", 0.8), ("--coverage", 1, "--max-budget", 9),
                                    ("--cache", "full"), ("--cache", "random", "--budget", 7)])
 def test_inspect_tells_what_generate_keeps(tiny, flags):
     shown = validated("inspect", run("inspect", *tiny.args("--gen-length", 8, "--json", *flags)).json)
@@ -74,6 +75,21 @@ def test_inspect_tells_what_generate_keeps(tiny, flags):
         for head in layer:
             assert head == sorted(set(head))
             assert not head or 0 <= head[0] and head[-1] < shown["prompt_tokens"]
+
+
+def test_coverage_keeps_its_share_and_no_profile_is_needed(tiny, tmp_path):
+    def kept(*flags):
+        shown = run("inspect", "--model", TINY, "--document", tiny.document, "-q", tiny.question,
+                    "--profile", tmp_path / "none.json", "--json", *flags)
+        assert shown.code == 0, shown.err
+        return shown.json
+
+    some, more, all_ = (kept("--coverage", share) for share in (0.3, 0.8, 1))
+    assert 0.3 <= some["mass"] < 0.8 <= more["mass"] < all_["mass"] <= 1
+    assert some["pairs"] < more["pairs"] < all_["pairs"]
+    bounded = kept("--coverage", 1, "--max-budget", 9)
+    heads = [len(layer) for layer in bounded["per_head"]]
+    assert bounded["per_layer"] == [9 * count for count in heads]
 
 
 def test_inspect_draws_a_row_a_head(tiny):

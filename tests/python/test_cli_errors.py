@@ -43,6 +43,8 @@ BAD_VALUES = [
     ("--budget", "1e3", "found 1e3"),
     ("--budget", "64pairs", "found 64pairs"),
     ("--budget", "", "found nothing"),
+    ("--coverage", "1.5", "expected a number from 0 to 1, found 1.5"),
+    ("--coverage", "nan", "found nan"),
     ("--alpha", "2", "expected a number from 0 to 1, found 2"),
     ("--alpha", "nan", "found nan"),
     ("--beta", "-0.1", "expected a number from 0 to 1, found -0.1"),
@@ -70,6 +72,8 @@ def test_a_bad_flag_value(tiny, flag, value, said):
     (("generate", "--model", TINY, "-q", "Who?"), "--document"),
     (("generate", "--model", TINY, "--budget", 1, "--budget", 2), "--budget"),
     (("generate", "extra", "--model", TINY), "extra"),
+    (("generate", "--model", TINY, "--budget", 1, "--coverage", 0.5), "--coverage"),
+    (("generate", "--model", TINY, "--max-budget", 5), "--coverage"),
     (("calibrate", "--model", TINY), "--prompts is required"),
     (("calibrate", "--model", TINY, "--prompts", "x", "--samples", "-1"), "--samples"),
     (("evaluate", "--model", TINY), "--questions is required"),
@@ -306,6 +310,12 @@ def test_calibrate_says_at_once_that_its_output_has_no_place(tiny, tmp_path):
     output = tmp_path / "absent/profile.json"
     failed = run("calibrate", "--model", TINY, "--prompts", tiny.questions, "--output", output)
     assert failed.code == BAD_INPUT and str(output) in failed.error
+
+
+def test_random_pairs_have_no_coverage(tiny):
+    failed = run("inspect", *tiny.args("--cache", "random", "--coverage", 0.5))
+    assert failed.code == BAD_INPUT
+    assert "--coverage: expected --cache maskkv, found --cache random" in failed.error
 
 
 def test_inspect_has_nothing_to_show_without_a_cache(tiny):

@@ -102,6 +102,31 @@ def test_step_one_over_the_whole_cache_equals_the_uncached_step_one(models, name
     assert run.logits == pytest.approx(uncached, rel=1e-9, abs=1e-9)
 
 
+@pytest.mark.parametrize("name", golden_cases.CHECKPOINTS)
+def test_what_nothing_serves_is_recomputed_as_without_a_cache(models, name):
+    model = models[name]
+    prompt, canvas = prompt_of(model, 13), [model.config.mask_id] * 5
+    nothing = prefill.run(model, prompt, 5).cache_of_first(0)
+    uncached = decode.answer_logits(model, prompt, canvas, None, range(5))
+    recomputed = decode.answer_logits(model, prompt, canvas, nothing, range(5), served=0)
+    assert recomputed == pytest.approx(uncached, rel=1e-12)
+
+
+def test_a_question_is_read_over_what_the_first_one_left_of_the_document(models):
+    model = models["gqa"]
+    prompt, canvas = prompt_of(model, 20), [model.config.mask_id] * 5
+    first = prefill.run(model, prompt, 5)
+    document = first.cache_of_first(12)
+    assert all(len(head) == 12 for pairs in document for head in pairs.k + pairs.v)
+    # The same question over the document's own K and V is where the first pass had it.
+    same = decode.answer_logits(model, prompt, canvas, document, range(5), served=12)
+    kept = decode.answer_logits(model, prompt, canvas, first.cache, range(5))
+    assert same == pytest.approx(kept, rel=1e-9, abs=1e-9)
+    question = [(t + 1) % model.config.mask_id for t in prompt[12:]]
+    other = decode.answer_logits(model, prompt[:12] + question, canvas, document, range(5), served=12)
+    assert np.abs(other - kept).max() > 1e-3
+
+
 def test_a_budget_of_the_prompt_or_more_keeps_everything(models):
     model = models["gqa"]
     prompt = prompt_of(model, 9)
