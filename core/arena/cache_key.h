@@ -20,7 +20,7 @@ namespace maskkv::arena {
 
 // What decides which pairs are kept, as the engine was told, not as the caller asked: the numbers
 // of a plan, not its generation, so that a new generation with the same numbers still finds its
-// entries. What a selection does not use stays at its default.
+// entries. The fields of engine::EvictionPlan; what it says is not used in a case does not enter.
 struct CacheKeyPolicy {
   engine::Selection selection = engine::Selection::kMaskKv;
   engine::LayerRule layer_rule = engine::LayerRule::kOffline;

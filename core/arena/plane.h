@@ -106,7 +106,7 @@ std::unique_ptr<MemoryPlane> MakeMemfdPlane(std::string name = "maskkv-entry");
 std::unique_ptr<MemoryPlane> MakeHeapPlane();
 
 // Maps a received descriptor's first `bytes`. Never longer than the file: touching any byte of it
-// cannot fault as long as nobody shrinks the file, which F_SEAL_SHRINK rules out (IsSealed).
+// cannot fault as long as nobody shrinks the file, which F_SEAL_SHRINK rules out (CheckSealed).
 // Errors: INVALID_ARGUMENT (not a file, 0 bytes, or the file is shorter), RESOURCE_EXHAUSTED.
 absl::StatusOr<Mapping> MapDescriptor(int descriptor, std::uint64_t bytes, Access access);
 

@@ -253,7 +253,7 @@ TEST_P(GoldenEntryTest, PrefillWritesTheHeapsPairsAndDecodeGivesTheSameTokens) {
 
 INSTANTIATE_TEST_SUITE_P(Cases, GoldenEntryTest,
                          ::testing::Values("gqa-offline", "gqa-online", "mha-budget-one",
-                                           "odd-none", "mqa-full", "tiny-llada-maskkv"),
+                                           "odd-none", "mqa-full", "deep-offline"),
                          [](const auto& case_info) {
                            std::string name = case_info.param;
                            std::replace(name.begin(), name.end(), '-', '_');
