@@ -38,6 +38,8 @@ std::unique_ptr<Command> MakeCalibrateCommand(CLI::App& app);
 std::unique_ptr<Command> MakeInspectCommand(CLI::App& app);
 std::unique_ptr<Command> MakeEvaluateCommand(CLI::App& app);
 std::unique_ptr<Command> MakeBenchCommand(CLI::App& app);
+std::unique_ptr<Command> MakeServeCommand(CLI::App& app);
+std::unique_ptr<Command> MakeTopCommand(CLI::App& app);
 
 // True once SIGINT or SIGTERM has arrived; commands look at it between steps.
 bool Interrupted();

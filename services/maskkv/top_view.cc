@@ -39,9 +39,11 @@ class View {
 
  private:
   // What a counter grew by.
-  double Growth(std::string_view name) const {
-    const double growth = now_.Sum(name) - before_.Sum(name);
-    return growth < 0 ? now_.Sum(name) : growth;
+  double Growth(std::string_view name, std::string_view label = "",
+                std::string_view value = "") const {
+    const double now = now_.Sum(name, label, value);
+    const double growth = now - before_.Sum(name, label, value);
+    return growth < 0 ? now : growth;
   }
   double Rate(std::string_view name) const { return Growth(name) / seconds_; }
   // Mean of a histogram's observations between the readings, 0 without any.
@@ -54,8 +56,10 @@ class View {
     if (!now_.Has("maskkv_requests_running")) return;
     lines_.push_back(absl::StrFormat(
         "requests  %.0f running, %.0f waiting, %.1f/s finished, first token after %.0f ms",
-        now_.Sum("maskkv_requests_running"), now_.Sum("maskkv_requests_waiting"),
-        Rate("maskkv_requests_finished_total"), 1e3 * Mean("maskkv_time_to_first_token_seconds")));
+        now_.Sum("maskkv_requests_running", "service", "decode"),
+        now_.Sum("maskkv_requests_waiting", "service", "decode"),
+        Growth("maskkv_requests_finished_total", "service", "decode") / seconds_,
+        1e3 * Mean("maskkv_time_to_first_token_seconds")));
   }
 
   void Prefill() {
@@ -63,7 +67,7 @@ class View {
     const double considered = Growth("maskkv_pairs_considered_total");
     lines_.push_back(absl::StrFormat(
         "prefill   %.0f prompt tokens/s, %.2f %% of pairs kept, %.1f %% of the score mass",
-        Rate("maskkv_prompt_tokens_total"),
+        Growth("maskkv_prompt_tokens_total", "service", "prefill") / seconds_,
         considered > 0 ? 100 * Growth("maskkv_pairs_kept_total") / considered : 0,
         100 * Mean("maskkv_score_mass_kept_ratio")));
   }

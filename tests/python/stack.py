@@ -86,7 +86,7 @@ class Stack:
     """cached, budgetd, prefill and decode over one model. Use as a context manager."""
 
     def __init__(self, folder, model=cli_runs.TINY, **flags):
-        """flags: more flags by process, as decode=["--max-running", 2]."""
+        """flags: by process, as decode=["--max-running", 2]; each with a value."""
         self.folder, self.model, self.flags = folder, model, flags
         self.processes = {}
 
@@ -111,7 +111,9 @@ class Stack:
             "decode": [*model, "--threads", 1, *cache, "--prefill", self.address("prefill")],
         }[name]
         given = self.flags.get(name, [])
-        return [binary(f"maskkv-{name}"), *common, *own, *given]
+        # A flag that the test gives takes the place of ours.
+        flags = {**dict(zip(own[::2], own[1::2])), **dict(zip(given[::2], given[1::2]))}
+        return [binary(f"maskkv-{name}"), *common, *(x for pair in flags.items() for x in pair)]
 
     def start(self, name, wait=True):
         self.processes[name] = Process(self.arguments(name), self.folder / f"{name}.log", wait)

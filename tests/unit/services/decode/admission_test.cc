@@ -32,9 +32,10 @@ using ::testing::Not;
 TEST(TokenTableTest, ATokenSpeaksForItsTenant) {
   MASKKV_ASSERT_OK_AND_ASSIGN(
       const TokenTable table,
-      TokenTable::Parse("# comment\n\nfirst-token-0123456 team-a\r\n  second-token-012345\tteam-b \n"
-                        "third-token-0123456 team-a",
-                        "tokens"));
+      TokenTable::Parse(
+          "# comment\n\nfirst-token-0123456 team-a\r\n  second-token-012345\tteam-b \n"
+          "third-token-0123456 team-a",
+          "tokens"));
   EXPECT_EQ(table.size(), 3U);
   EXPECT_EQ(*table.Authenticate("Bearer first-token-0123456"), "team-a");
   EXPECT_EQ(*table.Authenticate("Bearer second-token-012345"), "team-b");
@@ -44,8 +45,9 @@ TEST(TokenTableTest, ATokenSpeaksForItsTenant) {
 TEST(TokenTableTest, AnythingElseIsNotAuthenticated) {
   MASKKV_ASSERT_OK_AND_ASSIGN(const TokenTable table,
                               TokenTable::Parse("first-token-0123456 team-a", "tokens"));
-  for (const char* bad : {"", "Bearer ", "Bearer first-token-012345", "first-token-0123456",
-                          "bearer first-token-0123456", "Bearer first-token-0123456 ", "Bearer team-a"}) {
+  for (const char* bad :
+       {"", "Bearer ", "Bearer first-token-012345", "first-token-0123456",
+        "bearer first-token-0123456", "Bearer first-token-0123456 ", "Bearer team-a"}) {
     const absl::Status status = table.Authenticate(bad).status();
     EXPECT_EQ(ErrorReason(status), "BAD_TOKEN") << bad;
     EXPECT_EQ(status.code(), absl::StatusCode::kUnauthenticated);

@@ -233,8 +233,7 @@ TEST(AnswerTextTest, RandomAnswersAgreeWithANaiveSearch) {
       while (decided < length && known[decided] && ids[decided] != kEnd) ++decided;
       const bool at_end = decided == length || known[decided];
       const Ids head(ids.begin(), ids.begin() + static_cast<std::ptrdiff_t>(decided));
-      const std::string text =
-          at_end ? TestTokenizer().Decode(head, true) : Streamed(head);
+      const std::string text = at_end ? TestTokenizer().Decode(head, true) : Streamed(head);
       const NaiveMatch match = FindNaively(text, stop, at_end);
       ASSERT_EQ(answer.stopped(), match.decided) << "round " << round;
       ASSERT_EQ(answer.ended(), at_end || match.decided);

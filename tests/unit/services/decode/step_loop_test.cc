@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The step loop with its thread and a small model. Tests wait for what they want to see, never for a
-// time to pass.
+// The step loop with its thread and a small model. Tests wait for what they want to see, never for
+// a time to pass.
 #include "services/decode/step_loop.h"
 
 #include <gtest/gtest.h>
@@ -56,7 +56,8 @@ class StepLoopTest : public ::testing::Test {
   }
 
   void Start() {
-    loop_ = std::make_unique<StepLoop>(model_.weights, &tokenizer_, options_, StepMetrics(), clock_);
+    loop_ =
+        std::make_unique<StepLoop>(model_.weights, &tokenizer_, options_, StepMetrics(), clock_);
   }
 
   engine::DecodeRequest Request(std::uint64_t seed, std::int64_t gen_length = 16) {
@@ -394,8 +395,8 @@ TEST_F(StepLoopTest, RandomClientsThatComeGoAndSleepDoNotChangeEachOthersTokens)
         }
         if (group->done()) ++whole;
         ASSERT_LE(trace.size(), alone[i].size());
-        EXPECT_EQ(trace, Trace(alone[i].begin(), alone[i].begin() +
-                                                     static_cast<std::ptrdiff_t>(trace.size())));
+        EXPECT_EQ(trace, Trace(alone[i].begin(),
+                               alone[i].begin() + static_cast<std::ptrdiff_t>(trace.size())));
       }
     });
   }
