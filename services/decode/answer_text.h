@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// From committed tokens, which come in any order of positions, to the text of the answer as a reader
-// may see it: what is decided from the left, in whole characters, never taken back. Ends the answer
-// before the first stop string.
+// From committed tokens, which come in any order of positions, to the text of the answer as a
+// reader may see it: what is decided from the left, in whole characters, never taken back. Ends the
+// answer before the first stop string.
 //
 // The decided prefix is every token up to, without, the first mask or end token. Its text is a
 // function of the tokens alone. A stop string is decided once no text that may still come could put
 // another match before it, so that the answer does not depend on the order in which tokens were
 // committed; text that could be the beginning of a stop string is held back until it is not.
 //
-// Invariants: what was given out is a prefix of the answer's text, and all of it once the answer has
-// ended; no stop string occurs in what was given out. Not thread safe.
+// Invariants: what was given out is a prefix of the answer's text, and all of it once the answer
+// has ended; no stop string occurs in what was given out. Not thread safe.
 #ifndef MASKKV_SERVICES_DECODE_ANSWER_TEXT_H_
 #define MASKKV_SERVICES_DECODE_ANSWER_TEXT_H_
 
@@ -38,7 +38,8 @@ class AnswerText {
 
   // A stop string is decided: further commits change nothing.
   bool stopped() const { return stopped_; }
-  // Everything up to the answer's end is decided: a stop string, an end token, or the last position.
+  // Everything up to the answer's end is decided: a stop string, an end token, or the last
+  // position.
   bool ended() const { return ended_; }
 
   // The answer so far. Before the end its text is what was given out, its tokens are the decided

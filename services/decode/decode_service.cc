@@ -109,9 +109,8 @@ struct DecodeService::Impl final : v1::DecodeService::Service {
         tokens(std::move(the_tokens)),
         gate(static_cast<std::size_t>(options.queue_capacity), clock),
         kept(KeptLimits(), clock),
-        entries(*model,
-                options.prefill.empty() ? nullptr : services::OpenChannel(options.prefill),
-                cache.get()),
+        entries(options.prefill.empty() ? nullptr : services::OpenChannel(options.prefill),
+                Mapper()),
         loop(model->weights(), model->tokenizer(), LoopOptions(options, *model), metrics.step,
              clock),
         handler(Parts(options)) {
@@ -121,9 +120,15 @@ struct DecodeService::Impl final : v1::DecodeService::Service {
 
   grpc::Status Generate(grpc::ServerContext* context, const v1::GenerateRequest* request,
                         grpc::ServerWriter<v1::GenerateEvent>* writer) override {
-    return services::ToGrpc(handler.Run(*context, *request, [&](const v1::GenerateEvent& event) {
-      return writer->Write(event);
-    }));
+    return services::ToGrpc(handler.Run(
+        *context, *request, [&](const v1::GenerateEvent& event) { return writer->Write(event); }));
+  }
+
+  EntryMapper Mapper() {
+    if (cache == nullptr) return {};
+    return [this](const services::Call& call, const arena::Handle& handle) {
+      return cache->Map(call, handle, model->fingerprint_digest());
+    };
   }
 
   GenerateParts Parts(const DecodeOptions& options) {
@@ -158,8 +163,8 @@ struct DecodeService::Impl final : v1::DecodeService::Service {
     reported = now;
   }
 
-  // Constant after construction, or thread safe themselves. In the order in which they refer to each
-  // other.
+  // Constant after construction, or thread safe themselves. In the order in which they refer to
+  // each other.
   const SteadyClock clock;
   const std::shared_ptr<const services::ModelRuntime> model;
   const Metrics metrics;

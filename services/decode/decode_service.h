@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The decode service as a handle: what a server registers, with everything behind it: step loop,
-// clients of prefill and cache manager, reports to the budget controller. Several services can share
-// a server and a loaded model.
+// clients of prefill and cache manager, reports to the budget controller. Several services can
+// share a server and a loaded model.
 //
 // Ownership: shares the model, owns the rest. Movable. It outlives the server that it is registered
 // with; drain the server first. Thread safe.
@@ -31,22 +31,23 @@ struct DecodeOptions {
   services::CacheClientOptions cache;  // an empty address: only CACHE_NONE is answered
   std::string budget;                  // address; empty: nobody is reported to
 
-  std::int64_t max_running = 16;     // sequences in a batch
-  std::int64_t queue_capacity = 64;  // requests between arrival and their first step
+  std::int64_t max_running = 16;                   // sequences in a batch
+  std::int64_t queue_capacity = 64;                // requests between arrival and their first step
   std::chrono::milliseconds longest_wait{60'000};  // of a sequence for a place
   std::chrono::milliseconds stall_limit{30'000};   // of a reader
   std::int64_t event_queue = 16;                   // steps of a sequence that wait to be read
   std::int64_t max_gen_length = 4096;
   std::int32_t max_samples = 64;
-  // Lines `TOKEN TENANT`; empty: callers need no token, and only those on this machine name a tenant.
+  // Lines `TOKEN TENANT`; empty: callers need no token, and only those on this machine name a
+  // tenant.
   std::string token_file;
 };
 
 class DecodeService {
  public:
   // Does not wait for the other services.
-  // Errors: INVALID_ARGUMENT (an option out of range, BAD_TOKEN_FILE, of CacheClient::Create), of the
-  // token file.
+  // Errors: INVALID_ARGUMENT (an option out of range, BAD_TOKEN_FILE, of CacheClient::Create), of
+  // the token file.
   static absl::StatusOr<DecodeService> Create(const DecodeOptions& options,
                                               std::shared_ptr<const services::ModelRuntime> model,
                                               telemetry::Registry& registry);

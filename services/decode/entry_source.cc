@@ -42,8 +42,8 @@ absl::Status Down(std::string_view reason, std::string_view message) {
 // What a failed call says to our caller. The peer's own end is no end of ours.
 absl::Status PrefillError(const services::Call& call, const absl::Status& status) {
   MASKKV_RETURN_IF_ERROR(call.Alive());
-  const bool unreachable = status.code() == absl::StatusCode::kUnavailable &&
-                           ErrorReason(status) == "UNAVAILABLE";
+  const bool unreachable =
+      status.code() == absl::StatusCode::kUnavailable && ErrorReason(status) == "UNAVAILABLE";
   if (unreachable || status.code() == absl::StatusCode::kCancelled) {
     return Down("PREFILL_DOWN", "prefill: expected the service to answer, found it away");
   }
@@ -96,9 +96,9 @@ absl::StatusOr<std::shared_ptr<const v1::PrefillResponse>> EntrySource::CallPref
 
 absl::Status EntrySource::Map(const services::Call& call, const arena::Handle& handle,
                               PromptEntry& prompt) const {
-  if (cache_ == nullptr) return Down("CACHE_DOWN", "cache: expected a cache manager, found none");
+  if (!map_) return Down("CACHE_DOWN", "cache: expected a cache manager, found none");
   const SteadyTime start = std::chrono::steady_clock::now();
-  MASKKV_ASSIGN_OR_RETURN(prompt.entry, cache_->Map(call, handle, model_.fingerprint_digest()));
+  MASKKV_ASSIGN_OR_RETURN(prompt.entry, map_(call, handle));
   prompt.map_ms += MillisecondsSince(start);
   prompt.view = prompt.entry;
   prompt.pairs = prompt.entry->pairs();

@@ -7,16 +7,15 @@
 #define MASKKV_SERVICES_DECODE_ENTRY_SOURCE_H_
 
 #include <cstdint>
+#include <functional>
 #include <memory>
-#include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "core/arena/mapped_entry.h"
 #include "core/engine/kv.h"
-#include "services/common/cache_client.h"
 #include "services/common/call.h"
-#include "services/common/model_runtime.h"
 #include "services/decode/request_check.h"
 
 namespace grpc {
@@ -34,30 +33,33 @@ namespace maskkv::decode {
 // The prompt as the decoder takes it.
 struct PromptEntry {
   std::shared_ptr<const arena::MappedEntry> entry;
-  std::shared_ptr<const engine::KvView> view;      // of the entry: what serves this prompt
-  std::vector<std::int32_t> recomputed;            // the prompt's last tokens, which it does not serve
-  std::int64_t pairs = 0;                          // of the view
+  std::shared_ptr<const engine::KvView> view;  // of the entry: what serves this prompt
+  std::vector<std::int32_t> recomputed;        // the prompt's last tokens, which it does not serve
+  std::int64_t pairs = 0;                      // of the view
   std::shared_ptr<const v1::PrefillResponse> prefill;  // null if none ran
   double prefill_ms = 0;
   double map_ms = 0;
 };
 
+// Leases and maps a sealed entry of this model: CacheClient::Map.
+using EntryMapper = std::function<absl::StatusOr<std::shared_ptr<const arena::MappedEntry>>(
+    const services::Call&, const arena::Handle&)>;
+
 class EntrySource {
  public:
-  // prefill, cache: null if there is none to ask. All are borrowed but the channel.
-  EntrySource(const services::ModelRuntime& model, std::shared_ptr<grpc::Channel> prefill,
-              services::CacheClient* cache)
-      : model_(model), prefill_(std::move(prefill)), cache_(cache) {}
+  // prefill, map: null if there is none to ask.
+  EntrySource(std::shared_ptr<grpc::Channel> prefill, EntryMapper map)
+      : prefill_(std::move(prefill)), map_(std::move(map)) {}
 
   // A prefill of the request's prompt; once more if its entry is gone before it was leased.
-  // Errors: of Prefill and of CacheClient::Map; UNAVAILABLE (PREFILL_DOWN, CACHE_DOWN).
+  // Errors: of the prefill service and of the mapper; UNAVAILABLE (PREFILL_DOWN, CACHE_DOWN).
   absl::StatusOr<PromptEntry> Prefill(const services::Call& call,
                                       const grpc::ServerContext& context,
                                       const v1::GenerateRequest& request,
                                       const CheckedRequest& checked) const;
 
   // The entry of checked.reused, for a prompt of these ids.
-  // Errors: of CacheClient::Map; FAILED_PRECONDITION (HANDLE_PROMPT_MISMATCH).
+  // Errors: of the mapper; FAILED_PRECONDITION (HANDLE_PROMPT_MISMATCH).
   absl::StatusOr<PromptEntry> Reuse(const services::Call& call, const CheckedRequest& checked,
                                     const std::vector<std::int32_t>& ids) const;
 
@@ -68,9 +70,8 @@ class EntrySource {
   absl::Status Map(const services::Call& call, const arena::Handle& handle,
                    PromptEntry& prompt) const;
 
-  const services::ModelRuntime& model_;
   const std::shared_ptr<grpc::Channel> prefill_;
-  services::CacheClient* const cache_;
+  const EntryMapper map_;
 };
 
 }  // namespace maskkv::decode

@@ -4,8 +4,8 @@
 // bounded queue for each sequence, read as one in the order of happening. The loop never waits: it
 // asks for room before a step. The reader waits with a bound. Ends always fit.
 //
-// The reader's callbacks (alive, abandon) are never called once Leave has returned, so they may refer
-// to the handler's call. Thread safe: one loop, one reader.
+// The reader's callbacks (alive, abandon) are never called once Leave has returned, so they may
+// refer to the handler's call. Thread safe: one loop, one reader.
 #ifndef MASKKV_SERVICES_DECODE_EVENT_QUEUE_H_
 #define MASKKV_SERVICES_DECODE_EVENT_QUEUE_H_
 
@@ -56,10 +56,10 @@ struct SequenceEvent {
 
 struct EventQueueOptions {
   std::size_t sequences = 1;
-  std::size_t capacity = 16;                     // steps that wait to be read, a sequence
-  std::function<absl::Status()> alive;           // whether the request is still wanted
+  std::size_t capacity = 16;                         // steps that wait to be read, a sequence
+  std::function<absl::Status()> alive;               // whether the request is still wanted
   std::function<void(const absl::Status&)> abandon;  // frees a reader that is blocked elsewhere
-  std::function<void()> on_room;                 // a queue that was full has room
+  std::function<void()> on_room;                     // a queue that was full has room
 };
 
 class EventQueue {

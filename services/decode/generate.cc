@@ -32,8 +32,8 @@ double Seconds(Duration duration) { return std::chrono::duration<double>(duratio
 
 // Whether the caller is on this machine: only then is the tenant that it names believed.
 bool IsLocal(const std::string& peer) {
-  for (const char* const prefix : {"unix:", "unix-abstract:", "ipv4:127.", "ipv6:[::1]",
-                                   "ipv6:%5B::1%5D", "inproc"}) {
+  for (const char* const prefix :
+       {"unix:", "unix-abstract:", "ipv4:127.", "ipv6:[::1]", "ipv6:%5B::1%5D", "inproc"}) {
     if (peer.starts_with(prefix)) return true;
   }
   return false;
@@ -112,8 +112,7 @@ struct GenerateHandler::Answer {
 
 absl::StatusOr<services::Call> GenerateHandler::Authenticate(
     const grpc::ServerContext& context, const v1::GenerateRequest& request) const {
-  MASKKV_ASSIGN_OR_RETURN(services::Call call,
-                          services::Call::Read(context, request.request_id()));
+  MASKKV_ASSIGN_OR_RETURN(services::Call call, services::Call::Read(context, request.request_id()));
   if (parts_.tokens != nullptr) {
     MASKKV_ASSIGN_OR_RETURN(std::string tenant,
                             parts_.tokens->Authenticate(Metadata(context, "authorization")));
@@ -183,17 +182,17 @@ absl::Status GenerateHandler::PreparePrompt(Answer& answer) const {
                               parts_.entries->Reuse(answer.call, answer.checked, answer.ids));
     } else {
       MASKKV_ASSIGN_OR_RETURN(
-          answer.prompt, parts_.entries->Prefill(answer.call, answer.context, answer.request,
-                                                 answer.checked));
+          answer.prompt,
+          parts_.entries->Prefill(answer.call, answer.context, answer.request, answer.checked));
     }
   }
   const model::ModelConfig& config = model.config();
   RequestFigures& figures = answer.figures;
   figures.prompt_tokens = tokens;
   figures.kept_pairs = answer.prompt.pairs;
-  figures.full_bytes = static_cast<std::uint64_t>(tokens * config.layers * config.kv_heads * 2 *
-                                                  config.head_dim) *
-                       kernels::SizeOf(model.dtype());
+  figures.full_bytes =
+      static_cast<std::uint64_t>(tokens * config.layers * config.kv_heads * 2 * config.head_dim) *
+      kernels::SizeOf(model.dtype());
   if (answer.prompt.prefill != nullptr) {
     figures.entry_bytes = answer.prompt.prefill->entry_bytes();
   } else if (answer.prompt.entry != nullptr) {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Entries that stay leased for a while after their request ended (GenerateRequest.keep_entry_ms), so
-// that a next question finds them. Bounded in number and bytes for each tenant: what would end first
-// goes first. A plain class; not thread safe; the clock is injected.
+// Entries that stay leased for a while after their request ended (GenerateRequest.keep_entry_ms),
+// so that a next question finds them. Bounded in number and bytes for each tenant: what would end
+// first goes first. A plain class; not thread safe; the clock is injected.
 //
 // What is dropped is returned, for the caller to destroy where unmapping holds nobody up.
 // Invariant: no tenant is above its bounds; an entry is held once, until the latest time asked for.
@@ -22,8 +22,8 @@
 namespace maskkv::decode {
 
 struct KeptLimits {
-  std::size_t entries = 64;                        // a tenant
-  std::uint64_t bytes = std::uint64_t{1} << 30;    // a tenant
+  std::size_t entries = 64;                      // a tenant
+  std::uint64_t bytes = std::uint64_t{1} << 30;  // a tenant
 };
 
 class KeptEntries {

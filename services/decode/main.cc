@@ -106,8 +106,7 @@ absl::Status Serve(Flags& flags) {
   MASKKV_ASSIGN_OR_RETURN(const std::shared_ptr<const services::ModelRuntime> model,
                           services::ModelRuntime::Load(flags.model));
   telemetry::Registry registry;
-  registry.SetConfigInfo(model->name(), model->fingerprint(),
-                         arena::LayoutHashText(), flags.dtype);
+  registry.SetConfigInfo(model->name(), model->fingerprint(), arena::LayoutHashText(), flags.dtype);
   MASKKV_ASSIGN_OR_RETURN(const std::unique_ptr<telemetry::Exposer> exposer,
                           telemetry::Exposer::Start(flags.metrics_listen, registry));
   MASKKV_ASSIGN_OR_RETURN(DecodeService service,

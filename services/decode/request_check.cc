@@ -104,8 +104,9 @@ absl::Status CheckCache(const v1::GenerateRequest& request, CheckedRequest& chec
                                                   static_cast<int>(request.reuse())));
   }
   if (!checked.use_cache) {
-    return Invalid("BAD_REUSE", "reuse: expected CACHE_COMPRESSED with REUSE_KEPT, found "
-                                "CACHE_NONE");
+    return Invalid("BAD_REUSE",
+                   "reuse: expected CACHE_COMPRESSED with REUSE_KEPT, found "
+                   "CACHE_NONE");
   }
   if (!request.has_handle()) {
     return Invalid("BAD_HANDLE", "handle: expected one with REUSE_KEPT, found none");

@@ -23,9 +23,9 @@ absl::StatusOr<RequestGate::Pass> RequestGate::Enter() {
     return Pass(this, now);
   }
   // There will be room when the oldest has begun: about the time it has waited so far is a guess.
-  const auto waited = arrivals_.empty() ? milliseconds(0)
-                                        : std::chrono::duration_cast<milliseconds>(
-                                              now - *arrivals_.begin());
+  const auto waited = arrivals_.empty()
+                          ? milliseconds(0)
+                          : std::chrono::duration_cast<milliseconds>(now - *arrivals_.begin());
   return WithRetryAfter(
       MakeError(absl::StatusCode::kResourceExhausted, "QUEUE_FULL",
                 absl::StrFormat("queue: expected room for a request, found %d of %d waiting",

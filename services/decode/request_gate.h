@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Bounds the requests between their arrival and their first step: tokenised, being prefilled, waiting
-// for a place. Beyond the bound a request is refused before it costs anything. Thread safe; the
-// clock is injected.
+// Bounds the requests between their arrival and their first step: tokenised, being prefilled,
+// waiting for a place. Beyond the bound a request is refused before it costs anything. Thread safe;
+// the clock is injected.
 #ifndef MASKKV_SERVICES_DECODE_REQUEST_GATE_H_
 #define MASKKV_SERVICES_DECODE_REQUEST_GATE_H_
 

@@ -99,9 +99,9 @@ struct StepLoop::Impl {
   std::map<engine::RequestId, SequenceId> by_engine_id;
 
   mutable std::mutex mu;
-  StepSchedule schedule;                      // guarded by mu
-  std::map<SequenceId, Sequence> submitted;   // guarded by mu
-  bool stopping = false;                      // guarded by mu
+  StepSchedule schedule;                     // guarded by mu
+  std::map<SequenceId, Sequence> submitted;  // guarded by mu
+  bool stopping = false;                     // guarded by mu
 
   std::thread thread;  // last: it uses all of the above
 };

@@ -148,10 +148,11 @@ StepCounts StepSchedule::counts() const {
 
 absl::Status StepSchedule::StalledError() const {
   const auto limit = std::chrono::duration_cast<std::chrono::milliseconds>(limits_.stall_limit);
-  return MakeError(absl::StatusCode::kResourceExhausted, "SLOW_READER",
-                   absl::StrFormat("reader: expected to take an event within %d ms, found none taken",
-                                   limit.count()),
-                   {{"stall_limit_ms", absl::StrFormat("%d", limit.count())}});
+  return MakeError(
+      absl::StatusCode::kResourceExhausted, "SLOW_READER",
+      absl::StrFormat("reader: expected to take an event within %d ms, found none taken",
+                      limit.count()),
+      {{"stall_limit_ms", absl::StrFormat("%d", limit.count())}});
 }
 
 void StepSchedule::CheckInvariants() const {

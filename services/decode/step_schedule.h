@@ -5,8 +5,8 @@
 // whose reader has no room gives its place up until there is room, and is ended when that takes too
 // long. A plain class: it decides, the step loop acts. Not thread safe; the clock is injected.
 //
-// Invariants: at most max_running sequences step; a stepping sequence has room; every sequence is in
-// exactly one state.
+// Invariants: at most max_running sequences step; a stepping sequence has room; every sequence is
+// in exactly one state.
 #ifndef MASKKV_SERVICES_DECODE_STEP_SCHEDULE_H_
 #define MASKKV_SERVICES_DECODE_STEP_SCHEDULE_H_
 
@@ -24,10 +24,10 @@ namespace maskkv::decode {
 using SequenceId = schedule::Ticket;
 
 struct StepLimits {
-  std::int64_t max_running = 16;                      // sequences that step together
-  std::int64_t capacity = 1024;                       // sequences that wait for their first step
-  Duration longest_wait = std::chrono::seconds(60);   // without a place, at a stretch
-  Duration stall_limit = std::chrono::seconds(30);    // without room, at a stretch
+  std::int64_t max_running = 16;                     // sequences that step together
+  std::int64_t capacity = 1024;                      // sequences that wait for their first step
+  Duration longest_wait = std::chrono::seconds(60);  // without a place, at a stretch
+  Duration stall_limit = std::chrono::seconds(30);   // without room, at a stretch
 };
 
 // What changed, each list by ascending id.
@@ -56,8 +56,8 @@ class StepSchedule {
   // Finished, failed or given up. Nothing happens for one that has left.
   void Leave(SequenceId id);
 
-  // Whether the sequence's reader has room for another event. New ones have. Nothing happens for one
-  // that has left.
+  // Whether the sequence's reader has room for another event. New ones have. Nothing happens for
+  // one that has left.
   void SetRoom(SequenceId id, bool room);
 
   // Call it between steps.
@@ -74,9 +74,9 @@ class StepSchedule {
  private:
   struct Sequence {
     std::int32_t priority = 0;
-    bool stepped = false;              // had a place once
-    bool parked = false;               // gave its place up for want of room
-    std::optional<TimePoint> full;     // since when there is no room
+    bool stepped = false;           // had a place once
+    bool parked = false;            // gave its place up for want of room
+    std::optional<TimePoint> full;  // since when there is no room
   };
 
   void EndStalled(StepDecision& decision);

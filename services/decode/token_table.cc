@@ -31,9 +31,8 @@ bool IsToken(std::string_view text) {
 bool IsTenant(std::string_view text) {
   const auto letter = [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9'); };
   return !text.empty() && text.size() <= kMaxTenantBytes && letter(text.front()) &&
-         std::all_of(text.begin(), text.end(), [&](char c) {
-           return letter(c) || c == '.' || c == '_' || c == '-';
-         });
+         std::all_of(text.begin(), text.end(),
+                     [&](char c) { return letter(c) || c == '.' || c == '_' || c == '-'; });
 }
 
 // The next word of `line`, taken off it.

@@ -19,10 +19,10 @@ namespace maskkv::decode {
 
 class TokenTable {
  public:
-  // Lines `TOKEN TENANT`; empty lines and lines that start with # are skipped. A token has 16 to 512
-  // printable ASCII characters, a tenant is [a-z0-9][a-z0-9._-]{0,62}. Several tokens may speak for
-  // one tenant. `file` is for messages, which never hold a token.
-  // Errors: INVALID_ARGUMENT (BAD_TOKEN_FILE, with the line).
+  // Lines `TOKEN TENANT`; empty lines and lines that start with # are skipped. A token has 16 to
+  // 512 printable ASCII characters, a tenant is [a-z0-9][a-z0-9._-]{0,62}. Several tokens may speak
+  // for one tenant. `file` is for messages, which never hold a token. Errors: INVALID_ARGUMENT
+  // (BAD_TOKEN_FILE, with the line).
   static absl::StatusOr<TokenTable> Parse(std::string_view text, std::string_view file);
   // Errors: of the file, and of Parse.
   static absl::StatusOr<TokenTable> Load(const std::string& path);
