@@ -171,7 +171,7 @@ def test_sigterm_lets_streams_under_way_finish(stack, cases):
         for event in stream:
             answer.add(event)
         assert list(answer.build().tokens) == tokens
-        assert stack.processes["decode"].stop() == 0
+        assert stack.processes["decode"].popen.wait(stacks.STOP_TIMEOUT_S) == 0
         with pytest.raises(maskkv.Error) as raised:
             client.generate(**request, timeout=2)
         assert raised.value.code in (grpc.StatusCode.UNAVAILABLE,
