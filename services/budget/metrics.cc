@@ -16,9 +16,8 @@ using telemetry::MetricType;
 constexpr std::array kPairs{1.0,   2.0,   4.0,   8.0,    16.0,   32.0,  64.0,
                             128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0};
 
-constexpr MetricSpec kGeneration{
-    "maskkv_budget_generation", MetricType::kGauge, "1",
-    "Generation of the plan in force; a reading past 2^53 is inexact."};
+constexpr MetricSpec kGeneration{"maskkv_budget_generation", MetricType::kGauge, "1",
+                                 "Generation of the plan in force."};
 constexpr MetricSpec kTotalPairs{
     "maskkv_budget_total_pairs", MetricType::kGauge, "1",
     "Pairs of all layers and heads that a long prompt keeps under the plan in force, under a "
