@@ -20,6 +20,7 @@
 #include "services/common/call.h"
 #include "services/common/server.h"
 #include "services/common/status.h"
+#include "tests/support/handover.h"
 #include "tests/support/status_matchers.h"
 
 namespace maskkv::testing {
@@ -62,9 +63,12 @@ class TestService final : public v1::PrefillService::Service {
 
   grpc::Status Prefill(grpc::ServerContext* context, const v1::PrefillRequest* request,
                        v1::PrefillResponse* response) override {
+    Handover();
     const auto call = services::Call::Read(*context, request->request_id());
     if (!call.ok()) return services::ToGrpc(call.status());
-    return services::ToGrpc(on_prefill(*call, *request, *response));
+    const absl::Status status = on_prefill(*call, *request, *response);
+    Handover();
+    return services::ToGrpc(status);
   }
 
   // Reads nothing of the call.
@@ -75,7 +79,7 @@ class TestService final : public v1::PrefillService::Service {
   }
 };
 
-// A call of Prefill over `channel`, with metadata "" for none.
+// A call of Prefill over `channel`; `prepare` may add metadata and a deadline.
 inline absl::Status CallPrefill(const std::shared_ptr<grpc::Channel>& channel,
                                 const v1::PrefillRequest& request = {},
                                 const std::function<void(grpc::ClientContext&)>& prepare = {}) {
@@ -83,8 +87,11 @@ inline absl::Status CallPrefill(const std::shared_ptr<grpc::Channel>& channel,
   context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(60));
   if (prepare) prepare(context);
   v1::PrefillResponse response;
-  return services::FromGrpc(
-      v1::PrefillService::NewStub(channel)->Prefill(&context, request, &response));
+  Handover();
+  const grpc::Status status =
+      v1::PrefillService::NewStub(channel)->Prefill(&context, request, &response);
+  Handover();
+  return services::FromGrpc(status);
 }
 
 }  // namespace maskkv::testing
