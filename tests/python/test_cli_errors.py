@@ -62,7 +62,7 @@ def test_a_bad_flag_value(tiny, flag, value, said):
 
 
 @pytest.mark.parametrize("args,said", [
-    ((), "subcommand: expected generate, calibrate, inspect, evaluate or bench, found nothing"),
+    ((), "subcommand: expected generate, calibrate, inspect, evaluate, bench, serve or top, found nothing"),
     (("serve",), "found serve"),
     (("",), "found nothing"),
     (("generate",), "--model is required"),
