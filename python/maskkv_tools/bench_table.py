@@ -84,7 +84,10 @@ def memory_table(bench):
 
 
 def gemm_rows(gemm):
-    """[{dtype, rows, in, out, threads, GFLOPs, oneDNN_GFLOPs, ratio}] of Google Benchmark's JSON."""
+    """[{dtype, rows, in, out, threads, GFLOPs, oneDNN_GFLOPs, ratio}] of Google Benchmark's JSON.
+
+    The last two are absent where oneDNN has no such product on the machine.
+    """
     result = []
     for run in gemm["benchmarks"]:
         if not (found := _GEMM.match(run["name"])):
@@ -92,7 +95,7 @@ def gemm_rows(gemm):
         rows, width, out, threads = map(int, found.groups()[1:])
         result.append({"dtype": found[1], "rows": rows, "in": width, "out": out,
                        "threads": threads,
-                       **{name: run[name] for name in ("GFLOPs", "oneDNN_GFLOPs", "ratio")}})
+                       **{name: run[name] for name in ("GFLOPs", "oneDNN_GFLOPs", "ratio") if name in run}})
     return result
 
 
@@ -100,9 +103,11 @@ def gemm_table(gemm):
     rows = gemm_rows(gemm)
     head = ["dtype", "threads", "rows", "in", "out", "GFLOP/s", "oneDNN alone, GFLOP/s", "ratio"]
     lines = [[row["dtype"], row["threads"], row["rows"], row["in"], row["out"],
-              f"{row['GFLOPs']:.0f}", f"{row['oneDNN_GFLOPs']:.0f}", f"{row['ratio']:.2f}"]
+              f"{row['GFLOPs']:.0f}",
+              *([f"{row['oneDNN_GFLOPs']:.0f}", f"{row['ratio']:.2f}"] if "ratio" in row
+                else ["none", ""])]
              for row in rows]
-    ratios = sorted(row["ratio"] for row in rows)
+    ratios = sorted(row["ratio"] for row in rows if "ratio" in row)
     low, middle = ratios[0], ratios[len(ratios) // 2]
     return f"Lowest ratio {low:.2f}, median {middle:.2f}.\n\n{table(head, lines)}"
 
@@ -141,7 +146,7 @@ a time; *online* measures importance on the prompt and has to hold every layer's
 ## Matrix products beside oneDNN alone
 
 Ours packs weights once and keeps rows independent of each other; oneDNN has weights packed for the very shape and its own threads. Both in
-alternating blocks of one run, medians.
+alternating blocks of one run, medians; "none" where oneDNN has no such product on the machine.
 
 {gemm_table(gemm)}
 """

@@ -24,6 +24,8 @@ GEMM = {"benchmarks": [
      "GFLOPs": 90.0, "oneDNN_GFLOPs": 100.0, "ratio": 0.9},
     {"name": "BM_MatMul/bf16/rows:16/in:512/out:256/threads:1/iterations:1/manual_time",
      "GFLOPs": 150.0, "oneDNN_GFLOPs": 100.0, "ratio": 1.5},
+    {"name": "BM_MatMul/bf16/rows:8/in:512/out:256/threads:1/iterations:1/manual_time",
+     "GFLOPs": 50.0},
     {"name": "BM_Other", "ratio": 0.1}]}
 
 
@@ -45,7 +47,8 @@ def test_matrix_products_are_read_from_their_names():
         "oneDNN_GFLOPs": 100.0, "ratio": 0.9}
     text = bench_table.gemm_table(GEMM)
     assert text.startswith("Lowest ratio 0.90, median 1.50.")
-    assert text.splitlines()[-1] == "| bf16 | 1 | 16 | 512 | 256 | 150 | 100 | 1.50 |"
+    assert text.splitlines()[-2:] == ["| bf16 | 1 | 16 | 512 | 256 | 150 | 100 | 1.50 |",
+                                      "| bf16 | 1 | 8 | 512 | 256 | 50 | none |  |"]
 
 
 def test_a_page_of_a_real_run(tmp_path):
