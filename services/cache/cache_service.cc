@@ -2,6 +2,7 @@
 #include "services/cache/cache_service.h"
 
 #include <grpcpp/impl/service_type.h>
+#include <sys/resource.h>
 
 #include <algorithm>
 #include <condition_variable>
@@ -21,6 +22,24 @@ namespace maskkv::cache {
 namespace {
 
 constexpr std::chrono::seconds kReportPeriod(1);
+// Descriptors that are no entries: connections of both servers, files, what is on its way.
+constexpr std::size_t kOtherDescriptors = 1024;
+
+// Each entry is a descriptor of this process. Takes as many as the system allows it, and returns
+// how many of them entries may be; a process without any left could not be talked to.
+std::size_t EntriesThatFit(std::size_t wanted) {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return wanted;
+  const std::size_t enough = wanted + kOtherDescriptors;
+  if (limit.rlim_cur < enough) {
+    limit.rlim_cur = std::min<rlim_t>(limit.rlim_max, enough);
+    setrlimit(RLIMIT_NOFILE, &limit);
+    getrlimit(RLIMIT_NOFILE, &limit);
+  }
+  if (limit.rlim_cur >= enough) return wanted;
+  return limit.rlim_cur > 2 * kOtherDescriptors ? limit.rlim_cur - kOtherDescriptors
+                                                : limit.rlim_cur / 2;
+}
 
 }  // namespace
 
@@ -104,7 +123,9 @@ absl::StatusOr<CacheService> CacheService::Start(const CacheServiceOptions& opti
     return MakeError(absl::StatusCode::kInvalidArgument, "INVALID_ARGUMENT",
                      "capacity: expected at least a page, found less");
   }
-  auto impl = std::make_unique<Impl>(options, registry);
+  CacheServiceOptions fitting = options;
+  fitting.limits.max_entries = EntriesThatFit(options.limits.max_entries);
+  auto impl = std::make_unique<Impl>(fitting, registry);
   MASKKV_RETURN_IF_ERROR(impl->Listen());
   impl->metrics.Update(impl->manager.Stat(), impl->manager.counters());
   impl->reporter = std::thread([raw = impl.get()] { raw->Report(); });

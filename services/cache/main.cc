@@ -6,6 +6,8 @@
 #include <chrono>
 #include <memory>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "core/base/status_macros.h"
 #include "core/telemetry/log.h"
@@ -21,6 +23,7 @@ struct Flags {
   services::ServerOptions server;
   CacheServiceOptions cache;
   std::string budget;
+  std::vector<std::string> quotas, uid_tenants;
   std::string metrics_listen = "127.0.0.1:0";
   std::string log_level = "info";
   std::int64_t drain_ms = 5'000;
@@ -44,6 +47,9 @@ void Declare(CLI::App& app, Flags& flags) {
   app.add_option("--tenant-quota-bytes", flags.cache.limits.quota_bytes,
                  "of it, what one tenant may take; 0: all")
       ->transform(bytes);
+  app.add_option("--quota", flags.quotas, "of one tenant: NAME=BYTES, as team-a=1GiB");
+  app.add_option("--uid-tenant", flags.uid_tenants,
+                 "tenant of a user's processes: UID=NAME; otherwise uid-UID");
   app.add_option("--service-uid", flags.cache.service_uids,
                  "user ids that act for any tenant, as prefill and decode do; our own always may");
   app.add_option("--owner", flags.cache.owner, "name of this cache manager in handles")
@@ -57,10 +63,40 @@ void Declare(CLI::App& app, Flags& flags) {
       ->capture_default_str();
 }
 
+// "LEFT=RIGHT", neither empty.
+absl::StatusOr<std::pair<std::string, std::string>> Split(const char* flag,
+                                                          const std::string& text) {
+  const std::size_t at = text.find('=');
+  if (at == 0 || at >= text.size() - 1) {  // npos too
+    return absl::InvalidArgumentError(std::string(flag) +
+                                      ": expected two parts around '=', found " + text);
+  }
+  return std::pair(text.substr(0, at), text.substr(at + 1));
+}
+
+absl::Status ReadTenants(Flags& flags) {
+  for (const std::string& text : flags.quotas) {
+    MASKKV_ASSIGN_OR_RETURN(auto quota, Split("--quota", text));
+    const std::string error = CLI::AsSizeValue(/*kb_is_1000=*/false)(quota.second);
+    if (!error.empty()) return absl::InvalidArgumentError("--quota: " + error);
+    flags.cache.limits.quotas[quota.first] = std::stoull(quota.second);
+  }
+  for (const std::string& text : flags.uid_tenants) {
+    MASKKV_ASSIGN_OR_RETURN(const auto pair, Split("--uid-tenant", text));
+    std::uint32_t uid = 0;
+    if (!CLI::detail::lexical_cast(pair.first, uid)) {
+      return absl::InvalidArgumentError("--uid-tenant: expected a user id, found " + pair.first);
+    }
+    flags.cache.tenants[uid] = pair.second;
+  }
+  return absl::OkStatus();
+}
+
 absl::Status Serve(Flags& flags) {
   telemetry::LogLevel level = telemetry::LogLevel::kInfo;
   telemetry::ParseLogLevel(flags.log_level, level);
   telemetry::ConfigureLog("cached", level);
+  MASKKV_RETURN_IF_ERROR(ReadTenants(flags));
   if (!flags.budget.empty()) {
     flags.cache.controller = services::PlanWatcher::Start(flags.budget, "cached");
   }

@@ -31,13 +31,16 @@ constexpr MetricSpec kEvictions{"maskkv_cache_evictions_total", MetricType::kCou
                                 "Entries evicted, by reason.", "reason"};
 constexpr MetricSpec kLookups{"maskkv_cache_lookups_total", MetricType::kCounter, "1",
                               "Keys and handles looked up, by result.", "result"};
+constexpr MetricSpec kShares{"maskkv_cache_share_total", MetricType::kCounter, "1",
+                             "Descriptors of entries asked for, by the way they go and result.",
+                             "transport,result"};
 constexpr MetricSpec kExpired{"maskkv_cache_leases_expired_total", MetricType::kCounter, "1",
                               "Leases that ended because nobody renewed them."};
 constexpr MetricSpec kIntegrity{"maskkv_cache_integrity_failures_total", MetricType::kCounter, "1",
                                 "Entries refused at Seal, by what was wrong.", "kind"};
 constexpr MetricSpec kAll[] = {kCapacity, kAllocated, kLeased,   kFree,        kUsage,
                                kEntries,  kLeases,    kSessions, kAllocations, kEvictions,
-                               kLookups,  kExpired,   kIntegrity};
+                               kLookups,  kShares,    kExpired,  kIntegrity};
 
 const telemetry::Labels kHost{{"pool", "host"}};
 
@@ -69,6 +72,10 @@ Metrics::Metrics(telemetry::Registry& r)
           {r.AddCounter(kLookups, {{"result", "miss"}}), &CacheCounters::lookups_miss},
           {r.AddCounter(kLookups, {{"result", "stale"}}), &CacheCounters::lookups_stale},
           {r.AddCounter(kLookups, {{"result", "denied"}}), &CacheCounters::lookups_denied},
+          {r.AddCounter(kShares, {{"transport", "unix"}, {"result", "ok"}}),
+           &CacheCounters::shares_ok},
+          {r.AddCounter(kShares, {{"transport", "unix"}, {"result", "denied"}}),
+           &CacheCounters::shares_denied},
           {r.AddCounter(kExpired), &CacheCounters::leases_expired},
       }},
       checksum_failures_(r.AddCounter(kIntegrity, {{"kind", "checksum"}})),

@@ -26,8 +26,7 @@ class Metrics {
   // Gauges as they are, counters by what they grew since the last update.
   void Update(const arena::CacheStat& stat, const arena::CacheCounters& counters);
 
-  // A descriptor that was asked for over the socket or refused, an entry that failed its checks at
-  // Seal.
+  // An entry that failed its checks at Seal: "CHECKSUM", or anything else.
   void CountIntegrityFailure(std::string_view kind) const;
 
  private:
@@ -41,7 +40,7 @@ class Metrics {
   arena::CacheCounters last_;  // guarded by mu_
   telemetry::Gauge capacity_, allocated_, leased_, free_, usage_, leases_, sessions_;
   telemetry::Gauge reserved_, sealed_, pending_;
-  std::array<Source, 12> sources_;
+  std::array<Source, 14> sources_;
   telemetry::Counter checksum_failures_, header_failures_;
 };
 

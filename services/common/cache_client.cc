@@ -3,6 +3,7 @@
 
 #include <grpcpp/grpcpp.h>
 
+#include <algorithm>
 #include <condition_variable>
 #include <cstring>
 #include <deque>
@@ -30,6 +31,11 @@ using std::chrono::steady_clock;
 
 // For calls that are made for no request: renewals, releases, checks.
 constexpr milliseconds kOwnDeadline(2000);
+// For sealing, which reads the whole entry.
+constexpr milliseconds kSealDeadline(60'000);
+// How long a daemon whose socket answers may take to answer calls: just started, or the channel has
+// not yet noticed that it is back.
+constexpr milliseconds kConnectWithin(2000);
 
 std::string Bytes(std::span<const std::byte> bytes) {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
@@ -57,7 +63,7 @@ struct CacheClient::Impl : std::enable_shared_from_this<CacheClient::Impl> {
   };
 
   explicit Impl(const CacheClientOptions& o)
-      : options(o), stub(v1::CacheService::NewStub(OpenChannel(o.address))) {}
+      : options(o), channel(OpenChannel(o.address)), stub(v1::CacheService::NewStub(channel)) {}
 
   // The session that is open, or a new one if the daemon ended it.
   absl::StatusOr<std::shared_ptr<Session>> OpenSession() {
@@ -78,10 +84,21 @@ struct CacheClient::Impl : std::enable_shared_from_this<CacheClient::Impl> {
   }
 
   static void PrepareOwn(grpc::ClientContext& context, const Session& session,
-                         const std::string& tenant) {
+                         const std::string& tenant, milliseconds deadline = kOwnDeadline) {
     Identify(context, session);
     context.AddMetadata(kTenantKey, tenant);
-    context.set_deadline(std::chrono::system_clock::now() + kOwnDeadline);
+    context.set_deadline(std::chrono::system_clock::now() + deadline);
+  }
+
+  // Waits for the channel rather than trying a call twice: what a lost answer reserved stays.
+  void WaitForChannel(const Call& call) const {
+    if (channel->GetState(/*try_to_connect=*/true) == GRPC_CHANNEL_READY) return;
+    milliseconds wait = kConnectWithin;
+    if (call.deadline()) {
+      wait = std::min(
+          wait, std::chrono::duration_cast<milliseconds>(*call.deadline() - steady_clock::now()));
+    }
+    channel->WaitForConnected(std::chrono::system_clock::now() + wait);
   }
 
   // A call of the daemon for `call`. The daemon may have restarted since the session was opened:
@@ -94,6 +111,7 @@ struct CacheClient::Impl : std::enable_shared_from_this<CacheClient::Impl> {
     absl::Status status;
     for (int attempt = 0; attempt < 2; ++attempt) {
       MASKKV_ASSIGN_OR_RETURN(used, OpenSession());
+      WaitForChannel(call);
       grpc::ClientContext context;
       call.PrepareClient(context);
       Identify(context, *used);
@@ -189,6 +207,7 @@ struct CacheClient::Impl : std::enable_shared_from_this<CacheClient::Impl> {
   }
 
   const CacheClientOptions options;
+  const std::shared_ptr<grpc::Channel> channel;
   const std::unique_ptr<v1::CacheService::Stub> stub;
 
   std::mutex session_mu;
@@ -241,7 +260,7 @@ class Reservation final : public WritableEntry {
   absl::StatusOr<arena::Handle> Seal(std::uint64_t used_bytes) override {
     mapping_.Reset();
     grpc::ClientContext context;
-    Impl::PrepareOwn(context, *session_, tenant_);
+    Impl::PrepareOwn(context, *session_, tenant_, kSealDeadline);
     v1::SealRequest request;
     ToProto(handle_, *request.mutable_handle());
     request.set_used_bytes(used_bytes);
