@@ -17,9 +17,7 @@
 namespace maskkv::arena {
 namespace {
 
-#ifndef MFD_NOEXEC_SEAL
-constexpr unsigned int MFD_NOEXEC_SEAL = 8U;  // Linux 6.3
-#endif
+constexpr unsigned int kNoExecSeal = 8;  // MFD_NOEXEC_SEAL of Linux 6.3
 
 constexpr int kForEver = F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW;
 
@@ -35,7 +33,8 @@ absl::Status NotSealed(std::string_view found) {
 }
 
 std::uint64_t MachineBytes() {
-  const long pages = ::sysconf(_SC_PHYS_PAGES), page = ::sysconf(_SC_PAGESIZE);
+  const long pages = ::sysconf(_SC_PHYS_PAGES);
+  const long page = ::sysconf(_SC_PAGESIZE);
   return pages > 0 && page > 0
              ? static_cast<std::uint64_t>(pages) * static_cast<std::uint64_t>(page)
              : 0;
@@ -124,7 +123,7 @@ class MemfdPlane final : public MemoryPlane {
     }
     const std::uint64_t rounded = (bytes + kEntryPage - 1) / kEntryPage * kEntryPage;
     UniqueFd descriptor(
-        ::memfd_create(name_.c_str(), MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL));
+        ::memfd_create(name_.c_str(), MFD_CLOEXEC | MFD_ALLOW_SEALING | kNoExecSeal));
     if (!descriptor.valid() && errno == EINVAL) {
       descriptor.Reset(::memfd_create(name_.c_str(), MFD_CLOEXEC | MFD_ALLOW_SEALING));
     }
