@@ -63,7 +63,7 @@ def test_a_bad_flag_value(tiny, flag, value, said):
 
 @pytest.mark.parametrize("args,said", [
     ((), "subcommand: expected generate, calibrate, inspect, evaluate, bench, serve or top, found nothing"),
-    (("serve",), "found serve"),
+    (("frobnicate",), "found frobnicate"),
     (("",), "found nothing"),
     (("generate",), "--model is required"),
     (("generate", "--model", TINY, "--frobnicate"), "--frobnicate"),

@@ -44,12 +44,16 @@ class Decode(decode_pb2_grpc.DecodeServiceServicer):
 
     def __init__(self):
         self.cancelled = futures.Future()
+        self.ended = []
         self.metadata = {}
 
     def Generate(self, request, context):
         self.metadata = dict(context.invocation_metadata())
         if request.request_id == "refuse":
             refuse(context)
+        # Before anything is sent: a generator whose call has ended is not resumed.
+        context.add_callback(lambda: self.ended.append(request.request_id) or
+                             self.cancelled.done() or self.cancelled.set_result(True))
         handle = common_pb2.Handle(owner="here", epoch=7, entry_id=9, version=1, nonce=5)
         yield decode_pb2.GenerateEvent(seq=0, started=decode_pb2.Started(
             request_id=request.request_id, prompt_tokens=3, handle=handle,
@@ -59,9 +63,7 @@ class Decode(decode_pb2_grpc.DecodeServiceServicer):
             step=0, text="a", committed=[decode_pb2.Token(position=0, id=11, confidence=0.25,
                                                           log_probability=-1.5)]))
         if request.request_id == "endless":
-            context.add_callback(lambda: self.cancelled.set_result(True))
-            while context.is_active():
-                self.cancelled.result(timeout=20)
+            self.cancelled.result(timeout=20)
             return
         for sample in (1, 0):
             yield decode_pb2.GenerateEvent(seq=3 - sample, finished=decode_pb2.Finished(
@@ -187,6 +189,7 @@ def test_closing_a_stream_cancels_the_call(server):
         assert isinstance(next(stream), maskkv.Step)
         stream.close()
         assert server.decode.cancelled.result(timeout=20)
+    assert server.decode.ended == ["endless"]
 
 
 def test_the_other_services_answer_with_values(server):
