@@ -62,7 +62,7 @@ def measure(client, budget, count, length, seed, gen_length):
     right = {"first": 0, "again": 0, "kept": 0}
     milliseconds = {"again": 0.0, "kept": 0.0}
     for text, (first, second) in documents(count, length, seed):
-        answer, good = ask(client, text, first, gen_length, keep_entry_ms=60_000, **keep)
+        answer, good = ask(client, text, first, gen_length, keep_entry_ms=10_000, **keep)
         right["first"] += good
         for name, how in (("again", keep), ("kept", {"handle": answer.handle, "reuse": "kept"})):
             later, good = ask(client, text, second, gen_length, **how)
