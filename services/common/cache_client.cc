@@ -114,13 +114,24 @@ struct CacheClient::Impl : std::enable_shared_from_this<CacheClient::Impl> {
       WaitForChannel(call);
       grpc::ClientContext context;
       call.PrepareClient(context);
+      // Not the call's own deadline: the answer is due within milliseconds, and what it reserved or
+      // leased would be lost with it.
+      context.set_deadline(std::chrono::system_clock::now() +
+                           milliseconds(options.answer_within_ms));
       Identify(context, *used);
       status = FromGrpc((stub.get()->*method)(&context, request, &response));
       if (ErrorReason(status) != "NO_SESSION") break;
       const std::lock_guard lock(session_mu);
       if (session == used) session.reset();
     }
-    if (status.code() == absl::StatusCode::kUnavailable && ErrorReason(status) == "UNAVAILABLE") {
+    const bool silent = absl::IsDeadlineExceeded(status);
+    if (silent) {
+      // What it may have reserved meanwhile goes with the session.
+      const std::lock_guard lock(session_mu);
+      if (session == used) session.reset();
+    }
+    if (silent || (absl::IsUnavailable(status) && ErrorReason(status) == "UNAVAILABLE")) {
+      MASKKV_RETURN_IF_ERROR(call.Alive());
       return WithRetryAfter(MakeError(absl::StatusCode::kUnavailable, "CACHE_DOWN",
                                       "cache manager: expected an answer, found none"),
                             milliseconds(100));

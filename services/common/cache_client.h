@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The cache manager as prefill and decode see it: control calls over gRPC, descriptors over the unix
-// socket, one session for the process. After a restart of the daemon the session is opened anew by the
-// next call; entries mapped before stay readable. Leases are renewed in the background until they are
-// given back; giving back unmaps first. Thread safe.
+// The cache manager as prefill and decode see it: control calls over gRPC, descriptors over the
+// unix socket, one session for the process. After a restart of the daemon the session is opened
+// anew by the next call; entries mapped before stay readable. Leases are renewed in the background
+// until they are given back; giving back unmaps first. Thread safe.
 #ifndef MASKKV_SERVICES_COMMON_CACHE_CLIENT_H_
 #define MASKKV_SERVICES_COMMON_CACHE_CLIENT_H_
 
@@ -28,6 +28,8 @@ struct CacheClientOptions {
   std::string socket;   // path of its unix socket
   std::uint32_t lease_ttl_ms = 60'000;
   bool verify_checksums = true;  // of entries that are mapped
+  // A daemon that takes longer over a call is down, whatever time the caller has.
+  std::uint32_t answer_within_ms = 10'000;
 };
 
 // Space that is reserved and mapped writable. Dropped without Seal: the reservation is released.
@@ -52,7 +54,8 @@ class CacheClient {
   static absl::StatusOr<std::unique_ptr<CacheClient>> Create(const CacheClientOptions& options);
   ~CacheClient();
 
-  // Tenant, deadline and cancellation come from `call`.
+  // The tenant comes from `call`. Its deadline and cancellation are looked at when the daemon has
+  // answered, which it does within milliseconds: a lost answer would be lost memory.
   // Errors: of cache.proto; UNAVAILABLE (CACHE_DOWN) while the daemon does not answer.
   absl::StatusOr<std::variant<std::unique_ptr<WritableEntry>, CachedHandle>> Reserve(
       const Call& call, std::optional<arena::Digest> key, std::uint64_t max_bytes,
