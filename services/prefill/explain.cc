@@ -26,6 +26,16 @@ std::uint64_t ExplanationBytes(const model::ModelConfig& config, const Job& job,
   return heads * (kHeadBytes + kPositionBytes * pairs + (with_scores ? sizeof(float) * tokens : 0));
 }
 
+std::uint64_t ExplainingBytes(const model::ModelConfig& config, const Job& job, bool with_scores) {
+  // Pairs are at most f32.
+  const engine::EntryShape shape{config.layers, config.kv_heads, config.head_dim};
+  const std::int64_t pairs =
+      job.keep.plan.MaxPairsAHead(static_cast<std::int64_t>(job.prompt.ids.size())) *
+      config.layers * config.kv_heads;
+  return ExplanationBytes(config, job, with_scores) +
+         static_cast<std::uint64_t>(pairs * shape.PairBytes());
+}
+
 absl::Status CheckExplanation(const model::ModelConfig& config, const Job& job, bool with_scores,
                               std::uint64_t max_bytes) {
   const std::uint64_t bytes = ExplanationBytes(config, job, with_scores);

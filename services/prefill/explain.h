@@ -21,6 +21,9 @@ namespace maskkv::prefill {
 // Bytes that an explanation takes as a message, or a little more.
 std::uint64_t ExplanationBytes(const model::ModelConfig& config, const Job& job, bool with_scores);
 
+// Bytes that it needs besides a prefill's: the message and the pairs that are kept for a moment.
+std::uint64_t ExplainingBytes(const model::ModelConfig& config, const Job& job, bool with_scores);
+
 // OK if the explanation fits one message.
 // Errors: RESOURCE_EXHAUSTED (RESPONSE_TOO_LARGE) with the limit.
 absl::Status CheckExplanation(const model::ModelConfig& config, const Job& job, bool with_scores,

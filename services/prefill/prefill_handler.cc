@@ -81,7 +81,7 @@ absl::Status PrefillHandler::Explain(const services::Call& call, const v1::Expla
     MASKKV_ASSIGN_OR_RETURN(
         const ForwardGate::Turn turn,
         WaitForTurn(job, request.priority(),
-                    ExplanationBytes(model_->config(), job, request.with_scores()), alive));
+                    ExplainingBytes(model_->config(), job, request.with_scores()), alive));
     const Counted running(metrics_.running);
     MASKKV_RETURN_IF_ERROR(prefill::Explain(compressor_, model_->config(), job,
                                             request.with_scores(), alive, response));

@@ -132,8 +132,11 @@ PrefillHarness::PrefillHarness(PrefillHarnessOptions wanted) : options(std::move
       {.directory = MASKKV_SOURCE_DIR "/" + options.model, .threads = 1});
   EXPECT_THAT(loaded, IsOk());
   model = *std::move(loaded);
-  auto client = services::CacheClient::Create(
-      {.address = "unix:" + folder.File("cache.grpc"), .socket = folder.File("cache.sock")});
+  services::CacheClientOptions to_cache;
+  to_cache.address = "unix:" + folder.File("cache.grpc");
+  to_cache.socket = folder.File("cache.sock");
+  to_cache.answer_within_ms = options.answer_within_ms;
+  auto client = services::CacheClient::Create(to_cache);
   EXPECT_THAT(client, IsOk());
   prefill::PrefillServiceOptions service_options = options.service;
   service_options.model = model;

@@ -69,6 +69,7 @@ struct PrefillHarnessOptions {
   std::uint64_t cache_capacity = 64 << 20;
   std::uint64_t tenant_quota = 0;
   bool cache_at_start = true;
+  std::uint32_t answer_within_ms = 120'000;     // of the cache manager, held by the gate or not
   prefill::PrefillServiceOptions service = {};  // model, cache, registry are filled in
 };
 

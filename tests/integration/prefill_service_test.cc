@@ -251,6 +251,18 @@ TEST(PrefillServiceTest, AQuotaOrAFullCacheIsPassedOnWithItsReason) {
   EXPECT_EQ(harness.cache->manager().Stat().reserved_entries, 0);
 }
 
+TEST(PrefillServiceTest, ACacheManagerThatFallsSilentHoldsNobodyUpForEver) {
+  PrefillHarness harness({.answer_within_ms = 100});
+  const v1::PrefillRequest request = RequestOf(TokensOf(harness.model->config(), 50, 1));
+  harness.gate.Hold();
+  const auto unanswered = harness.Prefill(request);
+  EXPECT_TRUE(absl::IsUnavailable(unanswered.status()));
+  EXPECT_EQ(ErrorReason(unanswered.status()), "CACHE_DOWN");
+  harness.gate.Open();
+  Until([&] { return harness.Prefill(request).ok(); });
+  Until([&] { return harness.cache->manager().Stat().reserved_entries == 0; });
+}
+
 TEST(PrefillServiceTest, ExplainsWhatAPrefillOfTheSamePromptKeeps) {
   PrefillHarness harness;
   const model::ModelConfig& config = harness.model->config();
