@@ -30,8 +30,11 @@ double AmountLoop::RoomToGrow(const LoopInput& input) const {
 
 std::optional<AmountLoop::Wish> AmountLoop::Decide(std::int64_t amount, const Policy& policy,
                                                    const LoopInput& input) const {
+  const std::int64_t rest = AmountAtRest(policy);
+  const auto queue_floor =
+      static_cast<std::int64_t>(std::ceil(static_cast<double>(rest) * tuning_.queue_floor));
   const bool memory_full = input.memory > tuning_.memory.high;
-  const bool queue_full = input.queue > tuning_.queue.high;
+  const bool queue_full = input.queue > tuning_.queue.high && amount > queue_floor;
   if (memory_full || queue_full) {
     const auto away = [&](const Band& band, double pressure) {
       return std::pow(band.Middle() / pressure, tuning_.down_gain);
@@ -41,9 +44,8 @@ std::optional<AmountLoop::Wish> AmountLoop::Decide(std::int64_t amount, const Po
     return Wish{.factor = std::max(std::min(by_memory, by_queue), 1 / tuning_.down_factor),
                 .cause = by_memory <= by_queue ? "pressure" : "queue",
                 .hurried = true,
-                .bound = std::nullopt};
+                .bound = memory_full ? std::nullopt : std::optional(queue_floor)};
   }
-  const std::int64_t rest = AmountAtRest(policy);
   const bool more_than_wanted = input.mass && *input.mass > policy.target_mass + tuning_.mass_band;
   if (amount > rest && (more_than_wanted || !input.prefill_heard || !input.memory_fresh)) {
     return Wish{.factor = 1 / tuning_.up_factor, .cause = "rest", .hurried = false, .bound = rest};

@@ -8,7 +8,8 @@
 //
 //   1. M > memory.high          f = (memory.Middle() / M) ^ down_gain    cause "pressure"
 //      Q > queue.high           f = (queue.Middle() / Q) ^ down_gain     cause "queue"
-//                               the smaller f of both; f >= 1 / down_factor
+//                               the smaller f of both; f >= 1 / down_factor; Q alone not below
+//                               queue_floor R: waiting has causes that B does not cure
 //   2. B > R, and mass > target + mass_band, or no prefill is heard, or no cache manager
 //                               f = 1 / up_factor, not below R     cause "rest"
 //   3. M > memory.low or Q > queue.low                             no step
@@ -65,7 +66,7 @@ class AmountLoop {
     double factor = 1;
     std::string_view cause;
     bool hurried = false;
-    // Where a step to rest ends.
+    // Where a step ends at most.
     std::optional<std::int64_t> bound;
   };
 

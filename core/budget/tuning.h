@@ -47,8 +47,9 @@ struct Tuning {
   double down_gain = 0.5;  // pressure answers a step late
   Band memory{0.60, 0.85};
   Band queue{0.5, 1.0};
-  double mass_band = 0.02;  // on either side of the target
-  double mass_gap = 0.1;    // below the target: a whole step up
+  double queue_floor = 0.5;  // of the operator's amount: the least that queueing alone may leave
+  double mass_band = 0.02;   // on either side of the target
+  double mass_gap = 0.1;     // below the target: a whole step up
 
   // Shares.
   Duration share_interval = std::chrono::seconds(60);

@@ -3,6 +3,7 @@
 
 #include <grpcpp/channel.h>
 #include <grpcpp/support/sync_stream.h>
+#include <unistd.h>
 
 #include <condition_variable>
 #include <mutex>
@@ -50,8 +51,8 @@ absl::Status CheckOptions(const DecodeOptions& options) {
 StepLoopOptions LoopOptions(const DecodeOptions& options, const services::ModelRuntime& model) {
   StepLoopOptions loop;
   loop.limits.max_running = options.max_running;
-  // Requests are bounded in front of the loop: what has been prefilled is not refused here.
-  loop.limits.capacity = (options.queue_capacity + 1) * options.max_samples;
+  // Requests are bounded in front of the loop, so that what has been prefilled is not refused here.
+  loop.limits.capacity = (options.queue_capacity + options.max_running) * options.max_samples;
   loop.limits.longest_wait = options.longest_wait;
   loop.limits.stall_limit = options.stall_limit;
   loop.event_queue = static_cast<std::size_t>(options.event_queue);
@@ -114,7 +115,7 @@ struct DecodeService::Impl final : v1::DecodeService::Service {
         loop(model->weights(), model->tokenizer(), LoopOptions(options, *model), metrics.step,
              clock),
         handler(Parts(options)) {
-    if (!options.budget.empty()) watcher = services::PlanWatcher::Start(options.budget, "decode");
+    if (!options.budget.empty()) watcher = services::PlanWatcher::Start(options.budget, reporter);
     ticker.emplace([this] { Tick(); });
   }
 
@@ -151,7 +152,7 @@ struct DecodeService::Impl final : v1::DecodeService::Service {
     if (watcher == nullptr || now - reported < kReportPeriod) return;
     const StepLoop::State state = loop.state();
     v1::ReportRequest report;
-    report.set_reporter("decode");
+    report.set_reporter(reporter);
     const auto period = std::chrono::duration_cast<std::chrono::nanoseconds>(now - reported);
     report.mutable_period()->set_seconds(period.count() / 1'000'000'000);
     report.mutable_period()->set_nanos(static_cast<std::int32_t>(period.count() % 1'000'000'000));
@@ -166,6 +167,7 @@ struct DecodeService::Impl final : v1::DecodeService::Service {
   // Constant after construction, or thread safe themselves. In the order in which they refer to
   // each other.
   const SteadyClock clock;
+  const std::string reporter = absl::StrFormat("decode-%d", ::getpid());
   const std::shared_ptr<const services::ModelRuntime> model;
   const Metrics metrics;
   const std::unique_ptr<services::CacheClient> cache;
@@ -202,6 +204,8 @@ DecodeService& DecodeService::operator=(DecodeService&&) noexcept = default;
 DecodeService::~DecodeService() = default;
 
 grpc::Service& DecodeService::service() { return *impl_; }
+
+void DecodeService::StopAccepting(milliseconds wait) { impl_->gate.Close(wait); }
 
 absl::Status DecodeService::WarmUp() {
   engine::DecodeRequest request;

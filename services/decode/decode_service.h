@@ -61,6 +61,11 @@ class DecodeService {
   // Errors: of the engine.
   absl::Status WarmUp();
 
+  // New requests are refused: UNAVAILABLE (DRAINING). Returns when every request that was accepted
+  // before has taken its first step, or `wait` is over: from then on answers need neither prefill
+  // nor cache manager to finish, so that a server which hosts those too may be drained.
+  void StopAccepting(std::chrono::milliseconds wait);
+
  private:
   struct Impl;
   explicit DecodeService(std::unique_ptr<Impl> impl);

@@ -17,6 +17,7 @@
 #include "core/engine/prefix_view.h"
 #include "maskkv/v1/decode.pb.h"
 #include "maskkv/v1/prefill.grpc.pb.h"
+#include "services/common/handle_proto.h"
 #include "services/common/status.h"
 #include "services/decode/reuse.h"
 
@@ -61,10 +62,6 @@ std::string PrefillId(const std::string& request_id, const v1::PrefillRequest& r
   std::string suffix = absl::StrFormat(".%.16s", digest);
   if (attempt > 0) suffix += absl::StrFormat(".%08x", std::random_device()());
   return request_id.substr(0, kMaxIdBytes - suffix.size()) + suffix;
-}
-
-arena::Handle HandleOf(const v1::Handle& handle) {
-  return {handle.owner(), handle.epoch(), handle.entry_id(), handle.version(), handle.nonce()};
 }
 
 bool EntryIsGone(const absl::Status& status) {
@@ -118,7 +115,7 @@ absl::StatusOr<PromptEntry> EntrySource::Prefill(const services::Call& call,
     const SteadyTime start = std::chrono::steady_clock::now();
     MASKKV_ASSIGN_OR_RETURN(prompt.prefill, CallPrefill(call, context, request, checked, attempt));
     prompt.prefill_ms += MillisecondsSince(start);
-    mapped = Map(call, HandleOf(prompt.prefill->handle()), prompt);
+    mapped = Map(call, services::FromProto(prompt.prefill->handle()), prompt);
     if (mapped.ok()) return prompt;
     if (!EntryIsGone(mapped)) break;
   }

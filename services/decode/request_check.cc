@@ -9,6 +9,7 @@
 #include "core/base/status_macros.h"
 #include "core/schedule/admission_queue.h"
 #include "maskkv/v1/decode.pb.h"
+#include "services/common/handle_proto.h"
 
 namespace maskkv::decode {
 namespace {
@@ -76,8 +77,7 @@ absl::StatusOr<arena::Handle> CheckHandle(const v1::Handle& handle) {
     return Invalid("BAD_HANDLE",
                    "handle: expected owner, entry_id and version as they were given, found none");
   }
-  return arena::Handle{handle.owner(), handle.epoch(), handle.entry_id(), handle.version(),
-                       handle.nonce()};
+  return services::FromProto(handle);
 }
 
 // Cache and reuse, and the handle that one of them needs.

@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_format.h"
 #include "core/base/error.h"
+#include "services/common/call.h"
 
 namespace maskkv::decode {
 namespace {
@@ -17,6 +18,7 @@ constexpr milliseconds kShortestRetry{100}, kLongestRetry{10'000};
 
 absl::StatusOr<RequestGate::Pass> RequestGate::Enter() {
   const std::lock_guard lock(mu_);
+  if (closed_) return services::DrainingError();
   const TimePoint now = clock_.Now();
   if (arrivals_.size() < capacity_) {
     arrivals_.insert(now);
@@ -38,6 +40,13 @@ absl::StatusOr<RequestGate::Pass> RequestGate::Enter() {
 void RequestGate::Leave(TimePoint at) {
   const std::lock_guard lock(mu_);
   arrivals_.erase(arrivals_.find(at));
+  if (arrivals_.empty()) empty_.notify_all();
+}
+
+void RequestGate::Close(milliseconds wait) {
+  std::unique_lock lock(mu_);
+  closed_ = true;
+  empty_.wait_for(lock, wait, [this] { return arrivals_.empty(); });
 }
 
 std::size_t RequestGate::waiting() const {

@@ -6,8 +6,9 @@
 #ifndef MASKKV_SERVICES_DECODE_REQUEST_GATE_H_
 #define MASKKV_SERVICES_DECODE_REQUEST_GATE_H_
 
+#include <chrono>
+#include <condition_variable>
 #include <cstddef>
-#include <cstdint>
 #include <mutex>
 #include <set>
 #include <utility>
@@ -42,8 +43,12 @@ class RequestGate {
 
   RequestGate(std::size_t capacity, const Clock& clock) : capacity_(capacity), clock_(clock) {}
 
-  // The gate outlives the pass. Errors: RESOURCE_EXHAUSTED (QUEUE_FULL, with a retry hint).
+  // The gate outlives the pass. Errors: RESOURCE_EXHAUSTED (QUEUE_FULL, with a retry hint),
+  // UNAVAILABLE (DRAINING) once it is closed.
   absl::StatusOr<Pass> Enter();
+
+  // Nobody enters any more. Returns when nobody waits or `wait` is over.
+  void Close(std::chrono::milliseconds wait);
 
   std::size_t waiting() const;
   Duration LongestWait() const;  // zero if none waits
@@ -55,7 +60,9 @@ class RequestGate {
   const Clock& clock_;
 
   mutable std::mutex mu_;
+  std::condition_variable empty_;
   std::multiset<TimePoint> arrivals_;  // guarded by mu_
+  bool closed_ = false;                // guarded by mu_
 };
 
 }  // namespace maskkv::decode

@@ -5,6 +5,7 @@
 // own; the weights are in memory once.
 #include <stdlib.h>
 
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <filesystem>
@@ -165,8 +166,13 @@ class ServeCommand final : public Command {
     services::WaitForSignal();
     prefill.Stop();
     server.SetReady(false);
+    // Requests that were accepted still need prefill and cache manager, on this server, for a moment.
+    const auto end = std::chrono::steady_clock::now() + std::chrono::milliseconds(drain_ms_);
+    decode.StopAccepting(std::chrono::milliseconds(drain_ms_));
     budget.BeginDrain();
-    server.Drain(std::chrono::milliseconds(drain_ms_));
+    server.Drain(std::max(std::chrono::milliseconds(0),
+                          std::chrono::duration_cast<std::chrono::milliseconds>(
+                              end - std::chrono::steady_clock::now())));
     return absl::OkStatus();
   }
 

@@ -56,6 +56,10 @@ TEST(AmountLoopTest, QueueingPushesDown) {
   ASSERT_TRUE(step.has_value());
   EXPECT_EQ(step->amount, 80);
   EXPECT_EQ(step->cause, "queue");
+  EXPECT_EQ(First(34, input), 32) << "waiting costs half of the operator's amount at most";
+  EXPECT_EQ(First(32, input), 32);
+  input.memory = 0.9;
+  EXPECT_EQ(First(32, input), 29);
 }
 
 TEST(AmountLoopTest, LostMassPushesUpWhenMemoryAndQueueAllow) {

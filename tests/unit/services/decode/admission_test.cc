@@ -8,6 +8,7 @@
 #include <memory>
 #include <random>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "core/base/error.h"
@@ -84,6 +85,19 @@ TEST(RequestGateTest, BeyondItsCapacityRequestsAreRefusedWithAHint) {
   EXPECT_EQ(gate.waiting(), 1U);
   EXPECT_EQ(gate.LongestWait(), seconds(0));
   EXPECT_TRUE(gate.Enter().ok());
+}
+
+TEST(RequestGateTest, AClosedGateLetsNobodyInAndWaitsForThoseInside) {
+  ManualClock clock;
+  RequestGate gate(2, clock);
+  absl::StatusOr<RequestGate::Pass> inside = gate.Enter();
+  ASSERT_TRUE(inside.ok());
+  gate.Close(milliseconds(0));
+  EXPECT_EQ(ErrorReason(gate.Enter().status()), "DRAINING");
+  std::thread leaving([&] { inside = absl::CancelledError(); });
+  gate.Close(seconds(600));
+  EXPECT_EQ(gate.waiting(), 0U);
+  leaving.join();
 }
 
 TEST(KeptEntriesTest, AnEntryIsHeldUntilTheLatestTimeAskedFor) {

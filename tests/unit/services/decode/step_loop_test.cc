@@ -1,155 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The step loop with its thread and a small model. Tests wait for what they want to see, never for
-// a time to pass.
+// What the loop makes of sequences: the engine's tokens, stop strings, places, ends.
 #include "services/decode/step_loop.h"
 
 #include <gtest/gtest.h>
 
-#include <atomic>
-#include <functional>
 #include <map>
-#include <random>
 #include <string>
 #include <thread>
-#include <tuple>
 #include <vector>
 
 #include "core/base/error.h"
-#include "core/engine/heap_kv.h"
-#include "core/engine/prefill.h"
-#include "tests/support/seed.h"
-#include "tests/support/status_matchers.h"
-#include "tests/unit/core/engine/golden_case.h"
+#include "tests/unit/services/decode/step_loop_fixture.h"
 
 namespace maskkv::decode {
 namespace {
 
-using std::chrono::milliseconds;
 using std::chrono::seconds;
-using Trace = std::vector<std::tuple<std::int64_t, std::int64_t, std::int32_t, float>>;
-
-constexpr std::int64_t kMaxPositions = 400;
-
-// A prompt's end, as its reader saw it.
-struct Answer {
-  Trace trace;
-  SequenceEnd end;
-  std::string text;
-};
-
-void Record(const engine::StepEvent& event, Trace& trace) {
-  for (const engine::Prediction& prediction : event.committed) {
-    trace.emplace_back(event.step, prediction.position, prediction.token, prediction.confidence);
-  }
-}
-
-class StepLoopTest : public ::testing::Test {
- protected:
-  StepLoopTest()
-      : model_(MASKKV_SOURCE_DIR "/tests/data/golden/checkpoints/mha", kernels::DType::kF32, 1,
-               kMaxPositions),
-        tokenizer_(*model::Tokenizer::Load(MASKKV_SOURCE_DIR "/tests/data/tokenizer/gpt2")) {
-    options_.max_positions = kMaxPositions;
-    options_.limits.max_running = 4;
-    options_.event_queue = 8;
-  }
-
-  void Start() {
-    loop_ =
-        std::make_unique<StepLoop>(model_.weights, &tokenizer_, options_, StepMetrics(), clock_);
-  }
-
-  engine::DecodeRequest Request(std::uint64_t seed, std::int64_t gen_length = 16) {
-    std::mt19937_64 random(seed);
-    engine::DecodeRequest request;
-    for (std::uint64_t n = 5 + random() % 60; n > 0; --n) {
-      request.prompt.push_back(static_cast<std::int32_t>(random() % 90));
-    }
-    request.prompt_tokens = static_cast<std::int64_t>(request.prompt.size());
-    request.params.gen_length = gen_length;
-    request.params.block_length = gen_length / 2;
-    request.params.steps = gen_length;
-    request.params.temperature = seed % 2 == 0 ? 0 : 0.8;
-    request.params.seed = seed;
-    request.params.stop_ids = {model_.weights.config().eos_id};
-    request.params.ignore_eos = seed % 3 != 0;
-    if (seed % 4 == 3) return request;
-    request.cache = Entry(request, seed);
-    request.prompt.clear();
-    return request;
-  }
-
-  std::shared_ptr<const engine::KvView> Entry(const engine::DecodeRequest& request,
-                                              std::uint64_t seed) {
-    const std::vector<engine::Row> rows = engine::PromptThenMasks(
-        request.prompt, request.params.gen_length, model_.weights.config().mask_id);
-    engine::PrefillRequest prefill;
-    prefill.rows = rows;
-    prefill.plan.selection = seed % 4 == 1   ? engine::Selection::kFull
-                             : seed % 4 == 2 ? engine::Selection::kRandom
-                                             : engine::Selection::kMaskKv;
-    prefill.plan.layer_rule = engine::LayerRule::kUniform;
-    prefill.plan.budget = 6;
-    auto entry = std::make_shared<engine::HeapKvEntry>();
-    EXPECT_TRUE(engine::Prefiller(model_.transformer).Run(prefill, *entry).ok());
-    return entry;
-  }
-
-  Trace Alone(engine::DecodeRequest request) {
-    engine::Decoder decoder(model_.transformer);
-    EXPECT_TRUE(decoder.Add(std::move(request)).ok());
-    Trace trace;
-    while (decoder.running() > 0) Record(decoder.Step().front(), trace);
-    return trace;
-  }
-
-  GroupSpec Spec(std::vector<engine::DecodeRequest> sequences) {
-    GroupSpec spec;
-    spec.sequences = std::move(sequences);
-    return spec;
-  }
-  std::unique_ptr<SequenceGroup> Submit(GroupSpec spec) {
-    absl::StatusOr<std::unique_ptr<SequenceGroup>> group = loop_->Submit(std::move(spec));
-    EXPECT_TRUE(group.ok()) << group.status();
-    return std::move(group).value();
-  }
-  std::unique_ptr<SequenceGroup> Submit(engine::DecodeRequest request) {
-    return Submit(Spec({std::move(request)}));
-  }
-
-  static SequenceEvent Next(SequenceGroup& group) {
-    while (true) {
-      if (std::optional<SequenceEvent> event = group.Next(seconds(1))) return *std::move(event);
-    }
-  }
-  // Reads to the end.
-  static std::map<std::size_t, Answer> Read(SequenceGroup& group) {
-    std::map<std::size_t, Answer> answers;
-    while (!group.done()) {
-      SequenceEvent event = Next(group);
-      Answer& answer = answers[event.sequence];
-      if (auto* update = std::get_if<StepUpdate>(&event.what)) {
-        Record(update->step, answer.trace);
-        answer.text += update->text;
-      } else {
-        answer.end = std::get<SequenceEnd>(std::move(event.what));
-      }
-    }
-    return answers;
-  }
-  static Answer ReadOne(SequenceGroup& group) { return Read(group)[0]; }
-
-  void WaitFor(const std::function<bool(const StepLoop::State&)>& wanted) {
-    while (!wanted(loop_->state())) std::this_thread::yield();
-  }
-
-  engine::TestModel model_;
-  const model::Tokenizer tokenizer_;
-  ManualClock clock_;
-  StepLoopOptions options_;
-  std::unique_ptr<StepLoop> loop_;
-};
 
 TEST_F(StepLoopTest, ManyReadersAtOnceGetWhatTheEngineAloneGives) {
   std::vector<engine::DecodeRequest> requests;
@@ -214,75 +81,6 @@ TEST_F(StepLoopTest, AStopStringEndsTheSequenceEarly) {
   EXPECT_EQ(stopped.text, expected);
   EXPECT_LT(stopped.end.steps, whole.end.steps);
   EXPECT_EQ(whole.end.reason, EndReason::kLength);
-}
-
-TEST_F(StepLoopTest, ACancelledRequestGivesItsEntryBackWithinAStep) {
-  Start();
-  engine::DecodeRequest request = Request(0, 200);
-  request.params.ignore_eos = true;
-  const std::weak_ptr<const engine::KvView> entry = request.cache;
-  std::atomic<bool> cancelled{false};
-  GroupSpec spec = Spec({std::move(request)});
-  spec.alive = [&]() -> absl::Status {
-    return cancelled ? absl::CancelledError("cancelled") : absl::OkStatus();
-  };
-  const std::unique_ptr<SequenceGroup> group = Submit(std::move(spec));
-  Next(*group);
-  cancelled = true;
-  const Answer answer = ReadOne(*group);
-  EXPECT_EQ(answer.end.status.code(), absl::StatusCode::kCancelled);
-  EXPECT_TRUE(entry.expired());
-  // What was in the queue, the step under way, one more after the look.
-  EXPECT_LE(answer.trace.size(), options_.event_queue + 2);
-}
-
-TEST_F(StepLoopTest, AReaderThatLeavesGivesItsEntryBack) {
-  Start();
-  engine::DecodeRequest request = Request(0, 200);
-  const std::weak_ptr<const engine::KvView> entry = request.cache;
-  std::unique_ptr<SequenceGroup> group = Submit(std::move(request));
-  Next(*group);
-  group.reset();
-  while (!entry.expired()) std::this_thread::yield();
-}
-
-TEST_F(StepLoopTest, AReaderThatDoesNotReadStallsOnlyItselfAndIsEnded) {
-  options_.event_queue = 2;
-  Start();
-  engine::DecodeRequest request = Request(0, 64);
-  request.params.ignore_eos = true;
-  const std::weak_ptr<const engine::KvView> entry = request.cache;
-  GroupSpec spec = Spec({std::move(request)});
-  std::atomic<bool> abandoned{false};
-  spec.abandon = [&](const absl::Status& status) {
-    EXPECT_EQ(ErrorReason(status), "SLOW_READER");
-    abandoned = true;
-  };
-  const std::unique_ptr<SequenceGroup> slow = Submit(std::move(spec));
-  WaitFor([](const StepLoop::State& state) { return state.counts.stalled == 1; });
-  // It holds no place and nobody waits for it.
-  for (std::uint64_t seed = 0; seed < 4; ++seed) {
-    EXPECT_TRUE(ReadOne(*Submit(Request(seed))).end.status.ok());
-  }
-  EXPECT_FALSE(entry.expired());
-  clock_.Advance(options_.limits.stall_limit + seconds(1));
-  while (!abandoned) std::this_thread::yield();
-  EXPECT_TRUE(entry.expired());
-  const Answer answer = ReadOne(*slow);
-  EXPECT_EQ(answer.end.status.code(), absl::StatusCode::kResourceExhausted);
-  EXPECT_EQ(answer.end.steps, 2);
-}
-
-TEST_F(StepLoopTest, AReaderThatComesBackInTimeMissesNothing) {
-  options_.event_queue = 1;
-  engine::DecodeRequest request = Request(2);
-  const Trace alone = Alone(request);
-  Start();
-  const std::unique_ptr<SequenceGroup> slow = Submit(std::move(request));
-  WaitFor([](const StepLoop::State& state) { return state.counts.stalled == 1; });
-  const Answer answer = ReadOne(*slow);
-  EXPECT_TRUE(answer.end.status.ok());
-  EXPECT_EQ(answer.trace, alone);
 }
 
 TEST_F(StepLoopTest, AHigherPriorityTakesThePlaceAndTheLowerOneEndsAsIfAlone) {
@@ -360,53 +158,6 @@ TEST_F(StepLoopTest, TheEndOfTheLoopEndsWhatIsLeft) {
   loop_.reset();
   const Answer answer = ReadOne(*group);
   EXPECT_EQ(ErrorReason(answer.end.status), "DRAINING");
-}
-
-TEST_F(StepLoopTest, RandomClientsThatComeGoAndSleepDoNotChangeEachOthersTokens) {
-  options_.event_queue = 3;
-  const std::uint64_t base = maskkv::testing::Seed();
-  std::vector<engine::DecodeRequest> requests;
-  std::vector<Trace> alone;
-  for (std::uint64_t i = 0; i < 40; ++i) {
-    requests.push_back(Request(base + i));
-    alone.push_back(Alone(requests.back()));
-  }
-  Start();
-  std::vector<std::thread> clients;
-  std::atomic<int> whole{0};
-  for (std::uint64_t client = 0; client < 8; ++client) {
-    clients.emplace_back([&, client] {
-      std::mt19937_64 random(base + client);
-      for (std::size_t i = client; i < requests.size(); i += 8) {
-        GroupSpec spec = Spec({requests[i]});
-        spec.priority = static_cast<std::int32_t>(random() % 5);
-        const std::unique_ptr<SequenceGroup> group = Submit(std::move(spec));
-        Trace trace;
-        bool left = false;
-        while (!group->done() && !left) {
-          const SequenceEvent event = Next(*group);
-          if (const auto* update = std::get_if<StepUpdate>(&event.what)) {
-            Record(update->step, trace);
-          } else {
-            EXPECT_TRUE(std::get<SequenceEnd>(event.what).status.ok());
-          }
-          if (random() % 4 == 0) std::this_thread::yield();
-          left = random() % 64 == 0;
-        }
-        if (group->done()) ++whole;
-        ASSERT_LE(trace.size(), alone[i].size());
-        EXPECT_EQ(trace, Trace(alone[i].begin(),
-                               alone[i].begin() + static_cast<std::ptrdiff_t>(trace.size())));
-      }
-    });
-  }
-  for (std::thread& client : clients) client.join();
-  EXPECT_GT(whole, 20);
-  WaitFor([](const StepLoop::State& state) {
-    return state.counts.running + state.counts.waiting + state.counts.displaced +
-               state.counts.stalled ==
-           0;
-  });
 }
 
 }  // namespace
