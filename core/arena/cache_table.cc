@@ -135,8 +135,9 @@ absl::Status CacheTable::CheckRoom(const std::string& tenant, std::uint64_t byte
         absl::StrFormat("max_bytes: expected at most %d, found %d", quota.bytes, bytes),
         {{"limit", std::to_string(quota.bytes)}});
   }
+  static const Tenant kNone;
   const auto record = tenants_.find(tenant);
-  const Tenant own = record == tenants_.end() ? Tenant() : record->second;
+  const Tenant& own = record == tenants_.end() ? kNone : record->second;
   // A quota that is no less than the capacity never binds first.
   const bool quota_full = quota.bytes < limits_.capacity_bytes &&
                           (own.charged - own.evictable_bytes + bytes > quota.bytes ||
@@ -161,7 +162,8 @@ void CacheTable::MakeRoom(const std::string& tenant, std::uint64_t bytes, GoneEn
     const auto record = tenants_.find(tenant);
     return record == tenants_.end() ? nullptr : &record->second;
   };
-  while (own() != nullptr &&
+  const bool binds = quota.bytes < limits_.capacity_bytes;  // before the capacity does
+  while (binds && own() != nullptr &&
          (own()->charged + bytes > quota.bytes || own()->entries >= quota.entries)) {
     ++counters_.evictions_quota;
     EvictEntry(entries_.at(own()->lru.begin()->second), gone);

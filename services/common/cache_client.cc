@@ -4,12 +4,8 @@
 #include <grpcpp/grpcpp.h>
 
 #include <algorithm>
-#include <condition_variable>
 #include <cstring>
-#include <deque>
-#include <map>
 #include <mutex>
-#include <thread>
 #include <utility>
 
 #include "core/arena/descriptor_client.h"
@@ -20,6 +16,7 @@
 #include "core/base/status_macros.h"
 #include "maskkv/v1/cache.grpc.pb.h"
 #include "services/common/handle_proto.h"
+#include "services/common/lease_keeper.h"
 #include "services/common/server.h"
 #include "services/common/status.h"
 
@@ -50,20 +47,12 @@ struct Session {
 
 }  // namespace
 
-struct CacheClient::Impl : std::enable_shared_from_this<CacheClient::Impl> {
-  struct Held {  // a lease under renewal
-    std::shared_ptr<Session> session;
-    std::string tenant;
-    steady_clock::time_point renew_at;
-  };
-  struct Release {
-    std::shared_ptr<Session> session;
-    std::string tenant;
-    v1::ReleaseRequest request;
-  };
-
+struct CacheClient::Impl {
   explicit Impl(const CacheClientOptions& o)
-      : options(o), channel(OpenChannel(o.address)), stub(v1::CacheService::NewStub(channel)) {}
+      : options(o),
+        channel(OpenChannel(o.address)),
+        stub(v1::CacheService::NewStub(channel)),
+        keeper(milliseconds(o.lease_ttl_ms / 3)) {}
 
   // The session that is open, or a new one if the daemon ended it.
   absl::StatusOr<std::shared_ptr<Session>> OpenSession() {
@@ -91,12 +80,12 @@ struct CacheClient::Impl : std::enable_shared_from_this<CacheClient::Impl> {
   }
 
   // Waits for the channel rather than trying a call twice: what a lost answer reserved stays.
-  void WaitForChannel(const Call& call) const {
+  void WaitForChannel(std::optional<steady_clock::time_point> deadline) const {
     if (channel->GetState(/*try_to_connect=*/true) == GRPC_CHANNEL_READY) return;
     milliseconds wait = kConnectWithin;
-    if (call.deadline()) {
-      wait = std::min(
-          wait, std::chrono::duration_cast<milliseconds>(*call.deadline() - steady_clock::now()));
+    if (deadline) {
+      wait =
+          std::min(wait, std::chrono::duration_cast<milliseconds>(*deadline - steady_clock::now()));
     }
     channel->WaitForConnected(std::chrono::system_clock::now() + wait);
   }
@@ -111,7 +100,7 @@ struct CacheClient::Impl : std::enable_shared_from_this<CacheClient::Impl> {
     absl::Status status;
     for (int attempt = 0; attempt < 2; ++attempt) {
       MASKKV_ASSIGN_OR_RETURN(used, OpenSession());
-      WaitForChannel(call);
+      WaitForChannel(call.deadline());
       grpc::ClientContext context;
       call.PrepareClient(context);
       // Not the call's own deadline: the answer is due within milliseconds, and what it reserved or
@@ -139,82 +128,29 @@ struct CacheClient::Impl : std::enable_shared_from_this<CacheClient::Impl> {
     return status;
   }
 
-  void Start() {
-    worker = std::thread([this] { Work(); });
+  // Without waiting for the answer: a daemon that is gone or restarted has released it already.
+  void GiveBack(const std::shared_ptr<Session>& used, const std::string& tenant,
+                const v1::ReleaseRequest& request) {
+    keeper.Release(request.has_lease_id() ? request.lease_id() : "", [=, this] {
+      grpc::ClientContext context;
+      PrepareOwn(context, *used, tenant);
+      v1::ReleaseResponse response;
+      stub->Release(&context, request, &response);
+    });
   }
 
-  void Stop() {
-    {
-      const std::lock_guard lock(work_mu);
-      stopping = true;
-    }
-    work_changed.notify_all();
-    if (worker.joinable()) worker.join();
-  }
-
-  // Renews leases and releases what was given back.
-  void Work() {
-    std::unique_lock lock(work_mu);
-    for (;;) {
-      while (!releases.empty()) {
-        const Release release = std::move(releases.front());
-        releases.pop_front();
-        ++releasing;
-        lock.unlock();
-        Send(release);
-        lock.lock();
-        --releasing;
-        if (releases.empty()) released.notify_all();
-      }
-      if (stopping) return;
-      const steady_clock::time_point now = steady_clock::now();
-      steady_clock::time_point next = now + milliseconds(options.lease_ttl_ms);
-      std::vector<std::pair<std::string, Held>> due;
-      for (auto& [lease, held] : leases) {
-        if (held.renew_at <= now) {
-          held.renew_at = now + RenewalPeriod();
-          due.emplace_back(lease, held);
-        }
-        next = std::min(next, held.renew_at);
-      }
-      if (!due.empty()) {
-        lock.unlock();
-        for (const auto& [lease, held] : due) Renew(lease, held);
-        lock.lock();
-        continue;
-      }
-      work_changed.wait_until(lock, next);
-    }
-  }
-
-  milliseconds RenewalPeriod() const { return milliseconds(options.lease_ttl_ms / 3); }
-
-  void Send(const Release& release) {
-    grpc::ClientContext context;
-    PrepareOwn(context, *release.session, release.tenant);
-    v1::ReleaseResponse response;
-    // A daemon that is gone or restarted has released it already.
-    stub->Release(&context, release.request, &response);
-  }
-
-  void Renew(const std::string& lease, const Held& held) {
-    grpc::ClientContext context;
-    PrepareOwn(context, *held.session, held.tenant);
-    v1::RenewRequest request;
-    request.set_lease_id(lease);
-    request.set_ttl_ms(options.lease_ttl_ms);
-    v1::RenewResponse response;
-    // A mapping outlives its lease: what fails here shows when the entry is asked for again.
-    stub->Renew(&context, request, &response);
-  }
-
-  void Enqueue(Release release) {
-    {
-      const std::lock_guard lock(work_mu);
-      if (release.request.has_lease_id()) leases.erase(release.request.lease_id());
-      releases.push_back(std::move(release));
-    }
-    work_changed.notify_all();
+  void KeepLease(const std::shared_ptr<Session>& used, const std::string& tenant,
+                 const std::string& lease) {
+    keeper.Keep(lease, [=, this] {
+      grpc::ClientContext context;
+      PrepareOwn(context, *used, tenant);
+      v1::RenewRequest request;
+      request.set_lease_id(lease);
+      request.set_ttl_ms(options.lease_ttl_ms);
+      v1::RenewResponse response;
+      // A mapping outlives its lease: what fails here shows when the entry is asked for again.
+      stub->Renew(&context, request, &response);
+    });
   }
 
   const CacheClientOptions options;
@@ -224,13 +160,7 @@ struct CacheClient::Impl : std::enable_shared_from_this<CacheClient::Impl> {
   std::mutex session_mu;
   std::shared_ptr<Session> session;  // guarded by session_mu
 
-  std::mutex work_mu;
-  std::condition_variable work_changed, released;
-  std::map<std::string, Held> leases;  // guarded by work_mu, by lease id
-  std::deque<Release> releases;        // guarded by work_mu
-  int releasing = 0;                   // guarded by work_mu
-  bool stopping = false;               // guarded by work_mu
-  std::thread worker;
+  LeaseKeeper keeper;  // last: its thread uses the above
 };
 
 namespace {
@@ -251,7 +181,7 @@ class Reservation final : public WritableEntry {
     if (sealed_) return;
     v1::ReleaseRequest request;
     ToProto(handle_, *request.mutable_reservation());
-    client_->Enqueue({session_, tenant_, std::move(request)});
+    client_->GiveBack(session_, tenant_, request);
   }
 
   absl::Status Map() {
@@ -299,13 +229,11 @@ absl::StatusOr<std::unique_ptr<CacheClient>> CacheClient::Create(
     return MakeError(absl::StatusCode::kInvalidArgument, "BAD_ADDRESS",
                      "cache: expected the address of a cache manager, found none");
   }
-  auto impl = std::make_shared<Impl>(options);
-  impl->Start();
-  return std::unique_ptr<CacheClient>(new CacheClient(std::move(impl)));
+  return std::unique_ptr<CacheClient>(new CacheClient(std::make_shared<Impl>(options)));
 }
 
 CacheClient::CacheClient(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) {}
-CacheClient::~CacheClient() { impl_->Stop(); }
+CacheClient::~CacheClient() { impl_->keeper.Stop(); }
 
 absl::StatusOr<std::variant<std::unique_ptr<WritableEntry>, CachedHandle>> CacheClient::Reserve(
     const Call& call, std::optional<arena::Digest> key, std::uint64_t max_bytes,
@@ -342,7 +270,7 @@ absl::StatusOr<std::shared_ptr<const arena::MappedEntry>> CacheClient::Map(
   // with it the session ends, which releases everything.
   const auto give_back = [weak = std::weak_ptr<Impl>(impl_), session, tenant = call.tenant(),
                           release] {
-    if (const auto impl = weak.lock()) impl->Enqueue({session, tenant, release});
+    if (const auto impl = weak.lock()) impl->GiveBack(session, tenant, release);
   };
   arena::LeaseId lease;
   if (response.lease_id().size() != lease.bytes.size()) {
@@ -350,12 +278,7 @@ absl::StatusOr<std::shared_ptr<const arena::MappedEntry>> CacheClient::Map(
                      "cache manager: expected a lease id of 16 bytes, found another");
   }
   std::memcpy(lease.bytes.data(), response.lease_id().data(), lease.bytes.size());
-  {
-    const std::lock_guard lock(impl_->work_mu);
-    impl_->leases[response.lease_id()] = {session, call.tenant(),
-                                          steady_clock::now() + impl_->RenewalPeriod()};
-  }
-  impl_->work_changed.notify_all();
+  impl_->KeepLease(session, call.tenant(), response.lease_id());
   absl::StatusOr<arena::DescriptorClient::Received> received = [&] {
     const std::lock_guard lock(session->mu);
     return session->connection->ReadDescriptor(lease);
@@ -377,6 +300,7 @@ absl::StatusOr<std::shared_ptr<const arena::MappedEntry>> CacheClient::Map(
 
 absl::Status CacheClient::Check() {
   MASKKV_RETURN_IF_ERROR(impl_->OpenSession().status());
+  impl_->WaitForChannel(std::nullopt);
   grpc::ClientContext context;
   context.set_deadline(std::chrono::system_clock::now() + kOwnDeadline);
   v1::StatResponse response;
@@ -392,9 +316,6 @@ absl::Status CacheClient::Check() {
   return absl::OkStatus();
 }
 
-void CacheClient::Flush() {
-  std::unique_lock lock(impl_->work_mu);
-  impl_->released.wait(lock, [&] { return impl_->releases.empty() && impl_->releasing == 0; });
-}
+void CacheClient::Flush() { impl_->keeper.Flush(); }
 
 }  // namespace maskkv::services

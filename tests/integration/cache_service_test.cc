@@ -110,6 +110,21 @@ TEST_F(CacheServiceTest, AReservationThatIsDroppedOrFailsLeavesNothing) {
   EXPECT_EQ(Metric("maskkv_cache_integrity_failures_total{kind=\"header\"}"), 1);
 }
 
+TEST_F(CacheServiceTest, TheOldestEntryThatNobodyMapsMakesRoom) {
+  StartWith(3 * kSmallEntryBytes);
+  const auto client = Client();
+  const arena::Handle first = Publish(*client), second = Publish(*client), third = Publish(*client);
+  const auto view = Map(*client, first);
+  ASSERT_THAT(view, IsOk());
+  const std::uint64_t room = 3 * kSmallEntryBytes - manager().Stat().allocated_bytes;
+  const auto entry = client->Reserve(*TenantCall(), {}, room + 1, false);
+  ASSERT_THAT(entry, IsOk());
+  EXPECT_EQ(Reason(Map(*client, second).status()), "HANDLE_UNKNOWN");
+  EXPECT_THAT(Map(*client, third), IsOk());
+  EXPECT_THAT(Map(*client, first), IsOk());
+  EXPECT_EQ(Metric("maskkv_cache_evictions_total{reason=\"capacity\"}"), 1);
+}
+
 TEST_F(CacheServiceTest, ATenantsQuotaIsTakenUntilItsReadersHaveUnmapped) {
   StartWith(1 << 20, kSmallEntryBytes);
   const auto client = Client();
@@ -155,6 +170,23 @@ TEST_F(CacheServiceTest, AfterARestartOldHandlesAreMovedOldMappingsGoodAndNewEnt
   client->Flush();
   EXPECT_EQ(manager().Stat().leases, 0);
   EXPECT_EQ(manager().Stat().reserved_entries, 0);
+}
+
+TEST_F(CacheServiceTest, WhileTheDaemonIsAwayCallsSaySo) {
+  const auto client = Client();
+  EXPECT_THAT(client->Check(), IsOk());
+  const arena::Handle handle = Publish(*client);
+  auto view = *Map(*client, handle);
+  Stop();
+  for (const absl::Status& status : {client->Check(), Map(*client, handle).status(),
+                                     client->Reserve(*TenantCall(), {}, 1, false).status()}) {
+    EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable);
+    EXPECT_EQ(Reason(status), "CACHE_DOWN");
+  }
+  view.reset();
+  client->Flush();
+  Start();
+  EXPECT_THAT(client->Check(), IsOk());
 }
 
 TEST_F(CacheServiceTest, ALeaseIsRenewedAsLongAsItsViewLives) {
@@ -271,6 +303,14 @@ TEST_F(CacheServiceTest, AnotherUserIsItsOwnTenantWhateverItSays) {
     CachePeer mapped = Peer("");
     const v1::Handle handle = mapped.SmallEntry();
     EXPECT_THAT(Peer("team").Lease(handle), IsOk());
+  });
+}
+
+TEST_F(CacheServiceTest, TheSocketIsForItsUserAndGroupOnly) {
+  if (::geteuid() != 0) GTEST_SKIP() << "needs root";
+  ASSERT_EQ(::chmod(folder_.path().c_str(), 0711), 0);
+  RunAsUser(kStranger, [&] {
+    EXPECT_EQ(Reason(arena::DescriptorClient::Connect(socket_).status()), "CACHE_DOWN");
   });
 }
 

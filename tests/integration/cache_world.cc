@@ -29,6 +29,8 @@ using services::FromProto;
 void RunAsUser(std::uint32_t uid, const std::function<void()>& body) {
   std::thread([&] {
     // The C library would change the user of every thread; the kernel has one a thread.
+    ASSERT_EQ(::syscall(SYS_setgroups, 0, nullptr), 0);
+    ASSERT_EQ(::syscall(SYS_setresgid, -1, uid, -1), 0);
     ASSERT_EQ(::syscall(SYS_setresuid, -1, uid, -1), 0);
     body();
   }).join();

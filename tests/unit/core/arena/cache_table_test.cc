@@ -87,6 +87,8 @@ TEST_F(CacheTableTest, TheLeastRecentlyUsedOfTheTenantGoesFirstThenThatOfOthers)
   EXPECT_THAT(room->gone, ElementsAre(second.entry_id));
   const auto more = table_.Reserve(a_, {}, 3 * kPage, false);
   EXPECT_THAT(more->gone, ElementsAre(first.entry_id, other.entry_id));
+  EXPECT_EQ(table_.counters().evictions_capacity, 3U);
+  EXPECT_EQ(table_.counters().evictions_quota, 0U);
   table_.CheckInvariants();
 }
 
@@ -105,6 +107,7 @@ TEST_F(CacheTableTest, AQuotaBoundsATenantWhateverRoomThereIs) {
   const Caller small = Session("small");
   const Handle entry = Sealed(small, 2);
   EXPECT_THAT(table_.Reserve(small, {}, 2 * kPage, false)->gone, ElementsAre(entry.entry_id));
+  EXPECT_EQ(table_.counters().evictions_quota, 1U);
   const auto refused = table_.Reserve(small, {}, 2 * kPage, false);
   EXPECT_EQ(ErrorReason(refused.status()), "QUOTA_EXCEEDED");
   EXPECT_EQ(ErrorReason(table_.Reserve(small, {}, 4 * kPage, false).status()), "ENTRY_TOO_LARGE");
