@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <cstring>
 #include <optional>
 #include <thread>
 #include <utility>
@@ -52,7 +53,12 @@ absl::StatusOr<UniqueFd> Listen(const std::string& path) {
                 absl::StrFormat("%s: expected to listen there, found it taken", path));
   if (!listener.valid()) return taken;
   if (bind(listener.get(), generic, sizeof address) != 0) {
-    if (errno != EADDRINUSE || !IsAbandoned(path, address)) return taken;
+    if (errno != EADDRINUSE) {
+      return MakeError(absl::StatusCode::kInvalidArgument, "BAD_ADDRESS",
+                       absl::StrFormat("%s: expected a path where a socket can be made, found: %s",
+                                       path, std::strerror(errno)));
+    }
+    if (!IsAbandoned(path, address)) return taken;
     if (unlink(path.c_str()) != 0 || bind(listener.get(), generic, sizeof address) != 0) {
       return taken;
     }

@@ -37,7 +37,8 @@ SessionIdentity DefaultIdentity(std::uint32_t uid);
 class DescriptorServer {
  public:
   // manager outlives the server; its leases are expired by the server's thread once a second.
-  // Errors: INVALID_ARGUMENT (BAD_ADDRESS), UNAVAILABLE (ADDRESS_IN_USE: somebody listens there).
+  // Errors: INVALID_ARGUMENT (BAD_ADDRESS: too long, or no place for a socket), UNAVAILABLE
+  // (ADDRESS_IN_USE: somebody listens there, or it is another file).
   static absl::StatusOr<DescriptorServer> Start(const DescriptorServerOptions& options,
                                                 CacheManager& manager);
   DescriptorServer(DescriptorServer&&) noexcept;

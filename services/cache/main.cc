@@ -77,8 +77,11 @@ absl::StatusOr<std::pair<std::string, std::string>> Split(const char* flag,
 absl::Status ReadTenants(Flags& flags) {
   for (const std::string& text : flags.quotas) {
     MASKKV_ASSIGN_OR_RETURN(auto quota, Split("--quota", text));
-    const std::string error = CLI::AsSizeValue(/*kb_is_1000=*/false)(quota.second);
-    if (!error.empty()) return absl::InvalidArgumentError("--quota: " + error);
+    try {
+      CLI::AsSizeValue(/*kb_is_1000=*/false)(quota.second);
+    } catch (const CLI::ValidationError& error) {
+      return absl::InvalidArgumentError(std::string("--quota: ") + error.what());
+    }
     flags.cache.limits.quotas[quota.first] = std::stoull(quota.second);
   }
   for (const std::string& text : flags.uid_tenants) {

@@ -280,6 +280,8 @@ TEST_F(DescriptorServerTest, OnlyASocketThatNobodyListensOnIsReplaced) {
   }
   EXPECT_THAT(DescriptorServer::Start(other, manager_), IsOk());
   EXPECT_FALSE(std::filesystem::exists(other.path));
+  other.path = options_.path + "/no/folder";
+  EXPECT_EQ(ErrorReason(DescriptorServer::Start(other, manager_).status()), "BAD_ADDRESS");
   other.path = std::string(200, 'x');
   EXPECT_THAT(DescriptorServer::Start(other, manager_).status(),
               StatusIs(absl::StatusCode::kInvalidArgument, _));
