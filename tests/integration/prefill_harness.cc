@@ -165,12 +165,15 @@ void PrefillHarness::StartCache() {
                 options.cache_capacity, options.tenant_quota, gate);
 }
 
-absl::StatusOr<v1::PrefillResponse> PrefillHarness::Prefill(
-    const v1::PrefillRequest& request, const std::string& tenant,
-    const std::function<void(grpc::ClientContext&)>& prepare) {
+absl::StatusOr<v1::PrefillResponse> PrefillHarness::Prefill(const v1::PrefillRequest& request,
+                                                            const std::string& tenant) {
   grpc::ClientContext context;
   if (!tenant.empty()) context.AddMetadata(services::kTenantKey, tenant);
-  if (prepare) prepare(context);
+  return Prefill(context, request);
+}
+
+absl::StatusOr<v1::PrefillResponse> PrefillHarness::Prefill(grpc::ClientContext& context,
+                                                            const v1::PrefillRequest& request) {
   v1::PrefillResponse response;
   const grpc::Status status = stub->Prefill(&context, request, &response);
   if (!status.ok()) return services::FromGrpc(status);

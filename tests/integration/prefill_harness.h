@@ -81,10 +81,11 @@ class PrefillHarness {
   void StartCache();
   void StopCache() { cache.reset(); }
 
-  // prepare: may set deadline, metadata, or keep the context to cancel it.
-  absl::StatusOr<v1::PrefillResponse> Prefill(
-      const v1::PrefillRequest& request, const std::string& tenant = "",
-      const std::function<void(grpc::ClientContext&)>& prepare = {});
+  absl::StatusOr<v1::PrefillResponse> Prefill(const v1::PrefillRequest& request,
+                                              const std::string& tenant = "");
+  // In a context of the caller's: with a deadline, or to be cancelled while it runs.
+  absl::StatusOr<v1::PrefillResponse> Prefill(grpc::ClientContext& context,
+                                              const v1::PrefillRequest& request);
 
   // The entry of a handle, mapped as a reader of that tenant.
   std::shared_ptr<const arena::MappedEntry> Map(const v1::Handle& handle,

@@ -27,20 +27,15 @@ class Running {
  public:
   Running(PrefillHarness& harness, const v1::PrefillRequest& request,
           std::optional<std::chrono::milliseconds> deadline = std::nullopt) {
-    answer_ = std::async(std::launch::async, [this, &harness, request, deadline] {
-      return harness.Prefill(request, "", [&](grpc::ClientContext& context) {
-        if (deadline) context.set_deadline(std::chrono::system_clock::now() + *deadline);
-        context_.set_value(&context);
-      });
-    });
-    cancel_ = context_.get_future();
+    if (deadline) context_.set_deadline(std::chrono::system_clock::now() + *deadline);
+    answer_ = std::async(std::launch::async,
+                         [this, &harness, request] { return harness.Prefill(context_, request); });
   }
-  void Cancel() { cancel_.get()->TryCancel(); }
+  void Cancel() { context_.TryCancel(); }
   Answer Get() { return answer_.get(); }
 
  private:
-  std::promise<grpc::ClientContext*> context_;
-  std::future<grpc::ClientContext*> cancel_;
+  grpc::ClientContext context_;  // outlives the call: cancelling ends it before TryCancel returns
   std::future<Answer> answer_;
 };
 
