@@ -5,6 +5,10 @@
 // f32. A row of y depends on its row of x and on W alone: bit for bit the same for any number of
 // rows in the call, any place in it and any number of threads (packed_matrix.h says how). Denormal
 // bf16 inputs count as zero on machines whose bf16 unit flushes them.
+//
+// Threads that multiply must not run signal handlers on their own stack: on AVX2 machines oneDNN's
+// kernels point the stack pointer into their scratch memory, and a handler's frame would overwrite
+// what lies below it. Programs block their signals and wait for them in a thread.
 #ifndef MASKKV_KERNELS_GEMM_MATMUL_H_
 #define MASKKV_KERNELS_GEMM_MATMUL_H_
 

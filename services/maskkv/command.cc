@@ -1,14 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "services/maskkv/command.h"
 
-#include <signal.h>  // sigaction is POSIX: <csignal> need not declare it
+#include <signal.h>  // POSIX: <csignal> need not declare sigwait
+#include <unistd.h>
 
-#include <csignal>
+#include <atomic>
+#include <thread>
 
 namespace maskkv::cli {
 namespace {
 
-volatile std::sig_atomic_t interrupted = 0;
+std::atomic<bool> interrupted = false;
+
+// Ends the process from the second signal on.
+void AwaitSignals(const sigset_t& signals) {
+  for (int arrived = 0;;) {
+    if (::sigwait(&signals, &arrived) != 0) continue;
+    if (interrupted.exchange(true)) ::_exit(kExitInterrupted);
+    interrupted.notify_all();
+  }
+}
 
 }  // namespace
 
@@ -33,13 +44,17 @@ int ExitCode(const absl::Status& status) {
   }
 }
 
-bool Interrupted() { return interrupted != 0; }
+bool Interrupted() { return interrupted; }
+
+void WaitUntilInterrupted() { interrupted.wait(false); }
 
 void WatchSignals() {
-  struct sigaction action {};
-  action.sa_handler = [](int) { interrupted = 1; };
-  action.sa_flags = static_cast<int>(SA_RESETHAND);
-  for (const int signal : {SIGINT, SIGTERM}) sigaction(signal, &action, nullptr);
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGINT);
+  sigaddset(&signals, SIGTERM);
+  ::pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  std::thread(AwaitSignals, signals).detach();
 }
 
 }  // namespace maskkv::cli

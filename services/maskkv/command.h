@@ -43,8 +43,11 @@ std::unique_ptr<Command> MakeTopCommand(CLI::App& app);
 
 // True once SIGINT or SIGTERM has arrived; commands look at it between steps.
 bool Interrupted();
-// Installs the handlers behind Interrupted(). A second signal ends the process at once. System
-// calls that wait, as for standard input, return early.
+void WaitUntilInterrupted();
+// Blocks both signals in the calling thread and all it starts afterwards, and lets a thread of its
+// own wait for them; a second signal ends the process at once. There are no handlers: on AVX2
+// machines oneDNN's kernels use the stack pointer as a pointer into their scratch memory, and a
+// handler's frame would overwrite what lies below it.
 void WatchSignals();
 
 }  // namespace maskkv::cli

@@ -163,7 +163,7 @@ class ServeCommand final : public Command {
       server.SetReady(true);
       services::PrintReady(server.address(), exposer.address());
     });
-    services::WaitForSignal();
+    WaitUntilInterrupted();
     prefill.Stop();
     server.SetReady(false);
     // Requests that were accepted still need prefill and cache manager, on this server, for a moment.

@@ -4,6 +4,7 @@
 import errno
 import fcntl
 import os
+import pathlib
 import pty
 import re
 import select
@@ -82,11 +83,20 @@ def test_an_interrupted_answer_exits_with_130(tiny):
     args = tiny.args("--gen-length", 4096, "--ignore-eos", "--cache", "full")
     process, leader = start_on_terminal("generate", *args)
     read_terminal(leader, until=b"tokens decided")
+    assert_no_thread_runs_handlers(process.pid)
     process.send_signal(signal.SIGINT)
     shown = read_terminal(leader).decode()
     os.close(leader)
     assert process.wait(TIMEOUT_S) == 130
     assert shown.endswith("\nmaskkv: interrupted\r\n"), "on a line of its own"
+
+
+def assert_no_thread_runs_handlers(pid):
+    """A handler's frame on the stack of a thread inside a GEMM overwrites heap memory (matmul.h)."""
+    status = pathlib.Path(f"/proc/{pid}/status").read_text()
+    caught = int(re.search(r"^SigCgt:\s*([0-9a-f]+)$", status, re.MULTILINE)[1], 16)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        assert not caught >> (number - 1) & 1, f"signal {number} has a handler"
 
 
 def test_an_interrupted_wait_for_standard_input_exits_with_130():
