@@ -38,6 +38,28 @@ def test_top_shows_requests_steps_memory_and_budgets_of_it(served):
     assert "of 16.0 MiB" in shown.text
 
 
+def test_inspect_on_a_running_service_shows_what_inspect_alone_shows(served, tiny):
+    asked = ("--document", tiny.document, "-q", tiny.question, "--gen-length", 8)
+    for cache in (("--budget", 16), ("--coverage", 0.8, "--max-budget", 40), ("--cache", "full"),
+                  ("--budget", 16, "--layers", "online"), ("--cache", "random", "--budget", 4)):
+        alone = cli_runs.run("inspect", "--model", cli_runs.TINY, *asked, *cache, "--json").json
+        there = cli_runs.run("inspect", "--server", served.ready["grpc"], *asked, *cache, "--json")
+        assert there.code == 0, there.err
+        assert there.json == alone
+    picture = cli_runs.run("inspect", "--server", served.ready["grpc"], *asked)
+    assert picture.text == cli_runs.run("inspect", "--model", cli_runs.TINY, *asked).text
+
+
+@pytest.mark.parametrize("arguments, complaint", [
+    (("--server", "unix:/nonexistent"), "unix:/nonexistent: "),
+    (("--server", "127.0.0.1:1", "--model", cli_runs.TINY), "--model excludes --server"),
+    ((), "expected --model or --server, found neither"),
+])
+def test_inspect_says_where_it_could_not_ask(tiny, arguments, complaint):
+    failed = cli_runs.run("inspect", *arguments, "--document", tiny.document)
+    assert failed.code != 0 and complaint in failed.error
+
+
 def test_top_names_the_address_that_does_not_answer():
     failed = cli_runs.run("top", "--metrics", "127.0.0.1:1", "--once")
     assert failed.code != 0 and "127.0.0.1:1: expected metrics" in failed.error
