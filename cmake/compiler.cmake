@@ -3,7 +3,8 @@
 
 find_program(MASKKV_CCACHE ccache)
 if(MASKKV_CCACHE)
-  set(CMAKE_CXX_COMPILER_LAUNCHER ${MASKKV_CCACHE})
+  # What ccache asks for to cache files that use precompiled headers.
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${CMAKE_COMMAND} -E env CCACHE_SLOPPINESS=pch_defines,time_macros ${MASKKV_CCACHE})
 endif()
 
 add_library(maskkv_flags INTERFACE)
@@ -13,6 +14,8 @@ target_compile_options(maskkv_flags INTERFACE
   # The compiler may not contract a*b+c on its own: which ISA a kernel was compiled for would
   # change results. Kernels that want FMA say so.
   -ffp-contract=off)
+# Tests are compiled more often than they run; what they test is compiled as people run it.
+set(MASKKV_TEST_OPTIONS -O1)
 if(MASKKV_WERROR)
   target_compile_options(maskkv_flags INTERFACE -Werror)
 endif()

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "services/budget/policy_flags.h"
 
+#include <CLI/CLI.hpp>
 #include <algorithm>
 
 #include "core/base/status_macros.h"

@@ -5,12 +5,15 @@
 #ifndef MASKKV_SERVICES_BUDGET_POLICY_FLAGS_H_
 #define MASKKV_SERVICES_BUDGET_POLICY_FLAGS_H_
 
-#include <CLI/CLI.hpp>
 #include <cstdint>
 #include <optional>
 
 #include "absl/status/statusor.h"
 #include "core/budget/plan.h"
+
+namespace CLI {
+class App;
+}
 
 namespace maskkv::budget_service {
 

@@ -5,6 +5,7 @@
 // each way of prefilling needs. Prompts are random ids, so any checkpoint will do.
 #include <malloc.h>
 
+#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>
 #include <memory>

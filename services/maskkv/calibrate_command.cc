@@ -4,6 +4,7 @@
 // profile that offline layer budgets are cut from.
 #include <unistd.h>
 
+#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>

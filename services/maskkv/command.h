@@ -5,10 +5,13 @@
 #ifndef MASKKV_SERVICES_MASKKV_COMMAND_H_
 #define MASKKV_SERVICES_MASKKV_COMMAND_H_
 
-#include <CLI/CLI.hpp>
 #include <memory>
 
 #include "absl/status/status.h"
+
+namespace CLI {
+class App;
+}
 
 namespace maskkv::cli {
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "services/maskkv/common_flags.h"
 
+#include <CLI/CLI.hpp>
+
 #include "absl/strings/str_format.h"
 #include "core/base/status_macros.h"
 #include "core/policy/profile.h"

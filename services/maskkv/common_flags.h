@@ -5,7 +5,6 @@
 #ifndef MASKKV_SERVICES_MASKKV_COMMON_FLAGS_H_
 #define MASKKV_SERVICES_MASKKV_COMMON_FLAGS_H_
 
-#include <CLI/CLI.hpp>
 #include <cstdint>
 #include <string>
 
@@ -14,6 +13,10 @@
 #include "core/engine/generate_params.h"
 #include "core/model/checkpoint.h"
 #include "kernels/base/dtype.h"
+
+namespace CLI {
+class App;
+}
 
 namespace maskkv::cli {
 

@@ -3,6 +3,7 @@
 // maskkv evaluate: exact-match accuracy over a file of questions, for several caches and budgets
 // side by side. Every configuration answers the same questions. Answers of all cached
 // configurations are decoded in one batch.
+#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>
 #include <map>

@@ -2,6 +2,7 @@
 //
 // maskkv generate: one prompt, one answer, streamed; --json prints one object instead, whose schema
 // is docs/generate.schema.json.
+#include <CLI/CLI.hpp>
 #include <cstdio>
 #include <numeric>
 

@@ -3,6 +3,8 @@
 // maskkv inspect: what each layer and head kept of a prompt, as a text picture or as JSON (which
 // `python -m maskkv_tools.plot_kept` draws). Kept positions tell about the prompt: treat the output
 // like the prompt itself.
+#include <CLI/CLI.hpp>
+
 #include "core/base/status_macros.h"
 #include "services/maskkv/command.h"
 #include "services/maskkv/flag_checks.h"

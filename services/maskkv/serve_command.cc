@@ -5,6 +5,7 @@
 // own; the weights are in memory once.
 #include <stdlib.h>
 
+#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <array>
 #include <chrono>

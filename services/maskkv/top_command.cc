@@ -4,6 +4,7 @@
 // budgets. On a terminal it redraws in place until interrupted.
 #include <unistd.h>
 
+#include <CLI/CLI.hpp>
 #include <chrono>
 #include <cstdio>
 #include <string>
