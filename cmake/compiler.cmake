@@ -15,7 +15,8 @@ target_compile_options(maskkv_flags INTERFACE
   # change results. Kernels that want FMA say so.
   -ffp-contract=off)
 # Tests are compiled more often than they run; what they test is compiled as people run it.
-set(MASKKV_TEST_OPTIONS -O1)
+# GCC 12 sees overruns that are not there in std::string's operator+ at -O1; tests run under ASan.
+set(MASKKV_TEST_OPTIONS -O1 -Wno-array-bounds)
 if(MASKKV_WERROR)
   target_compile_options(maskkv_flags INTERFACE -Werror)
 endif()
