@@ -11,6 +11,7 @@
 #include "services/maskkv/generation.h"
 #include "services/maskkv/json_report.h"
 #include "services/maskkv/kept_picture.h"
+#include "services/maskkv/remote_picture.h"
 
 namespace maskkv::cli {
 namespace {
@@ -26,13 +27,17 @@ class InspectCommand final : public Command {
     CLI::App* sub = app.add_subcommand("inspect", "Show what each layer and head keeps");
     sub->footer(std::string(kExamples) + "\n\n" + kExitCodesHelp);
     model_.Declare(*sub);
-    CLI::Option* model = sub->get_option("--model")->required(false);
-    sub->add_option("--server", server_,
-                    "Ask the prefill service at HOST:PORT or unix:PATH instead of loading a model")
-        ->type_name("ADDR")
-        ->excludes(model);
+    sub->get_option("--model")->required(false);
+    CLI::Option* const server = sub->add_option(
+        "--server", server_,
+        "Ask the prefill service at HOST:PORT or unix:PATH instead of loading a model");
+    server->type_name("ADDR");
     prompt_.Declare(*sub);
     cache_.Declare(*sub);
+    // What the service decides by itself.
+    for (const char* own : {"--model", "--dtype", "--threads", "--profile"}) {
+      server->excludes(sub->get_option(own));
+    }
     sub->add_option("--gen-length", gen_length_, "Masks that vote")
         ->check(IntegerIn(1, 1 << 16))
         ->capture_default_str();
@@ -44,10 +49,9 @@ class InspectCommand final : public Command {
       return absl::InvalidArgumentError("cache: expected maskkv, full or random, found none");
     }
     MASKKV_RETURN_IF_ERROR(prompt_.Validate());
-    MASKKV_ASSIGN_OR_RETURN(const KeptPicture picture,
-                            server_.empty()
-                                ? KeepHere()
-                                : AskForPicture(server_, prompt_, gen_length_, cache_));
+    MASKKV_ASSIGN_OR_RETURN(
+        const KeptPicture picture,
+        server_.empty() ? KeepHere() : AskForPicture(server_, prompt_, gen_length_, cache_));
     if (json_) {
       PrintJson(PictureJson(picture));
     } else {

@@ -17,20 +17,23 @@ Json Milliseconds(const std::vector<double>& seconds) {
 
 }  // namespace
 
-Json KeptJson(const engine::PrefillResult& result) {
-  Json per_layer = Json::array(), per_head = Json::array();
-  for (const engine::LayerReport& layer : result.layers) {
-    per_layer.push_back(std::accumulate(layer.pairs.begin(), layer.pairs.end(), std::int64_t{0}));
-    per_head.push_back(layer.pairs);
+Json KeptJson(const std::vector<std::vector<std::int64_t>>& pairs, double mass) {
+  std::int64_t sum = 0;
+  Json per_layer = Json::array();
+  for (const std::vector<std::int64_t>& layer : pairs) {
+    per_layer.push_back(std::accumulate(layer.begin(), layer.end(), std::int64_t{0}));
+    sum += per_layer.back().get<std::int64_t>();
   }
-  return {{"pairs", result.pairs()},
-          {"per_layer", std::move(per_layer)},
-          {"per_head", std::move(per_head)},
-          {"mass", result.kept_mass()}};
+  return {{"pairs", sum}, {"per_layer", std::move(per_layer)}, {"per_head", pairs}, {"mass", mass}};
 }
 
 Json KeptJson(const Generation& generation) {
-  return generation.prefill ? KeptJson(generation.prefill->result) : Json(nullptr);
+  if (!generation.prefill) return nullptr;
+  std::vector<std::vector<std::int64_t>> pairs;
+  for (const engine::LayerReport& layer : generation.prefill->result.layers) {
+    pairs.push_back(layer.pairs);
+  }
+  return KeptJson(pairs, generation.prefill->result.kept_mass());
 }
 
 Json GenerationJson(const ModelHost& host, std::span<const std::int32_t> prompt,

@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "services/maskkv/generation.h"
 
@@ -17,7 +18,8 @@ using Json = nlohmann::ordered_json;
 
 // {pairs, per_layer, per_head, mass}; null without a cache.
 Json KeptJson(const Generation& generation);
-Json KeptJson(const engine::PrefillResult& result);
+// pairs: kept ones, layers x KV heads. mass: kept share of the score.
+Json KeptJson(const std::vector<std::vector<std::int64_t>>& pairs, double mass);
 
 // The object of `maskkv generate --json`, with the peak memory so far.
 Json GenerationJson(const ModelHost& host, std::span<const std::int32_t> prompt,

@@ -65,30 +65,25 @@ KeptPicture PictureOf(const PrefilledPrompt& prefilled) {
 }
 
 Json PictureJson(const KeptPicture& picture) {
-  Json per_layer = Json::array(), per_head = Json::array();
+  std::vector<std::vector<std::int64_t>> pairs;
   Json preference = Json::array(), positions = Json::array();
   for (const std::vector<KeptPicture::Head>& layer : picture.heads) {
-    std::size_t pairs = 0;
-    Json counts = Json::array(), preferences = Json::array(), kept = Json::array();
+    std::vector<std::int64_t>& counts = pairs.emplace_back();
+    Json preferences = Json::array(), kept = Json::array();
     for (const KeptPicture::Head& head : layer) {
-      pairs += head.positions.size();
-      counts.push_back(head.positions.size());
+      counts.push_back(static_cast<std::int64_t>(head.positions.size()));
       preferences.push_back(head.preference);
       kept.push_back(head.positions);
     }
-    per_layer.push_back(pairs);
-    per_head.push_back(std::move(counts));
     preference.push_back(std::move(preferences));
     positions.push_back(std::move(kept));
   }
-  return {{"pairs", picture.pairs()},
-          {"per_layer", std::move(per_layer)},
-          {"per_head", std::move(per_head)},
-          {"mass", picture.mass},
-          {"prompt_tokens", picture.prompt_tokens},
-          {"masks", picture.masks},
-          {"preference", std::move(preference)},
-          {"positions", std::move(positions)}};
+  Json report = KeptJson(pairs, picture.mass);
+  report["prompt_tokens"] = picture.prompt_tokens;
+  report["masks"] = picture.masks;
+  report["preference"] = std::move(preference);
+  report["positions"] = std::move(positions);
+  return report;
 }
 
 void PrintPicture(const KeptPicture& picture) {

@@ -6,11 +6,8 @@
 #define MASKKV_SERVICES_MASKKV_KEPT_PICTURE_H_
 
 #include <cstdint>
-#include <string>
 #include <vector>
 
-#include "absl/status/statusor.h"
-#include "services/maskkv/common_flags.h"
 #include "services/maskkv/generation.h"
 #include "services/maskkv/json_report.h"
 
@@ -31,14 +28,6 @@ struct KeptPicture {
 };
 
 KeptPicture PictureOf(const PrefilledPrompt& prefilled);
-
-// Asks the prefill service at `server` (RPC Explain; its model, profile and arithmetic), without
-// keeping anything there.
-// Errors: of reading the prompt; of the call, each starting with the address; UNAVAILABLE when
-// nobody answers there; DATA_LOSS for an answer that contradicts itself; CANCELLED by a signal.
-absl::StatusOr<KeptPicture> AskForPicture(const std::string& server,
-                                          const PromptFlags& prompt, std::int64_t masks,
-                                          const CacheFlags& cache);
 
 // docs/inspect.schema.json says what it holds.
 Json PictureJson(const KeptPicture& picture);

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "services/maskkv/remote_picture.h"
+
 #include <grpcpp/grpcpp.h>
 
 #include <algorithm>
@@ -13,7 +15,6 @@
 #include "services/common/server.h"
 #include "services/common/status.h"
 #include "services/maskkv/command.h"
-#include "services/maskkv/kept_picture.h"
 #include "services/maskkv/prompt_input.h"
 
 namespace maskkv::cli {
@@ -33,18 +34,14 @@ absl::Status FillPrompt(const PromptFlags& flags, v1::Prompt& prompt) {
 }
 
 void FillKeep(const CacheFlags& flags, v1::KeepPolicy& keep) {
+  if (flags.mode() == CacheMode::kFull) return keep.set_selection(v1::SELECTION_FULL);
+  keep.set_selection(flags.mode() == CacheMode::kRandom ? v1::SELECTION_RANDOM
+                                                        : v1::SELECTION_MASKKV);
   keep.set_alpha(flags.alpha);
   keep.set_beta(flags.beta);
   keep.set_layer_rule(flags.layers == "online"    ? v1::LAYER_RULE_ONLINE
                       : flags.layers == "uniform" ? v1::LAYER_RULE_UNIFORM
                                                   : v1::LAYER_RULE_OFFLINE);
-  if (flags.mode() == CacheMode::kFull) {
-    keep.Clear();
-    keep.set_selection(v1::SELECTION_FULL);
-    return;
-  }
-  keep.set_selection(flags.mode() == CacheMode::kRandom ? v1::SELECTION_RANDOM
-                                                        : v1::SELECTION_MASKKV);
   if (flags.coverage > 0) {
     keep.set_coverage(flags.coverage);
     keep.set_max_budget(flags.max_budget);
@@ -84,9 +81,8 @@ absl::Status Wait(grpc::ClientContext& context, const std::function<grpc::Status
 
 }  // namespace
 
-absl::StatusOr<KeptPicture> AskForPicture(const std::string& server,
-                                          const PromptFlags& prompt, std::int64_t masks,
-                                          const CacheFlags& cache) {
+absl::StatusOr<KeptPicture> AskForPicture(const std::string& server, const PromptFlags& prompt,
+                                          std::int64_t masks, const CacheFlags& cache) {
   v1::ExplainRequest request;
   MASKKV_RETURN_IF_ERROR(FillPrompt(prompt, *request.mutable_prompt()));
   request.set_masks(masks);

@@ -268,7 +268,7 @@ TEST_F(CacheServiceTest, AListComesInPages) {
 }
 
 TEST_F(CacheServiceTest, AnotherUserIsItsOwnTenantWhateverItSays) {
-  if (::geteuid() != 0) GTEST_SKIP() << "needs root";
+  if (::geteuid() != 0) GTEST_SKIP() << "only root can act as another user";
   ASSERT_EQ(::chmod(folder_.path().c_str(), 0711), 0);
   ASSERT_EQ(::chmod(socket_.c_str(), 0666), 0);
   CachePeer ours = Peer("uid-65534");  // what a service says is believed
@@ -307,7 +307,7 @@ TEST_F(CacheServiceTest, AnotherUserIsItsOwnTenantWhateverItSays) {
 }
 
 TEST_F(CacheServiceTest, TheSocketIsForItsUserAndGroupOnly) {
-  if (::geteuid() != 0) GTEST_SKIP() << "needs root";
+  if (::geteuid() != 0) GTEST_SKIP() << "only root can act as another user";
   ASSERT_EQ(::chmod(folder_.path().c_str(), 0711), 0);
   RunAsUser(kStranger, [&] {
     EXPECT_EQ(Reason(arena::DescriptorClient::Connect(socket_).status()), "CACHE_DOWN");

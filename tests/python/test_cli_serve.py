@@ -53,6 +53,8 @@ def test_inspect_on_a_running_service_shows_what_inspect_alone_shows(served, tin
 @pytest.mark.parametrize("arguments, complaint", [
     (("--server", "unix:/nonexistent"), "unix:/nonexistent: "),
     (("--server", "127.0.0.1:1", "--model", cli_runs.TINY), "--model excludes --server"),
+    (("--server", "127.0.0.1:1", "--dtype", "bf16"), "--dtype excludes --server"),
+    (("--server", "127.0.0.1:1", "--profile", "p.json"), "--profile excludes --server"),
     ((), "expected --model or --server, found neither"),
 ])
 def test_inspect_says_where_it_could_not_ask(tiny, arguments, complaint):
