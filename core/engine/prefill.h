@@ -3,7 +3,8 @@
 // Prefill: one forward over prompt + masks, layer by layer. After a layer has run, the mask queries
 // vote (equations 6 and 7), the plan's budgets are cut, the kept pairs go into the sink and the
 // layer's full K and V are dropped. With LayerRule::kOnline the budgets need every layer's
-// importance first, so all K and V stay alive until the end.
+// importance first, so all K and V stay alive until the end. Eviction changes nothing for the
+// layers above, so one forward can serve any number of plans (RunCuts).
 //
 // Prefill commits nothing: every denoising step runs over the entry, the first too. So the last
 // layer advances the mask rows only, unless importance is measured.
@@ -26,18 +27,29 @@
 
 namespace maskkv::engine {
 
-struct PrefillRequest {
+struct PrefillForward {
   // Prompt rows first, then response rows; positions are free. At least one response row.
   std::span<const Row> rows;
-  EvictionPlan plan;
-  kernels::DType kv_dtype = kernels::DType::kF32;  // of the entry
   // Called after each layer with (layers done, layers), and, where layers are cut only after all
   // have run (kOnline), with (layers, layers) after each cut; a status that is not OK stops the
   // prefill and is returned: cancellation, deadlines, progress.
   std::function<absl::Status(std::int64_t, std::int64_t)> after_layer;
-  // Sees a layer's mask-query scores (kv_heads, rows), over all rows, before it is evicted. They tell
-  // about the prompt: treat them like it.
+  // Sees a layer's mask-query scores (kv_heads, rows), over all rows, before it is evicted. They
+  // tell about the prompt: treat them like it.
   std::function<void(std::int64_t layer, std::span<const float> scores)> on_scores;
+};
+
+// A forward and the one entry to be made of it.
+struct PrefillRequest : PrefillForward {
+  EvictionPlan plan;
+  kernels::DType kv_dtype = kernels::DType::kF32;  // of the entry
+};
+
+// One of several entries to be made of a forward. The sink belongs to the caller.
+struct PrefillCut {
+  EvictionPlan plan;
+  kernels::DType kv_dtype = kernels::DType::kF32;
+  KvSink* sink = nullptr;
 };
 
 // What one layer kept. Per-head vectors have kv_heads entries.
@@ -75,6 +87,13 @@ class Prefiller {
   // sink is not finished.
   absl::StatusOr<PrefillResult> Run(const PrefillRequest& request, KvSink& sink);
 
+  // Every cut's entry from one forward; results in the order of the cuts, entries bit for bit what
+  // Run makes of each plan alone. Phases `forward` and `score` are those of the shared forward. If
+  // one plan is online, peak memory and the calls of after_layer are as for that one.
+  // Errors: as Run, of the first cut that fails.
+  absl::StatusOr<std::vector<PrefillResult>> RunCuts(const PrefillForward& forward,
+                                                     std::span<const PrefillCut> cuts);
+
   // Equation 8 for every layer over all rows, without an entry: what calibration averages.
   // Errors: INVALID_ARGUMENT (rows).
   absl::StatusOr<std::vector<double>> MeasureImportance(std::span<const Row> rows);
@@ -84,12 +103,16 @@ class Prefiller {
 
   absl::Status CheckRows(std::span<const Row> rows) const;
   void Start(Pass& pass, std::span<const Row> rows);
+  absl::Status BeginCuts(Pass& pass, std::span<const PrefillCut> cuts);
   void RunLayer(Pass& pass, std::int64_t layer, float* kv);
   void ScoreLayer(Pass& pass, std::int64_t layer, const float* kv);
-  absl::Status EvictLayer(Pass& pass, const PrefillRequest& request, std::int64_t layer,
-                          const float* kv, std::int64_t layer_budget, KvSink& sink);
-  absl::Status RunOffline(Pass& pass, const PrefillRequest& request, KvSink& sink);
-  absl::Status RunOnline(Pass& pass, const PrefillRequest& request, KvSink& sink);
+  // Evicts the layer for the cuts that are late, or for those that are not.
+  absl::Status CutLayer(Pass& pass, std::span<const PrefillCut> cuts, bool late, std::int64_t layer,
+                        const float* kv);
+  absl::Status CutLate(Pass& pass, const PrefillForward& forward, std::span<const PrefillCut> cuts,
+                       std::span<kernels::AlignedBuffer<float>> kv);
+  absl::Status EvictLayer(Pass& pass, const PrefillCut& cut, std::int64_t layer,
+                          std::int64_t layer_budget, const float* kv, PrefillResult& result);
 
   transformer::Transformer& transformer_;
 };

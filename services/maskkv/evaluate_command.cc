@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // maskkv evaluate: exact-match accuracy over a file of questions, for several caches and budgets
-// side by side. Every configuration answers the same questions. Answers of all cached
-// configurations are decoded in one batch.
+// side by side. Every configuration answers the same questions: one forward over a prompt serves
+// all cached ones, and all answers are decoded in one batch.
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>
@@ -122,6 +122,18 @@ class EvaluateCommand final : public Command {
     return absl::OkStatus();
   }
 
+  // An entry of the prompt for every cached configuration, in their order.
+  absl::StatusOr<std::vector<PrefilledPrompt>> Prefill(std::span<const std::int32_t> prompt,
+                                                       std::uint64_t question) {
+    std::vector<engine::EvictionPlan> plans;
+    for (const Cell& cell : cells_) {
+      if (cell.flags.mode() == CacheMode::kNone) continue;
+      plans.push_back(cell.plan);
+      plans.back().random_seed = question;
+    }
+    return PrefillPromptFor(*host_, prompt, params_.gen_length, plans);
+  }
+
   // Asks every configuration one question. Returns the prompt's length in tokens.
   absl::StatusOr<std::int64_t> Ask(const Question& question, std::uint64_t number) {
     MASKKV_ASSIGN_OR_RETURN(
@@ -132,8 +144,10 @@ class EvaluateCommand final : public Command {
       MASKKV_RETURN_IF_ERROR(host_->Prepare(positions, HoldsAllLayers()));
       prepared_positions_ = positions;
     }
+    MASKKV_ASSIGN_OR_RETURN(const std::vector<PrefilledPrompt> prefilled, Prefill(prompt, number));
     engine::Decoder decoder(host_->transformer());
     std::vector<engine::RequestId> ids;
+    auto cached = prefilled.begin();
     for (Cell& cell : cells_) {
       engine::DecodeRequest request;
       request.prompt_tokens = static_cast<std::int64_t>(prompt.size());
@@ -142,11 +156,8 @@ class EvaluateCommand final : public Command {
         request.prompt = prompt;
         cell.mass += 1;
       } else {
-        cell.plan.random_seed = number;
-        MASKKV_ASSIGN_OR_RETURN(const PrefilledPrompt prefilled,
-                                PrefillPrompt(*host_, prompt, params_.gen_length, cell.plan));
-        cell.mass += prefilled.result.kept_mass();
-        request.cache = prefilled.entry;
+        cell.mass += cached->result.kept_mass();
+        request.cache = (cached++)->entry;
       }
       MASKKV_ASSIGN_OR_RETURN(const engine::RequestId id, decoder.Add(std::move(request)));
       ids.push_back(id);

@@ -21,23 +21,40 @@ absl::Status CancelledIfInterrupted() {
 
 }  // namespace
 
-absl::StatusOr<PrefilledPrompt> PrefillPrompt(ModelHost& host, std::span<const std::int32_t> prompt,
-                                              std::int64_t masks,
-                                              const engine::EvictionPlan& plan) {
+absl::StatusOr<std::vector<PrefilledPrompt>> PrefillPromptFor(
+    ModelHost& host, std::span<const std::int32_t> prompt, std::int64_t masks,
+    std::span<const engine::EvictionPlan> plans) {
   MASKKV_RETURN_IF_ERROR(
       engine::ValidatePrompt(host.config(), prompt, masks, host.transformer().max_positions()));
   const auto start = Clock::now();
   const std::vector<engine::Row> rows =
       engine::PromptThenMasks(prompt, masks, host.config().mask_id);
-  engine::PrefillRequest request;
-  request.rows = rows;
-  request.plan = plan;
-  request.kv_dtype = host.compute();
-  request.after_layer = [](std::int64_t, std::int64_t) { return CancelledIfInterrupted(); };
-  auto entry = std::make_shared<engine::HeapKvEntry>();
+  engine::PrefillForward forward;
+  forward.rows = rows;
+  forward.after_layer = [](std::int64_t, std::int64_t) { return CancelledIfInterrupted(); };
+  std::vector<std::shared_ptr<engine::HeapKvEntry>> entries;
+  std::vector<engine::PrefillCut> cuts;
+  for (const engine::EvictionPlan& plan : plans) {
+    entries.push_back(std::make_shared<engine::HeapKvEntry>());
+    cuts.push_back({plan, host.compute(), entries.back().get()});
+  }
   engine::Prefiller prefiller(host.transformer());
-  MASKKV_ASSIGN_OR_RETURN(engine::PrefillResult result, prefiller.Run(request, *entry));
-  return PrefilledPrompt{std::move(entry), std::move(result), Since(start)};
+  MASKKV_ASSIGN_OR_RETURN(std::vector<engine::PrefillResult> results,
+                          prefiller.RunCuts(forward, cuts));
+  const double seconds = Since(start);
+  std::vector<PrefilledPrompt> prompts;
+  for (std::size_t i = 0; i < plans.size(); ++i) {
+    prompts.push_back({std::move(entries[i]), std::move(results[i]), seconds});
+  }
+  return prompts;
+}
+
+absl::StatusOr<PrefilledPrompt> PrefillPrompt(ModelHost& host, std::span<const std::int32_t> prompt,
+                                              std::int64_t masks,
+                                              const engine::EvictionPlan& plan) {
+  MASKKV_ASSIGN_OR_RETURN(std::vector<PrefilledPrompt> prompts,
+                          PrefillPromptFor(host, prompt, masks, {&plan, 1}));
+  return std::move(prompts.front());
 }
 
 absl::StatusOr<Generation> Generate(ModelHost& host, std::span<const std::int32_t> prompt,

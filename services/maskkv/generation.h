@@ -31,6 +31,11 @@ struct PrefilledPrompt {
 absl::StatusOr<PrefilledPrompt> PrefillPrompt(ModelHost& host, std::span<const std::int32_t> prompt,
                                               std::int64_t masks, const engine::EvictionPlan& plan);
 
+// The same of one forward for several plans, in their order. `seconds` is that of all together.
+absl::StatusOr<std::vector<PrefilledPrompt>> PrefillPromptFor(
+    ModelHost& host, std::span<const std::int32_t> prompt, std::int64_t masks,
+    std::span<const engine::EvictionPlan> plans);
+
 struct Generation {
   std::optional<PrefilledPrompt> prefill;  // absent without a cache
   std::vector<engine::StepEvent> steps;
