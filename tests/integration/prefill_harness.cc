@@ -254,8 +254,10 @@ std::unique_ptr<EngineEntry> EngineAlone(const services::ModelRuntime& model,
   engine::Prefiller prefiller(transformer);
   const std::vector<engine::Row> rows = engine::PromptThenMasks(ids, masks, model.config().mask_id);
   auto alone = std::make_unique<EngineEntry>();
-  engine::PrefillRequest request{
-      .rows = rows, .plan = plan, .kv_dtype = model.dtype(), .after_layer = {}, .on_scores = {}};
+  engine::PrefillRequest request;
+  request.rows = rows;
+  request.plan = plan;
+  request.kv_dtype = model.dtype();
   auto result = prefiller.Run(request, alone->entry);
   EXPECT_THAT(result, IsOk());
   alone->result = *std::move(result);
