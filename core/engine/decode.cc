@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_format.h"
 #include "core/base/check.h"
+#include "core/base/error.h"
 #include "core/base/status_macros.h"
 #include "core/engine/prompt.h"
 
@@ -317,7 +318,8 @@ StepEvent Decoder::Commit(const Sequence& sequence, std::span<const kernels::Tok
       predictions.push_back(PredictionOf(positions[i], choices[i]));
     } else if (i < candidates) {
       request.failed = true;
-      event.status = absl::DataLossError(
+      event.status = MakeError(
+          absl::StatusCode::kDataLoss, "NOT_FINITE",
           absl::StrFormat("step %d: answer position %d: expected finite logits, found NaN or "
                           "infinity",
                           event.step, positions[i]));

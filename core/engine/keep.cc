@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "absl/strings/str_format.h"
+#include "core/base/error.h"
 #include "core/base/status_macros.h"
 #include "core/policy/layer_decision.h"
 #include "core/policy/preference.h"
@@ -42,9 +43,11 @@ absl::StatusOr<KeptLayer> KeepPairs(const EvictionPlan& plan, std::int64_t layer
                                     std::int64_t layer_budget, std::int64_t kv_heads,
                                     std::span<const float> scores, std::int64_t prompt_tokens) {
   if (kernels::AnyNan(scores)) {
-    return absl::DataLossError(absl::StrFormat(
-        "layer %d: expected numbers as mask-query scores, found NaN: the weights are broken",
-        layer));
+    return MakeError(
+        absl::StatusCode::kDataLoss, "NOT_FINITE",
+        absl::StrFormat(
+            "layer %d: expected numbers as mask-query scores, found NaN: the weights are broken",
+            layer));
   }
   const auto keys = static_cast<std::int64_t>(scores.size()) / kv_heads;
   if (plan.selection == Selection::kMaskKv) {

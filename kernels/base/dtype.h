@@ -48,6 +48,10 @@ void RoundToBf16InPlace(float* values, std::int64_t n);
 
 // dst (n) = src (n), converted. The ranges do not overlap.
 void ConvertToBf16(const float* src, std::int64_t n, Bf16* dst);
+
+// The same for inputs of a bf16 product: with the machine's own instruction where it has one, which
+// makes denormals zero, as its product unit takes them anyway.
+void ConvertProductInput(const float* src, std::int64_t n, Bf16* dst);
 void ConvertToFloat(const Bf16* src, std::int64_t n, float* dst);
 
 }  // namespace maskkv::kernels

@@ -12,7 +12,7 @@ constexpr std::int64_t kItemElements = 1 << 13;
 
 void CopyRow(const float* row, std::int64_t in, DType compute, DType storage, std::byte* target) {
   if (storage == DType::kBF16) {
-    ConvertToBf16(row, in, reinterpret_cast<Bf16*>(target));
+    ConvertProductInput(row, in, reinterpret_cast<Bf16*>(target));
     return;
   }
   std::memcpy(target, row, static_cast<std::size_t>(in) * sizeof(float));

@@ -119,18 +119,12 @@ absl::StatusOr<engine::PrefillResult> Compressor::RunInto(
   }
   const std::vector<engine::Row> rows =
       engine::PromptThenMasks(job.prompt.ids, job.masks, config.mask_id);
-  absl::StatusOr<engine::PrefillResult> result =
-      prefiller_.Run({{.rows = rows,
-                       .after_layer = [&](std::int64_t, std::int64_t) { return alive(); },
-                       .on_scores = on_scores},
-                      job.keep.plan,
-                      model_->dtype()},
-                     sink);
-  if (absl::IsDataLoss(result.status())) {
-    return MakeError(absl::StatusCode::kDataLoss, "NOT_FINITE",
-                     std::string(result.status().message()));
-  }
-  return result;
+  return prefiller_.Run({{.rows = rows,
+                          .after_layer = [&](std::int64_t, std::int64_t) { return alive(); },
+                          .on_scores = on_scores},
+                         job.keep.plan,
+                         model_->dtype()},
+                        sink);
 }
 
 absl::StatusOr<Compressed> Compressor::Run(const services::Call& call, const Job& job) {

@@ -3,9 +3,11 @@
 
 #include <gtest/gtest.h>
 
+#include <bit>
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <random>
 #include <vector>
 
 namespace maskkv::kernels {
@@ -46,6 +48,34 @@ TEST(Bf16, RoundingInPlaceEqualsTheRoundTripOfEachElement) {
   RoundToBf16InPlace(rounded.data(), static_cast<std::int64_t>(rounded.size()));
   for (std::size_t i = 0; i < values.size(); ++i) {
     EXPECT_EQ(rounded[i], ToFloat(ToBf16(values[i])));
+  }
+}
+
+TEST(Bf16, ProductInputsAreTheNearestValuesOfAnyLengthAndDenormalsMayBeZero) {
+  std::mt19937 random(1);
+  for (std::size_t length = 0; length < 70; ++length) {
+    for (int round = 0; round < 50; ++round) {
+      std::vector<float> values;  // any bits: infinities, NaN, denormals too
+      for (std::size_t i = 0; i < length; ++i) {
+        const std::uint32_t exponents = round % 2 == 0 ? 0xffffffffU : 0xff80ffffU;
+        values.push_back(std::bit_cast<float>(static_cast<std::uint32_t>(random()) & exponents));
+      }
+      constexpr Bf16 kGuard{0x1234};
+      std::vector<Bf16> converted(length + 1, kGuard);
+      ConvertProductInput(values.data(), static_cast<std::int64_t>(length), converted.data());
+      EXPECT_EQ(converted[length].bits, kGuard.bits);
+      for (std::size_t i = 0; i < length; ++i) {
+        const Bf16 nearest = ToBf16(values[i]);
+        if (std::isnan(values[i])) {
+          EXPECT_TRUE(std::isnan(ToFloat(converted[i])));
+        } else if (std::fpclassify(values[i]) == FP_SUBNORMAL) {
+          const auto sign = static_cast<std::uint16_t>(nearest.bits & 0x8000U);
+          EXPECT_TRUE(converted[i].bits == nearest.bits || converted[i].bits == sign);
+        } else {
+          EXPECT_EQ(converted[i].bits, nearest.bits) << values[i];
+        }
+      }
+    }
   }
 }
 
