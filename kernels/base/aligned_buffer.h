@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Scratch memory: 64-byte aligned, uninitialised, keeps its capacity. Kernels take workspaces made
-// of these from their caller, so that a decode step allocates nothing once the largest shape has
-// been seen. Not thread safe; movable, not copyable.
+// Weights and scratch memory: 64-byte aligned, uninitialised, keeps its capacity. From 2 MiB on it
+// lies in huge pages where the system gives them, so that streaming it does not wait for page
+// tables. Kernels take workspaces made of these from their caller, so that a decode step allocates
+// nothing once the largest shape has been seen. Not thread safe; movable, not copyable.
 #ifndef MASKKV_KERNELS_BASE_ALIGNED_BUFFER_H_
 #define MASKKV_KERNELS_BASE_ALIGNED_BUFFER_H_
 

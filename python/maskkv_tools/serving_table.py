@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The page of what serving costs, from the JSON of build/release/bench/bench_serving.
+"""The page of what serving costs, from the JSON of build/release/bench/bench_serving: a file for each
+start of the processes, throughput in the last one.
 
-    python -m maskkv_tools.serving_table serving.json --markdown docs/serving_performance.md
+    python -m maskkv_tools.serving_table 1.json 2.json 3.json --markdown docs/serving_performance.md
 """
 
 import argparse
 import json
 import pathlib
+import statistics
 
 from maskkv_tools.bench_table import table
 
@@ -19,7 +21,8 @@ budget B = {budget}. Everything alternates within one run, so that the ratios ho
 ## A step through gRPC and shared memory
 
 The time between two step events as a client sees it, beside the same steps of an engine in the client's own process
-({rounds} rounds in turn, {steps} steps).
+({rounds} rounds in turn, {steps} steps a start). Both sides start anew for every line: where a process's weights happen to lie in memory shifts
+its steps by some per cent as long as it lives. Median of the ratios: **{median:.3f}**.
 
 {overhead}
 
@@ -34,12 +37,11 @@ is one step's matrix products over all rows, run by oneDNN alone: no attention, 
 """
 
 
-def overhead_table(result):
-    o = result["overhead"]
-    return table(["engine alone: step, ms", "through the services: step, ms", "ratio of medians",
-                  "median of the rounds' ratios"],
-                 [[f"{o['engine_step_ms']:.3f}", f"{o['served_step_ms']:.3f}",
-                   f"{o['ratio_of_medians']:.3f}", f"{o['median_ratio']:.3f}"]])
+def overhead_table(results):
+    rows = [[i + 1, f"{o['engine_step_ms']:.3f}", f"{o['served_step_ms']:.3f}", f"{o['ratio']:.3f}"]
+            for i, o in enumerate(r["overhead"] for r in results)]
+    return table(["start", "engine alone: step, ms", "through the services: step, ms", "ratio"],
+                 rows)
 
 
 def throughput_table(result):
@@ -48,24 +50,28 @@ def throughput_table(result):
     return table(["requests at once", "tokens/s", "limit, tokens/s", "share"], rows)
 
 
-def page(result, machine, command):
-    o = result["overhead"]
-    return PAGE.format(machine=machine, command=command, overhead=overhead_table(result),
-                       throughput=throughput_table(result), before=o["before_first_step_ms"],
-                       rounds=o["rounds"], steps=o["steps"],
-                       **{k: result[k] for k in ("threads", "prompt_tokens", "rows", "budget")})
+def page(results, machine, command):
+    def median(key):
+        return statistics.median(r["overhead"][key] for r in results)
+
+    last = results[-1]
+    return PAGE.format(machine=machine, command=command, overhead=overhead_table(results),
+                       throughput=throughput_table(last), median=median("ratio"),
+                       before=median("before_first_step_ms"),
+                       **{k: last["overhead"][k] for k in ("rounds", "steps")},
+                       **{k: last[k] for k in ("threads", "prompt_tokens", "rows", "budget")})
 
 
 def main():
     parser = argparse.ArgumentParser(prog="python -m maskkv_tools.serving_table",
                                      description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("result", type=pathlib.Path)
+    parser.add_argument("results", type=pathlib.Path, nargs="+")
     parser.add_argument("--machine", default="unknown")
     parser.add_argument("--command", default="bench_serving")
     parser.add_argument("--markdown", type=pathlib.Path)
     args = parser.parse_args()
-    text = page(json.loads(args.result.read_text()), args.machine, args.command)
+    text = page([json.loads(file.read_text()) for file in args.results], args.machine, args.command)
     if args.markdown:
         args.markdown.write_text(text)
     else:
