@@ -18,6 +18,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/synchronization/mutex.h"
 #include "core/base/check.h"
 #include "core/base/error.h"
 #include "core/base/status_macros.h"
@@ -38,6 +39,9 @@ constexpr int kPollers = 1;
 void EnablePluginsOnce() {
   static std::once_flag once;
   std::call_once(once, [] {
+    // Debian's Abseil searches for deadlocks at every lock; in a stream's writer that is a good part
+    // of its time.
+    absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
     grpc::EnableDefaultHealthCheckService(true);
     grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   });
@@ -51,6 +55,7 @@ void LimitPeers(grpc::ServerBuilder& builder, const ServerOptions& options) {
       {GRPC_ARG_ALLOW_REUSEPORT, 0},  // a second server on a port is an error
       {GRPC_ARG_MAX_METADATA_SIZE, 8 << 10},
       {GRPC_ARG_MAX_CONCURRENT_STREAMS, options.max_threads + 16},  // a connection
+      {GRPC_ARG_ENABLE_CHANNELZ, 0},
       {GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, 10'000},
       {GRPC_ARG_MAX_CONNECTION_IDLE_MS, 10 * 60'000},
       // A peer that has gone without closing, or is stopped, loses its calls within 30 s.
@@ -69,7 +74,8 @@ void LimitPeers(grpc::ServerBuilder& builder, const ServerOptions& options) {
   using Sync = grpc::ServerBuilder::SyncServerOption;
   builder.SetSyncServerOption(Sync::NUM_CQS, 1);
   builder.SetSyncServerOption(Sync::MIN_POLLERS, kPollers);
-  builder.SetSyncServerOption(Sync::MAX_POLLERS, 4);
+  // Few: whatever happens on a stream wakes each of them.
+  builder.SetSyncServerOption(Sync::MAX_POLLERS, 2);
 }
 
 // Tells the names of the services that a server was built with.
