@@ -15,14 +15,14 @@ from maskkv_tools.bench_table import table
 PAGE = """# What serving costs
 
 Made by `{command}`; do not edit. Four processes (cache manager, budget controller, prefill, decode) on unix sockets, a random model in LLaDA's
-layout (width 512, 8 layers, 8 heads, feed-forward 1536, vocabulary 4096), f32, {threads} threads, a prompt of {prompt_tokens} tokens, {rows} response rows and steps,
-budget B = {budget}. Everything alternates within one run, so that the ratios hold although times vary. Machine: {machine}.
+layout (width 512, 8 layers, 8 heads, feed-forward 1536, vocabulary 4096), f32, a prompt of {prompt_tokens} tokens, budget B = {budget}. Everything alternates within one run, so that the ratios hold although times vary. Machine: {machine}.
 
 ## A step through gRPC and shared memory
 
 The time between two step events as a client sees it, beside the same steps of an engine in the client's own process
-({rounds} rounds in turn, {steps} steps a start). Both sides start anew for every line: where a process's weights happen to lie in memory shifts
-its steps by some per cent as long as it lives. Median of the ratios: **{median:.3f}**.
+({rounds} rounds in turn a start, as many steps a round as response rows). Both sides start anew for every measurement: where a process's weights
+happen to lie in memory shifts its steps by some per cent as long as it lives. With the engine on every core, what the client and gRPC compute is
+time taken from the steps; with a core left over it is not.
 
 {overhead}
 
@@ -30,7 +30,7 @@ Before the first step, after prefill has sealed the entry: lease, descriptor, ma
 
 ## Requests at once
 
-Tokens a second of n clients that ask at the same time, one token a step, whole requests with everything around their steps; the limit
+{threads} threads, {rows} rows a request. Tokens a second of n clients that ask at the same time, one token a step, whole requests with everything around their steps; the limit
 is one step's matrix products over all rows, run by oneDNN alone: no attention, no norms, no sampling, no network.
 
 {throughput}
@@ -38,10 +38,22 @@ is one step's matrix products over all rows, run by oneDNN alone: no attention, 
 
 
 def overhead_table(results):
-    rows = [[i + 1, f"{o['engine_step_ms']:.3f}", f"{o['served_step_ms']:.3f}", f"{o['ratio']:.3f}"]
-            for i, o in enumerate(r["overhead"] for r in results)]
-    return table(["start", "engine alone: step, ms", "through the services: step, ms", "ratio"],
-                 rows)
+    """A line for each setting (threads, rows): medians over its starts, and the spread of the ratio."""
+    settings = sorted({(r["threads"], r["rows"]) for r in results})
+    lines = []
+    for threads, rows in settings:
+        starts = [r["overhead"] for r in results if (r["threads"], r["rows"]) == (threads, rows)]
+
+        def median(key, starts=starts):
+            return statistics.median(o[key] for o in starts)
+
+        ratios = [o["ratio"] for o in starts]
+        lines.append([threads, rows, len(starts), f"{median('engine_step_ms'):.3f}",
+                      f"{median('served_step_ms'):.3f}", f"{median('ratio'):.3f}",
+                      f"{min(ratios):.3f} to {max(ratios):.3f}"])
+    return table(["engine's threads", "response rows", "starts", "engine alone: step, ms",
+                  "through the services: step, ms", "ratio (median of starts)", "of the starts"],
+                 lines)
 
 
 def throughput_table(result):
@@ -56,9 +68,8 @@ def page(results, machine, command):
 
     last = results[-1]
     return PAGE.format(machine=machine, command=command, overhead=overhead_table(results),
-                       throughput=throughput_table(last), median=median("ratio"),
-                       before=median("before_first_step_ms"),
-                       **{k: last["overhead"][k] for k in ("rounds", "steps")},
+                       throughput=throughput_table(last), before=median("before_first_step_ms"),
+                       rounds=last["overhead"]["rounds"],
                        **{k: last[k] for k in ("threads", "prompt_tokens", "rows", "budget")})
 
 

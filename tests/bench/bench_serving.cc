@@ -274,7 +274,7 @@ nlohmann::json Throughput(const model::ModelConfig& config, const Served& served
     StepProducts products(config, requests, options.rows);
     std::vector<double> rates, limits, shares;
     TokensASecond(served, requests, options.rows);
-    for (int round = 0; round < std::max(3, options.rounds); ++round) {
+    for (int round = 0; round < (options.rounds < 3 ? 3 : 9); ++round) {
       limits.push_back(requests / products.Seconds());
       rates.push_back(TokensASecond(served, requests, options.rows));
       shares.push_back(rates.back() / limits.back());

@@ -14,14 +14,15 @@ STARTS[-1]["throughput"] = THROUGHPUT
 
 
 def test_figures_stand_in_their_columns():
-    lines = serving_table.overhead_table(STARTS).splitlines()
-    assert lines[2:] == ["| 1 | 10.000 | 10.150 | 1.002 |", "| 2 | 10.000 | 10.150 | 1.015 |",
-                         "| 3 | 10.000 | 10.150 | 1.500 |"]
+    other = {**STARTS[0], "threads": 1, "rows": 16}
+    lines = serving_table.overhead_table([*STARTS, other]).splitlines()
+    assert lines[2:] == ["| 1 | 16 | 1 | 10.000 | 10.150 | 1.002 | 1.002 to 1.002 |",
+                         "| 2 | 32 | 3 | 10.000 | 10.150 | 1.015 | 1.002 to 1.500 |"]
     assert serving_table.throughput_table(STARTS[-1]).splitlines()[2] == "| 4 | 250 | 300 | 0.83 |"
 
 
 def test_the_page_names_command_machine_shape_and_medians():
     page = serving_table.page(STARTS, "a machine", "scripts/x")
-    for part in ("`scripts/x`", "Machine: a machine", "1024 tokens", "**1.015**", "1.25 ms",
-                 "93 steps"):
+    for part in ("`scripts/x`", "Machine: a machine", "1024 tokens", "1.25 ms", "3 rounds",
+                 "2 threads, 32 rows"):
         assert part in page
