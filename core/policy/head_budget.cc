@@ -19,8 +19,7 @@ double LeftByRates(std::span<const double> head_rates, double each) {
   std::vector<double> above;
   above.reserve(head_rates.size());
   for (const double rate : head_rates) above.push_back(rate - least);
-  return ((1 - least) * (static_cast<double>(head_rates.size()) * each)) -
-         (each * ExactSum(above));
+  return ((1 - least) * (static_cast<double>(head_rates.size()) * each)) - (each * ExactSum(above));
 }
 
 }  // namespace

@@ -19,8 +19,9 @@
 // for bit.
 //
 // What the equation leaves open is one rule: the integers in [1, n_p] with the sum N_h * k_l that
-// are nearest to x (claims.h). So a remainder goes by largest fraction, what a head cannot hold past
-// n_p stays in the layer, and every head keeps at least one pair. All preferences zero: x_h = k_l.
+// are nearest to x (claims.h). So a remainder goes by largest fraction, what a head cannot hold
+// past n_p stays in the layer, and every head keeps at least one pair. All preferences zero: x_h =
+// k_l.
 //
 // Invariant of every result: sum == k_l * N_h, and 1 <= k_lh <= n_p when n_p >= 1. A permutation of
 // heads with distinct preferences permutes the budgets, unless the last pair is a tie between equal

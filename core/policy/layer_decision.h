@@ -40,7 +40,8 @@ inline absl::StatusOr<LayerDecision> DecideLayer(std::span<const float> scores, 
   return DecideLayer(scores, keys, prompt_tokens, layer_budget, {&alpha, 1});
 }
 
-// The same by coverage: arguments and errors of SelectByCoverage (coverage.h), scores over all keys.
+// The same by coverage: arguments and errors of SelectByCoverage (coverage.h), scores over all
+// keys.
 absl::StatusOr<LayerDecision> DecideLayerByCoverage(std::span<const float> scores,
                                                     std::int64_t keys, std::int64_t prompt_tokens,
                                                     double coverage, std::int64_t max_budget);

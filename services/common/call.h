@@ -48,8 +48,8 @@ class Call {
   const std::string& trace_parent() const { return trace_parent_; }  // "" if there was none
 
   // OK, or CANCELLED or DEADLINE_EXCEEDED: what handlers look at in queues, layers and steps.
-  // Thread safe. Costs some 8 us, because a synchronous call is not told of its end and has to ask: once
-  // a layer or step, not in inner loops.
+  // Thread safe. Costs some 8 us, because a synchronous call is not told of its end and has to ask:
+  // once a layer or step, not in inner loops.
   absl::Status Alive() const;
 
   // Until the deadline; nullopt if the caller set none.

@@ -6,8 +6,8 @@
 
 namespace maskkv::services {
 
-// gRPC's errors are warnings of ours: they concern a connection, not a request. protobuf's are notes
-// for debugging: any peer can cause them. Thread safe; the first call counts.
+// gRPC's errors are warnings of ours: they concern a connection, not a request. protobuf's are
+// notes for debugging: any peer can cause them. Thread safe; the first call counts.
 void RouteLibraryLogs();
 
 }  // namespace maskkv::services

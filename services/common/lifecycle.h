@@ -17,7 +17,8 @@ class App;
 
 namespace maskkv::services {
 
-// Blocks SIGTERM and SIGINT in the calling thread and all it starts afterwards. Call it first in main.
+// Blocks SIGTERM and SIGINT in the calling thread and all it starts afterwards. Call it first in
+// main.
 void BlockSignals();
 
 // Returns when SIGTERM or SIGINT has arrived. A second signal ends the process at once (exit 130).
@@ -27,8 +28,8 @@ void WaitForSignal();
 //   {"ready": true, "grpc": "HOST:PORT", "metrics": "HOST:PORT"}
 void PrintReady(const std::string& grpc, const std::string& metrics);
 
-// Declares --config FILE on `app`: a TOML file whose section `section` (as [prefill]) sets the flags
-// that the command line does not. An unknown key is an error that names file and key.
+// Declares --config FILE on `app`: a TOML file whose section `section` (as [prefill]) sets the
+// flags that the command line does not. An unknown key is an error that names file and key.
 void DeclareConfig(CLI::App& app, const std::string& section);
 
 // Parses, runs `body`, and turns its status into an exit code: 0 done, 1 internal, 2 usage, 3 bad

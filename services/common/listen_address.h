@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// One address that a server listens on: "HOST:PORT", or "unix:PATH" for a socket in the file system.
+// One address that a server listens on: "HOST:PORT", or "unix:PATH" for a socket in the file
+// system.
 #ifndef MASKKV_SERVICES_COMMON_LISTEN_ADDRESS_H_
 #define MASKKV_SERVICES_COMMON_LISTEN_ADDRESS_H_
 

@@ -177,9 +177,8 @@ class FollowsController final : public PlanWatcher {
     // Absence is said by Watch; a refusal is a mistake of ours or a controller of another model.
     if (status.code() == absl::StatusCode::kInvalidArgument ||
         status.code() == absl::StatusCode::kFailedPrecondition) {
-      telemetry::Log(
-          telemetry::LogLevel::kWarning, "report_refused",
-          {{"reason", ErrorReason(status)}, {"error", std::string(status.message())}});
+      telemetry::Log(telemetry::LogLevel::kWarning, "report_refused",
+                     {{"reason", ErrorReason(status)}, {"error", std::string(status.message())}});
     }
   }
 

@@ -39,8 +39,8 @@ constexpr int kPollers = 1;
 void EnablePluginsOnce() {
   static std::once_flag once;
   std::call_once(once, [] {
-    // Debian's Abseil searches for deadlocks at every lock; in a stream's writer that is a good part
-    // of its time.
+    // Debian's Abseil searches for deadlocks at every lock; in a stream's writer that is a good
+    // part of its time.
     absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
     grpc::EnableDefaultHealthCheckService(true);
     grpc::reflection::InitProtoReflectionServerBuilderPlugin();

@@ -167,7 +167,8 @@ class ServeCommand final : public Command {
     WaitUntilInterrupted();
     prefill.Stop();
     server.SetReady(false);
-    // Requests that were accepted still need prefill and cache manager, on this server, for a moment.
+    // Requests that were accepted still need prefill and cache manager, on this server, for a
+    // moment.
     const auto end = std::chrono::steady_clock::now() + std::chrono::milliseconds(drain_ms_);
     decode.StopAccepting(std::chrono::milliseconds(drain_ms_));
     budget.BeginDrain();
