@@ -3,6 +3,7 @@
 
 # What the TSan and fuzz runs build, instead of everything.
 add_custom_target(threaded_tests)
+add_custom_target(benches)
 add_custom_target(fuzzers)
 
 # maskkv_library(NAME [SOURCES a.cc ...] [DEPS target ...]); without SOURCES the library is header-only.
@@ -53,14 +54,20 @@ function(maskkv_test NAME)
   endif()
 endfunction()
 
-# maskkv_bench(NAME SOURCES ... DEPS ...): a Google Benchmark binary, never run by ctest.
+# maskkv_bench(NAME SOURCES ... DEPS ...): a Google Benchmark binary, never run by ctest. Benches are built
+# when they are asked for, all of them by the target `benches`.
 function(maskkv_bench NAME)
   cmake_parse_arguments(ARG "" "" "SOURCES;DEPS" ${ARGN})
   add_executable(${NAME} ${ARG_SOURCES})
   target_link_libraries(${NAME} PRIVATE maskkv_flags ${ARG_DEPS} benchmark::benchmark
                                         benchmark::benchmark_main)
+  maskkv_mark_bench(${NAME})
+endfunction()
+
+function(maskkv_mark_bench NAME)
   set_target_properties(${NAME} PROPERTIES
-    RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/bench)
+    EXCLUDE_FROM_ALL ON RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/bench)
+  add_dependencies(benches ${NAME})
 endfunction()
 
 # maskkv_fuzz(NAME SOURCES ... DEPS ... [CORPUS dir] [RUNS n]): a libFuzzer target that ctest runs
