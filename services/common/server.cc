@@ -35,8 +35,8 @@ constexpr char kReadiness[] = "readiness", kLiveness[] = "liveness";
 // Threads that wait for calls and run none.
 constexpr int kPollers = 1;
 
-// Plugins of the library are global: each is added once, before the first server.
-void EnablePluginsOnce() {
+// What is global in the libraries is set once, before the first server.
+void SetUpLibrariesOnce() {
   static std::once_flag once;
   std::call_once(once, [] {
     // Debian's Abseil searches for deadlocks at every lock; in a stream's writer that is a good
@@ -157,7 +157,7 @@ absl::StatusOr<Server> Server::Start(const ServerOptions& options,
   MASKKV_CHECK(options.max_threads >= 1 && options.max_message_bytes > 0, "server options");
   MASKKV_ASSIGN_OR_RETURN(const std::vector<ListenAddress> addresses, ParseAll(options));
   RouteLibraryLogs();
-  EnablePluginsOnce();
+  SetUpLibrariesOnce();
   auto impl = std::make_unique<Impl>(registry);
   grpc::ServerBuilder builder;
   LimitPeers(builder, options);

@@ -39,6 +39,9 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
+// Fewer, and one round that something else disturbed moves the median.
+constexpr int kThroughputRounds = 9;
+
 double Since(Clock::time_point from) {
   return std::chrono::duration<double>(Clock::now() - from).count();
 }
@@ -274,7 +277,7 @@ nlohmann::json Throughput(const model::ModelConfig& config, const Served& served
     StepProducts products(config, requests, options.rows);
     std::vector<double> rates, limits, shares;
     TokensASecond(served, requests, options.rows);
-    for (int round = 0; round < (options.rounds < 3 ? 3 : 9); ++round) {
+    for (int round = 0; round < std::max(kThroughputRounds, options.rounds); ++round) {
       limits.push_back(requests / products.Seconds());
       rates.push_back(TokensASecond(served, requests, options.rows));
       shares.push_back(rates.back() / limits.back());
