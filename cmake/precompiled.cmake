@@ -40,7 +40,8 @@ if(MASKKV_PCH)
   set(rpc gRPC::grpc++ nlohmann_json::nlohmann_json)
   set(std ${MASKKV_STD_HEADERS} ${MASKKV_ABSL_HEADERS})
   maskkv_pch(pch_core HEADERS ${std} DEPS ${absl})
-  maskkv_pch(pch_services_core HEADERS ${std} ${MASKKV_RPC_HEADERS} DEPS ${absl} ${rpc})
+  maskkv_pch(pch_services_core HEADERS ${std} ${MASKKV_RPC_HEADERS} DEPS ${absl} ${rpc}
+    OPTIONS ${MASKKV_SERVICE_OPTIONS})
   maskkv_pch(pch_test HEADERS ${std} ${MASKKV_TEST_HEADERS} DEPS ${absl} GTest::gmock OPTIONS ${MASKKV_TEST_OPTIONS})
   maskkv_pch(pch_services_test HEADERS ${std} ${MASKKV_TEST_HEADERS} ${MASKKV_RPC_HEADERS}
     DEPS ${absl} ${rpc} GTest::gmock OPTIONS ${MASKKV_TEST_OPTIONS})
