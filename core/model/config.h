@@ -22,7 +22,11 @@
 namespace maskkv::model {
 
 // Which network the checkpoint holds: names of fields and tensors, biases, chat template.
-enum class ModelFamily : std::uint8_t { kLlada };
+enum class ModelFamily : std::uint8_t {
+  kLlada,     // LLaDA-8B, LLaDA-1.5, iLLaDA: model_type "llada"
+  kDream,     // Dream-v0, DiffuCoder: model_type "Dream", the Qwen2 network
+  kLladaMoe,  // LLaDA-MoE-7B-A1B: sparse experts, norms of queries and keys
+};
 
 struct ModelConfig {
   // Largest sizes accepted: several times what any published model of this class has.
@@ -30,6 +34,7 @@ struct ModelConfig {
   static constexpr std::int64_t kMaxLayers = 1 << 10;
   static constexpr std::int64_t kMaxHeads = 1 << 10;
   static constexpr std::int64_t kMaxFfn = 1 << 20;
+  static constexpr std::int64_t kMaxExperts = 1 << 10;
   static constexpr std::int64_t kMaxVocabulary = 1 << 22;
   static constexpr std::int64_t kMaxSequence = 1 << 24;
 
@@ -47,6 +52,19 @@ struct ModelConfig {
   double rope_theta = 0.0;
   double rms_norm_eps = 0.0;
   bool tied_head = false;  // the head is the embedding matrix
+  bool qkv_bias = false;   // query, key and value projections add a bias
+  bool qk_norm = false;    // RMSNorm over each head's query and key, before RoPE
+  // The prediction for position i is the head's output at position i - 1 (Dream). The row before the
+  // first mask is then recomputed by every step and never part of an entry.
+  bool shifted_logits = false;
+  // Published code casts the sines and cosines of RoPE to the dtype of the activations (Dream).
+  bool rope_in_compute_dtype = false;
+  // Sparse experts in the place of the FFN, `ffn` wide each; 0: one dense FFN. A row goes through
+  // the experts_per_token experts of highest softmax(router x), weighted by it; the weights are
+  // divided by their sum if renormalised_gate.
+  std::int64_t experts = 0;
+  std::int64_t experts_per_token = 0;
+  bool renormalised_gate = false;
   std::int32_t mask_id = 0;
   std::int32_t eos_id = 0;
   std::int32_t pad_id = 0;

@@ -18,6 +18,12 @@ struct TensorSpec {
   std::vector<std::int64_t> shape;
 };
 
+struct ExpertTensors {
+  TensorSpec gate;  // (ffn, hidden): goes through SiLU
+  TensorSpec up;    // (ffn, hidden)
+  TensorSpec down;  // (hidden, ffn)
+};
+
 struct BlockTensors {
   TensorSpec attn_norm;  // (hidden)
   TensorSpec query;      // (heads * head_dim, hidden)
@@ -28,6 +34,16 @@ struct BlockTensors {
   TensorSpec gate;       // (ffn, hidden): goes through SiLU
   TensorSpec up;         // (ffn, hidden)
   TensorSpec down;       // (hidden, ffn)
+  // With qkv_bias; else without a name.
+  TensorSpec query_bias;  // (heads * head_dim)
+  TensorSpec key_bias;    // (kv_heads * head_dim)
+  TensorSpec value_bias;  // (kv_heads * head_dim)
+  // With qk_norm; else without a name.
+  TensorSpec query_norm;  // (head_dim)
+  TensorSpec key_norm;    // (head_dim)
+  // With experts, and gate, up and down above then have no name.
+  TensorSpec router;                   // (experts, hidden)
+  std::vector<ExpertTensors> experts;  // config.experts, else none
 };
 
 struct ModelTensors {
