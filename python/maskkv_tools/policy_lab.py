@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tries ideas for eviction policies beside MaskKV, under equal bytes, on calibration questions.
 
-    python -m maskkv_tools.policy_lab --questions 300 --budgets 1,2,4,8 --lookalikes 0.3
+    python -m maskkv_tools.policy_lab --questions 300 --budgets 1,2,4 --json build/lab.json
 
 One prefill a question serves all ideas. An idea maps what the masks saw of a prompt to the pairs
 that each head keeps; every idea keeps exactly B * L * N_h pairs of a prompt, or is tuned to that
@@ -78,10 +78,10 @@ def main():
     parser.add_argument("--split", default="calibration", choices=("calibration", "test"))
     parser.add_argument("--questions", type=int, default=200)
     parser.add_argument("--length", type=int, default=1000)
-    parser.add_argument("--lookalikes", type=float, default=0.3)
+    parser.add_argument("--lookalikes", type=float, default=0.0)
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--masks", type=int, default=8)
-    parser.add_argument("--budgets", default="1,2,4,8")
+    parser.add_argument("--budgets", default="1,2,4")
     parser.add_argument("--ideas", default="", help="names, comma-separated; all when empty")
     parser.add_argument("--json", type=pathlib.Path)
     args = parser.parse_args()

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The embedded models under eviction policies, by the command line's fast path: one prefill a
+question serves every policy and budget.
+
+    python -m maskkv_eval.embedded --bin build/release/bin/maskkv --policies maskkv,snapkv --budgets 8,16 \\
+        --questions 200 --json build/eval.json
+
+Questions are asked in chunks; finished chunks stay in FILE.partial.jsonl, and the same command goes
+on from there.
+"""
+
+import argparse
+import json
+import pathlib
+import subprocess
+import tempfile
+
+from tqdm import tqdm
+
+from maskkv_tiny import world
+
+CHUNK = 100
+
+
+def ask(args, model, questions):
+    """The cells of `maskkv evaluate` over these questions."""
+    with tempfile.NamedTemporaryFile("w", suffix=".jsonl", encoding="utf-8") as file:
+        file.writelines(json.dumps(q) + "\n" for q in questions)
+        file.flush()
+        command = [args.bin, "evaluate", "--model", f"models/{model}", "--questions", file.name,
+                   "--gen-length", str(args.gen_length), "--policies", args.policies,
+                   "--budgets", args.budgets, "--dtype", args.dtype, "--json"]
+        result = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    if result.returncode != 0:
+        raise SystemExit(f"maskkv evaluate: exit code {result.returncode}")  # it has said why
+    return json.loads(result.stdout)["cells"]
+
+
+def identity(args):
+    """What a chunk is a function of: a partial file of another run is not gone on with."""
+    return {k: str(v) for k, v in sorted(vars(args).items()) if k not in ("json", "bin", "models")}
+
+
+def finished_chunks(partial, args):
+    """(model, first question) -> cells, of an interrupted run with the same arguments."""
+    chunks = {}
+    if not partial.exists():
+        return chunks
+    for number, line in enumerate(partial.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            chunk = json.loads(line)
+        except json.JSONDecodeError:
+            continue  # the line that was being written when the run was stopped
+        if chunk["arguments"] != identity(args):
+            raise SystemExit(f"{partial}:{number}: expected a run with the same arguments, found "
+                             f"{chunk['arguments']}; remove the file to start anew")
+        chunks[chunk["model"], chunk["first"]] = chunk["cells"]
+    return chunks
+
+
+def gather(chunks):
+    """Cells a model, policy, budget and kind of question from the chunks, in order."""
+    cells = {}
+    for (model, _), chunk in sorted(chunks.items()):
+        for part in chunk:
+            for kind, count in part["kinds"].items():
+                key = (model, part["policy"], part["budget"], kind)
+                cell = cells.setdefault(key, {
+                    "model": model, "policy": part["policy"], "budget": part["budget"],
+                    "task": kind, "questions": 0, "correct": 0, "kept_mass": 0.0, "right": []})
+                cell["questions"] += count["questions"]
+                cell["correct"] += count["correct"]
+                cell["kept_mass"] += count["kept_mass"] * count["questions"]
+                cell["right"] += count["right"]
+    for cell in cells.values():
+        cell["kept_mass"] /= cell["questions"]
+    return list(cells.values())
+
+
+def run(args):
+    questions = list(world.records("test", args.questions, args.length, args.seed, args.lookalikes))
+    partial = args.json.with_suffix(args.json.suffix + ".partial.jsonl")
+    chunks = finished_chunks(partial, args)
+    models = args.models.split(",")
+    with open(partial, "a", encoding="utf-8") as out, tqdm(
+            total=len(models) * len(questions), unit="question") as bar:
+        for model in models:
+            for first in range(0, len(questions), CHUNK):
+                part = questions[first : first + CHUNK]
+                if (model, first) not in chunks:
+                    chunks[model, first] = ask(args, model, part)
+                    out.write(json.dumps({"arguments": identity(args), "model": model,
+                                          "first": first, "cells": chunks[model, first]}) + "\n")
+                    out.flush()
+                bar.update(len(part))
+    wanted = {key: cells for key, cells in chunks.items() if key[0] in models}
+    report = {"arguments": identity(args), "cells": gather(wanted)}
+    args.json.write_text(json.dumps(report) + "\n", encoding="utf-8")
+    partial.unlink()
+
+
+def parser():
+    p = argparse.ArgumentParser(prog="scripts/eval", description=__doc__.split("\n\n")[0],
+                                formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--policies", required=True, help="names of docs/policies.md, comma-separated")
+    p.add_argument("--budgets", required=True, help="pairs a head and layer, comma-separated")
+    p.add_argument("--models", default="tiny-llada,tiny-dream")
+    p.add_argument("--questions", type=int, default=1000)
+    p.add_argument("--length", type=int, default=1000, help="tokens a document")
+    p.add_argument("--seed", type=int, default=1)
+    p.add_argument("--lookalikes", type=float, default=0.0,
+                   help="share of people who have one name in common with another")
+    p.add_argument("--gen-length", type=int, default=8)
+    p.add_argument("--dtype", default="f32", choices=("f32", "bf16"))
+    p.add_argument("--json", type=pathlib.Path, required=True)
+    p.add_argument("--bin", default="build/release/bin/maskkv", help=argparse.SUPPRESS)
+    return p
+
+
+if __name__ == "__main__":
+    run(parser().parse_args())

@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Intervals and tests for accuracies: pure functions of counts."""
+
+import math
+import random
+import statistics
+
+Z95 = statistics.NormalDist().inv_cdf(0.975)
+
+
+def wilson(right, asked, z=Z95):
+    """The Wilson score interval of a proportion; (0, 1) when nothing was asked."""
+    if asked == 0:
+        return 0.0, 1.0
+    p, scale = right / asked, 1 + z * z / asked
+    middle = (p + z * z / (2 * asked)) / scale
+    half = z * math.sqrt(p * (1 - p) / asked + z * z / (4 * asked * asked)) / scale
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def mcnemar(first, second):
+    """McNemar's exact test of two paired lists of outcomes.
+
+    -> (only first right, only second right, two-sided p): under "equally good" each discordant
+    pair falls either way like a fair coin.
+    """
+    if len(first) != len(second):
+        raise ValueError(f"paired outcomes: expected equal lengths, found {len(first)} and {len(second)}")
+    wins = sum(bool(a) and not b for a, b in zip(first, second))
+    losses = sum(bool(b) and not a for a, b in zip(first, second))
+    n, k = wins + losses, min(wins, losses)
+    tail = sum(math.comb(n, i) for i in range(k + 1))
+    return wins, losses, min(1.0, 2 * tail / 2**n)
+
+
+def bootstrap(values, rounds=2000, seed=0):
+    """A percentile interval (95 %) of the mean of graded scores."""
+    if not values:
+        raise ValueError("values: expected at least one, found none")
+    rng = random.Random(seed)
+    means = sorted(statistics.fmean(rng.choices(values, k=len(values))) for _ in range(rounds))
+    return means[int(0.025 * rounds)], means[min(rounds - 1, int(0.975 * rounds))]
