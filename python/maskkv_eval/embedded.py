@@ -22,14 +22,14 @@ from maskkv_tiny import world
 CHUNK = 100
 
 
-def ask(args, model, questions):
-    """The cells of `maskkv evaluate` over these questions."""
+def ask(args, model, questions, extra=()):
+    """The cells of `maskkv evaluate`, with further flags `extra`, over these questions."""
     with tempfile.NamedTemporaryFile("w", suffix=".jsonl", encoding="utf-8") as file:
         file.writelines(json.dumps(q) + "\n" for q in questions)
         file.flush()
         command = [args.bin, "evaluate", "--model", f"models/{model}", "--questions", file.name,
                    "--gen-length", str(args.gen_length), "--policies", args.policies,
-                   "--budgets", args.budgets, "--dtype", args.dtype, "--json"]
+                   "--budgets", args.budgets, "--dtype", args.dtype, "--json", *extra]
         result = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     if result.returncode != 0:
         raise SystemExit(f"maskkv evaluate: exit code {result.returncode}")  # it has said why
