@@ -23,8 +23,8 @@ class Eviction:
 
 @dataclasses.dataclass
 class Prefill:
-    hidden: list  # (n_p + n_m, hidden) after every layer
-    logits: np.ndarray  # (n_m, vocab_rows): the uncached step 1, mask rows only
+    hidden: list  # (prompt + masks, hidden) after every layer
+    logits: np.ndarray  # (masks, vocab_rows): the uncached step 1's predictions of the masks
     importance: list  # (layers): equation 8 on this prompt
     votes: list  # (layers): voting.Vote
     layer_budgets: list  # (layers): k_l
@@ -32,6 +32,8 @@ class Prefill:
     kept: list  # (layers)(kv_heads): ascending prompt positions
     cache: list  # (layers): forward.Pairs of the kept positions
     prompt_tokens: int
+    candidates: int  # n_p: prompt tokens whose pairs may be kept, the first ones
+    routers: list | None = None  # (layers): (rows, experts) logits of the router
 
     @property
     def kept_mass(self):
@@ -53,22 +55,32 @@ class Prefill:
         ]
 
 
+def candidates_of(config, prompt):
+    """n_p: how many of the prompt's tokens are candidates."""
+    if len(prompt) < config.shift:
+        raise ValueError("prompt: found no token, expected one where logits are shifted")
+    return len(prompt) - config.shift
+
+
 def run(model, prompt, masks, eviction=None, noise=None, follow=None):
-    """prompt: token ids; masks: n_m >= 1, the answer's length. eviction None keeps every pair.
+    """prompt: token ids; masks >= 1, the answer's length. eviction None keeps every pair.
+
+    In families with shifted logits the last prompt token is a response row, as the masks are: each
+    step computes it again, it votes, and its pair is no candidate.
 
     follow: another Prefill whose kept positions are taken over instead of this one's own (to ask
     what rounding does to values when the decisions stand).
     """
-    c, n_p = model.config, len(prompt)
+    c, n_p = model.config, candidates_of(model.config, prompt)
     ids = list(prompt) + [c.mask_id] * masks
-    mask_rows = np.arange(n_p, n_p + masks)
+    response_rows = np.arange(n_p, len(ids))
     traces, votes, importance = [], [], []
     for trace in forward.run_rows(model, ids, np.arange(len(ids)), noise=noise):
-        scores = voting.mask_query_scores(trace, mask_rows, c.group, noise)
+        scores = voting.mask_query_scores(trace, response_rows, c.group, noise)
         traces.append(trace)
         votes.append(voting.vote(scores, n_p))
         importance.append(voting.layer_importance(trace, noise))
-    logits = forward.logits(model, traces[-1].out[mask_rows], noise)
+    logits = forward.logits(model, traces[-1].out[n_p : n_p + masks], noise)
 
     if follow:
         k_layer, k_head, kept = follow.layer_budgets, follow.head_budgets, follow.kept
@@ -91,4 +103,7 @@ def run(model, prompt, masks, eviction=None, noise=None, follow=None):
         for trace, heads in zip(traces, kept)
     ]
     hidden = [trace.out for trace in traces]
-    return Prefill(hidden, logits, importance, votes, k_layer, k_head, kept, cache, n_p)
+    routers = [trace.router for trace in traces] if c.experts else None
+    return Prefill(
+        hidden, logits, importance, votes, k_layer, k_head, kept, cache, len(prompt), n_p, routers
+    )
