@@ -10,7 +10,7 @@ import dataclasses
 
 import numpy as np
 
-from maskkv_oracle import budgets, forward, selection, voting
+from maskkv_oracle import forward, named, policy, voters, voting
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,7 +18,13 @@ class Eviction:
     budget: int  # B
     alpha: float = 0.1
     beta: float = 0.4
-    profile: tuple | None = None  # offline: importance of every layer; None: online
+    profile: tuple | None = None  # importance of every layer; None: this prompt's own
+    policy: named.Policy | None = None  # None: MaskKV, offline with a profile, else online
+    seed: int = 0  # of voters `random`
+
+    @property
+    def triple(self):
+        return self.policy or named.parse("maskkv" if self.profile else "maskkv-online")
 
 
 @dataclasses.dataclass
@@ -73,10 +79,13 @@ def run(model, prompt, masks, eviction=None, noise=None, follow=None):
     """
     c, n_p = model.config, candidates_of(model.config, prompt)
     ids = list(prompt) + [c.mask_id] * masks
-    response_rows = np.arange(n_p, len(ids))
+    triple = eviction.triple if eviction else named.parse("full")
+    voting_rows = voters.rows(triple.voters, n_p, len(ids) - n_p, eviction.budget if eviction else 1)
+    if triple.voters in voters.WITHOUT_SCORES:  # what is kept does not depend on the scores
+        voting_rows = voters.rows("masks", n_p, len(ids) - n_p, 1)
     traces, votes, importance = [], [], []
     for trace in forward.run_rows(model, ids, np.arange(len(ids)), noise=noise):
-        scores = voting.mask_query_scores(trace, response_rows, c.group, noise)
+        scores = voting.mask_query_scores(trace, voting_rows, c.group, noise)
         traces.append(trace)
         votes.append(voting.vote(scores, n_p))
         importance.append(voting.layer_importance(trace, noise))
@@ -84,17 +93,14 @@ def run(model, prompt, masks, eviction=None, noise=None, follow=None):
 
     if follow:
         k_layer, k_head, kept = follow.layer_budgets, follow.head_budgets, follow.kept
-    elif eviction is None:
-        k_layer = [n_p] * c.layers
-        k_head = [[n_p] * c.kv_heads] * c.layers
-        kept = [[list(range(n_p))] * c.kv_heads] * c.layers
     else:
-        basis = importance if eviction.profile is None else list(eviction.profile)
-        k_layer = budgets.layer_budgets(basis, eviction.budget, eviction.beta, n_p)
-        k_head, kept = [], []
-        for vote, k_l in zip(votes, k_layer):
-            k_head.append(budgets.head_budgets(vote.preference.tolist(), k_l, eviction.alpha, n_p))
-            kept.append([selection.top_k(s[:n_p], k) for s, k in zip(vote.scores, k_head[-1])])
+        e = eviction or Eviction(1)
+        own = triple.layers == "online" or e.profile is None
+        decision = policy.decide(
+            triple, votes, importance if own else list(e.profile), e.budget, e.alpha, e.beta, n_p,
+            e.seed,
+        )  # fmt: skip
+        k_layer, k_head, kept = decision.layer_budgets, decision.head_budgets, decision.kept
     cache = [
         forward.Pairs(
             [trace.k[g][np.array(heads[g], dtype=int)] for g in range(c.kv_heads)],
