@@ -4,11 +4,13 @@
 #include <filesystem>
 #include <optional>
 #include <system_error>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "core/base/file.h"
 #include "core/base/status_macros.h"
+#include "core/model/chat_format.h"
 #include "core/model/json_reader.h"
 #include "core/model/utf8.h"
 
@@ -16,23 +18,92 @@ namespace maskkv::model {
 namespace {
 
 constexpr std::int64_t kMaxConfigBytes = 1 << 24;
+constexpr std::string_view kSystem = "system";
+constexpr std::string_view kUser = "user";
 constexpr std::string_view kAssistant = "assistant";
-// Between a header and the text.
-constexpr std::string_view kBreak = "\n\n";
 
-// The published source in the canonical form that Canonical makes; the last part differs.
-constexpr std::string_view kMessages =
-    "{%setloop_messages=messages%}{%formessageinloop_messages%}"
-    "{%setcontent='<|start_header_id|>'+message['role']+'<|end_header_id|>\n\n'"
-    "+message['content']|trim+'<|eot_id|>'%}"
-    "{%ifloop.index0==0%}{%setcontent=bos_token+content%}{%endif%}{{content}}{%endfor%}";
-constexpr std::string_view kPrompt = "{{'<|start_header_id|>assistant<|end_header_id|>\n\n'}}";
-constexpr std::string_view kIfPrompt = "{%ifadd_generation_prompt%}";
-constexpr std::string_view kEndIf = "{%endif%}";
+// Errors: INVALID_ARGUMENT if no family knows the source.
+absl::StatusOr<ChatFormat> FormatOf(std::string_view source, std::string_view where,
+                                    const JsonField& tokenizer_config, const Tokenizer& tokenizer) {
+  const std::string canonical = CanonicalJinja(source);
+  MASKKV_ASSIGN_OR_RETURN(std::optional<ChatFormat> llada,
+                          LladaFormat(canonical, where, tokenizer_config, tokenizer));
+  if (llada) return *std::move(llada);
+  MASKKV_ASSIGN_OR_RETURN(std::optional<ChatFormat> chatml,
+                          ChatMlFormat(canonical, where, tokenizer));
+  if (chatml) return *std::move(chatml);
+  return absl::InvalidArgumentError(absl::StrCat(
+      std::string(where), ": expected the chat template of LLaDA or of Dream, found \"",
+      Printable(source), "\""));
+}
 
-// Without spaces, which only separate words in these sources, and with "\n" of string literals as a
-// line break: the two ways the sources are published differ in no more.
-std::string Canonical(std::string_view source) {
+absl::Status CheckMessages(std::span<const Message> messages) {
+  if (messages.empty()) {
+    return absl::InvalidArgumentError("messages: expected at least one, found none");
+  }
+  for (std::size_t i = 0; i < messages.size(); ++i) {
+    const auto& [role, content] = messages[i];
+    if (role != kSystem && role != kUser && role != kAssistant) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("messages[", i, "].role: expected system, user or assistant, found \"",
+                       Printable(role), "\""));
+    }
+    if (const auto offset = FindInvalidUtf8(content)) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "messages[", i, "].content: expected UTF-8, found an invalid byte at offset ", *offset));
+    }
+  }
+  return absl::OkStatus();
+}
+
+// Writes what a format says, as tokens.
+class Renderer {
+ public:
+  Renderer(const ChatFormat& format, const Tokenizer& tokenizer)
+      : format_(format), tokenizer_(tokenizer) {
+    if (format.bos) ids_.push_back(*format.bos);
+  }
+
+  // A header and a text, without an end. What stands between two special tokens is encoded in one
+  // go, as the rendered string would be: a token may span the break and the text.
+  absl::Status Open(std::string_view role, std::string_view content) {
+    ids_.push_back(format_.start);
+    std::string text(role);
+    if (format_.header_end) {
+      MASKKV_RETURN_IF_ERROR(Append(text));
+      ids_.push_back(*format_.header_end);
+      text.clear();
+    }
+    text += format_.text_break;
+    text += format_.strips_text ? StripWhiteSpace(content) : content;
+    return Append(text);
+  }
+
+  absl::Status Turn(std::string_view role, std::string_view content) {
+    MASKKV_RETURN_IF_ERROR(Open(role, content));
+    ids_.push_back(format_.end_of_turn);
+    return Append(format_.after_turn);
+  }
+
+  std::vector<std::int32_t> Take() && { return std::move(ids_); }
+
+ private:
+  absl::Status Append(const std::string& text) {
+    MASKKV_ASSIGN_OR_RETURN(const std::vector<std::int32_t> tokens,
+                            tokenizer_.Encode(text, SpecialText::kPlain));
+    ids_.insert(ids_.end(), tokens.begin(), tokens.end());
+    return absl::OkStatus();
+  }
+
+  const ChatFormat& format_;
+  const Tokenizer& tokenizer_;
+  std::vector<std::int32_t> ids_;
+};
+
+}  // namespace
+
+std::string CanonicalJinja(std::string_view source) {
+  while (source.ends_with('\n')) source.remove_suffix(1);
   std::string out;
   for (std::size_t i = 0; i < source.size(); ++i) {
     if (source[i] == ' ') continue;
@@ -46,7 +117,6 @@ std::string Canonical(std::string_view source) {
   return out;
 }
 
-// A token that the template needs.
 absl::StatusOr<std::int32_t> SpecialId(const Tokenizer& tokenizer, std::string_view where,
                                        std::string_view token) {
   const std::optional<std::int32_t> id = tokenizer.TokenId(token);
@@ -58,19 +128,8 @@ absl::StatusOr<std::int32_t> SpecialId(const Tokenizer& tokenizer, std::string_v
   return *id;
 }
 
-// bos_token: a text, or an object with the text as its content.
-absl::StatusOr<std::string> ReadBos(const JsonField& root) {
-  MASKKV_ASSIGN_OR_RETURN(const JsonField field, root.Get("bos_token"));
-  if (field.is_object()) {
-    MASKKV_ASSIGN_OR_RETURN(const JsonField content, field.Get("content"));
-    MASKKV_ASSIGN_OR_RETURN(const std::string_view text, content.String());
-    return std::string(text);
-  }
-  MASKKV_ASSIGN_OR_RETURN(const std::string_view text, field.String());
-  return std::string(text);
-}
-
-}  // namespace
+ChatTemplate::ChatTemplate(const Tokenizer& tokenizer, ChatFormat format)
+    : tokenizer_(&tokenizer), format_(std::make_shared<const ChatFormat>(std::move(format))) {}
 
 absl::StatusOr<ChatTemplate> ChatTemplate::Load(const std::string& directory,
                                                 const Tokenizer& tokenizer) {
@@ -81,84 +140,38 @@ absl::StatusOr<ChatTemplate> ChatTemplate::Load(const std::string& directory,
   if (!std::filesystem::exists(jinja_path, ignored)) return Parse(text, path, tokenizer);
   MASKKV_ASSIGN_OR_RETURN(const std::string source, ReadFile(jinja_path, kMaxConfigBytes));
   MASKKV_ASSIGN_OR_RETURN(const JsonDocument document, JsonDocument::Parse(text, path));
-  MASKKV_ASSIGN_OR_RETURN(const std::string bos, ReadBos(document.root()));
-  return Make(source, jinja_path, bos, tokenizer);
+  MASKKV_ASSIGN_OR_RETURN(ChatFormat format,
+                          FormatOf(source, jinja_path, document.root(), tokenizer));
+  return ChatTemplate(tokenizer, std::move(format));
 }
 
 absl::StatusOr<ChatTemplate> ChatTemplate::Parse(std::string_view json, std::string_view file,
                                                  const Tokenizer& tokenizer) {
   MASKKV_ASSIGN_OR_RETURN(const JsonDocument document, JsonDocument::Parse(json, file));
-  MASKKV_ASSIGN_OR_RETURN(const std::string bos, ReadBos(document.root()));
   MASKKV_ASSIGN_OR_RETURN(const JsonField field, document.root().Get("chat_template"));
   MASKKV_ASSIGN_OR_RETURN(const std::string_view source, field.String());
-  return Make(source, std::string(file) + ": field chat_template", bos, tokenizer);
+  MASKKV_ASSIGN_OR_RETURN(
+      ChatFormat format,
+      FormatOf(source, std::string(file) + ": field chat_template", document.root(), tokenizer));
+  return ChatTemplate(tokenizer, std::move(format));
 }
 
-absl::StatusOr<ChatTemplate> ChatTemplate::Make(std::string_view source, std::string_view where,
-                                                std::string_view bos, const Tokenizer& tokenizer) {
-  const std::string canonical = Canonical(source);
-  const std::string always = std::string(kMessages) + std::string(kPrompt);
-  const std::string on_request = absl::StrCat(std::string(kMessages), std::string(kIfPrompt),
-                                              std::string(kPrompt), std::string(kEndIf));
-  if (canonical != always && canonical != on_request) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(std::string(where), ": expected the chat template of LLaDA, found \"",
-                     Printable(source), "\""));
-  }
-  ChatTemplate result(tokenizer);
-  result.always_prompts_ = canonical == always;
-  MASKKV_ASSIGN_OR_RETURN(result.bos_, SpecialId(tokenizer, where, bos));
-  MASKKV_ASSIGN_OR_RETURN(result.start_header_, SpecialId(tokenizer, where, "<|start_header_id|>"));
-  MASKKV_ASSIGN_OR_RETURN(result.end_header_, SpecialId(tokenizer, where, "<|end_header_id|>"));
-  MASKKV_ASSIGN_OR_RETURN(result.end_of_turn_, SpecialId(tokenizer, where, "<|eot_id|>"));
-  return result;
-}
-
-absl::Status ChatTemplate::AppendHeader(std::string_view role,
-                                        std::vector<std::int32_t>& ids) const {
-  MASKKV_ASSIGN_OR_RETURN(const std::vector<std::int32_t> name,
-                          tokenizer_->Encode(role, SpecialText::kPlain));
-  ids.push_back(start_header_);
-  ids.insert(ids.end(), name.begin(), name.end());
-  ids.push_back(end_header_);
-  return absl::OkStatus();
-}
+std::int32_t ChatTemplate::end_of_turn() const { return format_->end_of_turn; }
 
 absl::StatusOr<std::vector<std::int32_t>> ChatTemplate::Render(std::span<const Message> messages,
                                                                bool add_generation_prompt) const {
-  if (messages.empty()) {
-    return absl::InvalidArgumentError("messages: expected at least one, found none");
+  MASKKV_RETURN_IF_ERROR(CheckMessages(messages));
+  Renderer renderer(*format_, *tokenizer_);
+  if (!format_->default_system.empty() && messages.front().role != kSystem) {
+    MASKKV_RETURN_IF_ERROR(renderer.Turn(kSystem, format_->default_system));
   }
-  std::vector<std::int32_t> ids = {bos_};
-  // The break and the text are encoded in one go, as the rendered string would be: a token may span
-  // both.
-  const auto append_text = [&](const std::string& text) -> absl::Status {
-    MASKKV_ASSIGN_OR_RETURN(const std::vector<std::int32_t> tokens,
-                            tokenizer_->Encode(text, SpecialText::kPlain));
-    ids.insert(ids.end(), tokens.begin(), tokens.end());
-    return absl::OkStatus();
-  };
-  for (std::size_t i = 0; i < messages.size(); ++i) {
-    const auto& [role, content] = messages[i];
-    if (role != "system" && role != "user" && role != kAssistant) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("messages[", i, "].role: expected system, user or assistant, found \"",
-                       Printable(role), "\""));
-    }
-    if (const auto offset = FindInvalidUtf8(content)) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          "messages[", i, "].content: expected UTF-8, found an invalid byte at offset ", *offset));
-    }
-    MASKKV_RETURN_IF_ERROR(AppendHeader(role, ids));
-    MASKKV_RETURN_IF_ERROR(
-        append_text(std::string(kBreak) + std::string(StripWhiteSpace(content))));
-    ids.push_back(end_of_turn_);
+  for (const Message& message : messages) {
+    MASKKV_RETURN_IF_ERROR(renderer.Turn(message.role, message.content));
   }
-  if (add_generation_prompt || always_prompts_) {
-    MASKKV_RETURN_IF_ERROR(AppendHeader(kAssistant, ids));
-    MASKKV_RETURN_IF_ERROR(append_text(std::string(kBreak)));
+  if (add_generation_prompt || format_->always_prompts) {
+    MASKKV_RETURN_IF_ERROR(renderer.Open(kAssistant, ""));
   }
-  return ids;
+  return std::move(renderer).Take();
 }
 
 }  // namespace maskkv::model

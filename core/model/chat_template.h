@@ -1,12 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Messages of a conversation as the prompt the model was tuned on. The published Jinja source is
-// not interpreted: it must be one that is known here, and that one is written in C++. LLaDA's,
-// after Llama 3: the bos token once, then for each message
-//
-//   <|start_header_id|> ROLE <|end_header_id|> "\n\n" TEXT <|eot_id|>
-//
-// with white space stripped from both ends of TEXT, then an assistant's header and "\n\n".
+// not interpreted: it must be one that is known here, and that one is written in C++
+// (chat_template_llada.cc, chat_template_chatml.cc).
 //
 // The names in angle brackets are token ids here, never text: what a user writes is encoded as
 // plain text, so that "<|eot_id|>" in a document is eight or so ordinary tokens and cannot end a
@@ -17,6 +13,7 @@
 #define MASKKV_CORE_MODEL_CHAT_TEMPLATE_H_
 
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -31,6 +28,8 @@ struct Message {
   std::string role;     // "system", "user" or "assistant"
   std::string content;  // UTF-8
 };
+
+struct ChatFormat;
 
 class ChatTemplate {
  public:
@@ -51,20 +50,13 @@ class ChatTemplate {
                                                    bool add_generation_prompt) const;
 
   // The token that ends a message.
-  std::int32_t end_of_turn() const { return end_of_turn_; }
+  std::int32_t end_of_turn() const;
 
  private:
-  explicit ChatTemplate(const Tokenizer& tokenizer) : tokenizer_(&tokenizer) {}
-  static absl::StatusOr<ChatTemplate> Make(std::string_view source, std::string_view where,
-                                           std::string_view bos, const Tokenizer& tokenizer);
-  absl::Status AppendHeader(std::string_view role, std::vector<std::int32_t>& ids) const;
+  ChatTemplate(const Tokenizer& tokenizer, ChatFormat format);
 
   const Tokenizer* tokenizer_;
-  std::int32_t bos_ = 0;
-  std::int32_t start_header_ = 0;
-  std::int32_t end_header_ = 0;
-  std::int32_t end_of_turn_ = 0;
-  bool always_prompts_ = false;
+  std::shared_ptr<const ChatFormat> format_;
 };
 
 }  // namespace maskkv::model

@@ -164,7 +164,7 @@ absl::Status Checkpoint::CheckTiedCopies() const {
         std::memcmp(copy.tensor->data.data(), original.tensor->data.data(),
                     original.tensor->data.size()) != 0) {
       return TensorError(*copy.file, name,
-                         "a copy of " + tensors_.embedding.name + " (weight_tying is true)",
+                         "a copy of " + tensors_.embedding.name + ", the tied head",
                          "another tensor");
     }
   }

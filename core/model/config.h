@@ -54,8 +54,8 @@ struct ModelConfig {
   bool tied_head = false;  // the head is the embedding matrix
   bool qkv_bias = false;   // query, key and value projections add a bias
   bool qk_norm = false;    // RMSNorm over each head's query and key, before RoPE
-  // The prediction for position i is the head's output at position i - 1 (Dream). The row before the
-  // first mask is then recomputed by every step and never part of an entry.
+  // The prediction for position i is the head's output at position i - 1 (Dream). The row before
+  // the first mask is then recomputed by every step and never part of an entry.
   bool shifted_logits = false;
   // Published code casts the sines and cosines of RoPE to the dtype of the activations (Dream).
   bool rope_in_compute_dtype = false;

@@ -60,6 +60,9 @@ ModelTensors TensorsOf(const ModelConfig& config);
 // All of them in one list, each name once.
 std::vector<TensorSpec> ListTensors(const ModelTensors& tensors);
 
+// Elements of all of them; a tied head counts once.
+std::int64_t CountParameters(const ModelConfig& config);
+
 }  // namespace maskkv::model
 
 #endif  // MASKKV_CORE_MODEL_TENSOR_NAMES_H_

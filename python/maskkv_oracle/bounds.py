@@ -90,13 +90,14 @@ class Noise:
     def operand(self, x):
         return self.add(x, BF16_U * np.abs(x)) if self._bf16 else x
 
-    def rope_table(self, positions, cos, sin):
+    def rope_table(self, positions, cos, sin, in_compute_dtype=False):
         half = cos.shape[1]
         if half not in self._tables:
             rng = np.random.default_rng([self._seed, half, 1])
             self._tables[half] = 2.0 * rng.integers(0, 2, (2, _TABLE_POSITIONS, half)) - 1.0
         signs = self._tables[half][:, positions]
-        return cos + signs[0] * ops.U * np.abs(cos), sin + signs[1] * ops.U * np.abs(sin)
+        u = BF16_U if self._bf16 and in_compute_dtype else ops.U
+        return cos + signs[0] * u * np.abs(cos), sin + signs[1] * u * np.abs(sin)
 
 
 def round_weights_to_bf16(model):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A LLaDA checkpoint directory (Hugging Face layout) as float64 arrays.
+"""A checkpoint directory (Hugging Face layout) of any family as float64 arrays.
 
 Every value comes from config.json: a missing field is a KeyError, never a default.
 """
@@ -10,7 +10,10 @@ import pathlib
 
 import numpy as np
 
-from maskkv_oracle import tensor_file
+from maskkv_oracle import layout, tensor_file
+
+# LLaDA-MoE's config.json does not say its mask; the model's card does.
+LLADA_MOE_MASK = 156895
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +29,10 @@ class Config:
     tied_head: bool
     mask_id: int
     eos_id: int
+    family: str = "llada"
+    experts: int = 0  # 0: one dense FFN
+    experts_per_token: int = 0
+    renormalised_gate: bool = False
 
     @property
     def head_dim(self):
@@ -36,10 +43,25 @@ class Config:
         """Query heads that read one KV head."""
         return self.heads // self.kv_heads
 
+    @property
+    def shift(self):
+        """The prediction for position i is the head's output at i - shift.
+
+        The last `shift` prompt tokens are then response rows, and no candidates.
+        """
+        return 1 if self.family == "dream" else 0
+
+    @property
+    def rope_in_compute_dtype(self):
+        return self.family == "dream"
+
 
 @dataclasses.dataclass(frozen=True)
 class Layer:
-    """Weights as stored, (out, in): y = x W^T."""
+    """Weights as stored, (out, in): y = x W^T. None: the family has no such thing.
+
+    With experts, gate, up and down have a leading axis of experts.
+    """
 
     attn_norm: np.ndarray
     q: np.ndarray
@@ -50,13 +72,12 @@ class Layer:
     gate: np.ndarray
     up: np.ndarray
     down: np.ndarray
-
-    # Field -> leaf of the tensor's name. The gate is `ff_proj`; the down projection is `ff_out`,
-    # the same leaf as the vocabulary head, one level deeper.
-    NAMES = {
-        "attn_norm": "attn_norm", "q": "q_proj", "k": "k_proj", "v": "v_proj", "out": "attn_out",
-        "ff_norm": "ff_norm", "gate": "ff_proj", "up": "up_proj", "down": "ff_out",
-    }
+    q_bias: np.ndarray | None = None
+    k_bias: np.ndarray | None = None
+    v_bias: np.ndarray | None = None
+    q_norm: np.ndarray | None = None
+    k_norm: np.ndarray | None = None
+    router: np.ndarray | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,16 +90,21 @@ class Model:
 
     def map(self, function):
         """The same model with `function` applied to every weight array."""
+        fields = layout.layer_fields(self.config.family)
         return Model(
             self.config,
             function(self.embedding),
-            tuple(Layer(*(function(getattr(b, f)) for f in Layer.NAMES)) for b in self.blocks),
+            tuple(Layer(**{f: function(getattr(b, f)) for f in fields}) for b in self.blocks),
             function(self.final_norm),
             function(self.head),
         )
 
 
 def parse_config(fields):
+    return (_parse_llada if layout.family_of(fields) == "llada" else _parse_common)(fields)
+
+
+def _parse_llada(fields):
     heads = fields["n_heads"]
     kv_heads = fields["n_kv_heads"]
     if kv_heads is None:
@@ -102,10 +128,30 @@ def parse_config(fields):
     )
 
 
-def load(directory):
-    """Reads config.json and model.safetensors, or the shards that its index names."""
-    directory = pathlib.Path(directory)
-    config = parse_config(json.loads((directory / "config.json").read_text()))
+def _parse_common(fields):
+    """Dream and LLaDA-MoE: the names that most models have."""
+    family = layout.family_of(fields)
+    moe = family == "llada-moe"
+    return Config(
+        hidden=fields["hidden_size"],
+        layers=fields["num_hidden_layers"],
+        heads=fields["num_attention_heads"],
+        kv_heads=fields["num_key_value_heads"],
+        ffn=fields["expert_intermediate_size" if moe else "intermediate_size"],
+        vocab_rows=fields["vocab_size"],
+        rope_theta=fields["rope_theta"],
+        norm_eps=fields["rms_norm_eps"],
+        tied_head=fields["tie_word_embeddings"],
+        mask_id=fields.get("mask_token_id", LLADA_MOE_MASK) if moe else fields["mask_token_id"],
+        eos_id=fields["eos_token_id"],
+        family=family,
+        experts=fields["num_experts"] if moe else 0,
+        experts_per_token=fields["num_experts_per_tok"] if moe else 0,
+        renormalised_gate=bool(fields["norm_topk_prob"]) if moe else False,
+    )
+
+
+def _read_tensors(directory):
     index = directory / "model.safetensors.index.json"
     files = ["model.safetensors"]
     if index.exists():
@@ -113,24 +159,29 @@ def load(directory):
     tensors = {}
     for name in files:
         tensors.update(tensor_file.read(directory / name))
+    return tensors
 
-    def weight(name, *shape):
-        array = tensors[f"model.transformer.{name}.weight"].astype(np.float64)
-        if array.shape != shape:
-            raise ValueError(f"{name}: found shape {array.shape}, expected {shape}")
+
+def load(directory):
+    """Reads config.json and model.safetensors, or the shards that its index names."""
+    directory = pathlib.Path(directory)
+    c = parse_config(json.loads((directory / "config.json").read_text()))
+    tensors, names, shapes = _read_tensors(directory), layout.NAMES[c.family], layout.shapes(c)
+
+    def weight(field, **place):
+        name = names[field].format(**place)
+        array = tensors[name].astype(np.float64)
+        if array.shape != shapes[field]:
+            raise ValueError(f"{name}: found shape {array.shape}, expected {shapes[field]}")
         return array
 
-    c = config
-    kv = c.kv_heads * c.head_dim
-    shapes = {
-        "attn_norm": (c.hidden,), "q": (c.hidden, c.hidden), "k": (kv, c.hidden),
-        "v": (kv, c.hidden), "out": (c.hidden, c.hidden), "ff_norm": (c.hidden,),
-        "gate": (c.ffn, c.hidden), "up": (c.ffn, c.hidden), "down": (c.hidden, c.ffn),
-    }  # fmt: skip
-    blocks = tuple(
-        Layer(*(weight(f"blocks.{i}.{leaf}", *shapes[f]) for f, leaf in Layer.NAMES.items()))
-        for i in range(c.layers)
-    )
-    embedding = weight("wte", c.vocab_rows, c.hidden)
-    head = embedding if c.tied_head else weight("ff_out", c.vocab_rows, c.hidden)
-    return Model(config, embedding, blocks, weight("ln_f", c.hidden), head)
+    def of_layer(field, layer):
+        if c.experts and field in layout.OF_EXPERTS:
+            return np.stack([weight(field, layer=layer, expert=e) for e in range(c.experts)])
+        return weight(field, layer=layer)
+
+    fields = layout.layer_fields(c.family)
+    blocks = tuple(Layer(**{f: of_layer(f, i) for f in fields}) for i in range(c.layers))
+    embedding = weight("embedding")
+    head = embedding if c.tied_head else weight("head")
+    return Model(c, embedding, blocks, weight("final_norm"), head)

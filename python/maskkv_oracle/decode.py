@@ -1,17 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""LLaDA's low-confidence remasking, block by block, over kept pairs or without a cache.
+"""Low-confidence remasking, block by block, over kept pairs or without a cache.
 
 Every step recomputes all gen_length answer rows over [kept prompt pairs | answer rows] (prompt rows
 are never recomputed), or, without a cache, the whole canvas, or, where a cache serves only the first
 tokens of the prompt (a document that was asked about before), the rest of the prompt too. Only masked
-positions of the current block are candidates; all later masks are present.
+positions of the current block are candidates; all later masks are present. Where logits are shifted,
+every step computes the last prompt token's row too: its output is the first mask's prediction.
 """
 
 import dataclasses
 
 import numpy as np
 
-from maskkv_oracle import forward, ops, sampling
+from maskkv_oracle import forward, ops, prefill, sampling
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,19 +58,28 @@ def commit_count(masks, steps, step):
     return masks // steps + (1 if step < masks % steps else 0)
 
 
-def answer_logits(model, prompt, canvas, cache, rows, noise=None, served=None):
-    """Raw logits (rows, vocab) of answer positions `rows`.
+def answer_forward(model, prompt, canvas, cache, rows, noise=None, served=None):
+    """Raw logits (rows, vocab) of answer positions `rows`, and each layer's router logits or None.
 
-    The cache stands for the first `served` tokens of the prompt (None: all of them; no cache: none),
-    the others are rows as the answer's are.
+    The cache stands for the first `served` tokens of the prompt (None: all candidates; no cache:
+    none), the others are rows as the answer's are.
     """
-    n_p = len(prompt)
+    tokens, n_p = len(prompt), prefill.candidates_of(model.config, prompt)
     if served is None:
         served = 0 if cache is None else n_p
+    if served > n_p:
+        raise ValueError(f"served: found {served}, expected at most {n_p}")
     ids = list(prompt[served:]) + list(canvas)
-    positions = np.arange(served, n_p + len(canvas))
-    *_, last = forward.run_rows(model, ids, positions, cache, noise)
-    return forward.logits(model, last.out[n_p - served + np.asarray(rows)], noise)
+    positions = np.arange(served, tokens + len(canvas))
+    traces = list(forward.run_rows(model, ids, positions, cache, noise))
+    predicting = n_p - served + np.asarray(rows)
+    routers = [trace.router for trace in traces] if model.config.experts else None
+    return forward.logits(model, traces[-1].out[predicting], noise), routers
+
+
+def answer_logits(model, prompt, canvas, cache, rows, noise=None, served=None):
+    """The logits of answer_forward."""
+    return answer_forward(model, prompt, canvas, cache, rows, noise, served)[0]
 
 
 def predict(raw, forbidden, noise_of_row, temperature):

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""LLaDA's forward: full bidirectional attention, no causal mask anywhere.
+"""The forward of every family: full bidirectional attention, no causal mask anywhere.
 
-    x = wte[ids]
-    per block: x += attn_out(attention(attn_norm(x)));  n = ff_norm(x)
-               x += ff_out(silu(ff_proj(n)) * up_proj(n))
-    logits = head(ln_f(x))
+    x = embedding[ids]
+    per block: x += out(attention(attn_norm(x)));  x += ffn(ff_norm(x))
+               ffn(n) = down(silu(gate(n)) * up(n)), or a weighted sum of such experts
+    logits = head(final_norm(x))
+
+Dream adds biases to q, k, v. LLaDA-MoE norms each head's q and k before RoPE.
 
 A set of rows is computed together; they attend to each other and, in front of them, to `past` pairs
 that were computed earlier. Nothing is cached but K (after RoPE, at its own position) and V.
@@ -35,6 +37,7 @@ class LayerTrace:
     attn_in: np.ndarray  # (rows, hidden): the residual stream entering the attention sub-layer
     attn_out: np.ndarray  # the same after the sub-layer, residual included
     out: np.ndarray  # the residual stream after the whole block
+    router: np.ndarray | None = None  # (rows, experts): the router's logits
 
 
 def _split(x, heads):
@@ -53,17 +56,62 @@ def attend(q, k_per_head, v_per_head, group, noise=None):
     return np.concatenate(outputs, axis=-1)
 
 
+def _ffn(n, gate, up, down, noise):
+    inner = ops.swiglu(ops.matmul(n, gate, noise), ops.matmul(n, up, noise), noise)
+    return ops.matmul(inner, down, noise)
+
+
+def chosen_experts(p, count):
+    """The `count` experts of highest probability, best first, ties to the lower expert.
+
+    p (rows, experts) -> (rows, count)
+    """
+    return np.argsort(-p, axis=-1, kind="stable")[:, :count]
+
+
+def routing_gap(router, count):
+    """How far the worst chosen expert's logit is above the best one not chosen: (rows)."""
+    if count == router.shape[-1]:
+        return np.full(len(router), np.inf)
+    ordered = -np.sort(-router, axis=-1)
+    return ordered[:, count - 1] - ordered[:, count]
+
+
+def _experts(c, w, n, noise):
+    """-> (weighted sum of the chosen experts' outputs, the router's logits)"""
+    router = ops.matmul(n, w.router, noise)
+    p = ops.softmax(router, noise)
+    chosen = chosen_experts(p, c.experts_per_token)
+    weights = np.take_along_axis(p, chosen, axis=-1)
+    if c.renormalised_gate:
+        weights = weights / weights.sum(axis=-1, keepdims=True)
+        if noise:
+            weights = noise.add(weights, c.experts_per_token * ops.U * weights)
+    total, size = np.zeros_like(n), np.zeros_like(n)
+    for expert in range(c.experts):
+        y = _ffn(n, w.gate[expert], w.up[expert], w.down[expert], noise)
+        share = np.where(chosen == expert, weights, 0).sum(axis=-1, keepdims=True)
+        total += share * y
+        size += np.abs(share * y)
+    if noise:  # a product and a sum for each expert
+        total = noise.add(total, np.sqrt(2 * c.experts_per_token) * ops.U * size)
+    return total, router
+
+
 def run_block(model, index, x, positions, past=None, noise=None):
     """One block over rows x (rows, hidden). -> LayerTrace"""
     c, w = model.config, model.blocks[index]
     n = ops.rms_norm(x, w.attn_norm, c.norm_eps, noise)
-    q = _split(ops.matmul(n, w.q, noise), c.heads)
-    k = _split(ops.matmul(n, w.k, noise), c.kv_heads)
-    v = _split(ops.matmul(n, w.v, noise), c.kv_heads)
+    q = _split(ops.linear(n, w.q, w.q_bias, noise), c.heads)
+    k = _split(ops.linear(n, w.k, w.k_bias, noise), c.kv_heads)
+    v = _split(ops.linear(n, w.v, w.v_bias, noise), c.kv_heads)
+    if w.q_norm is not None:
+        q = ops.rms_norm(q, w.q_norm, c.norm_eps, noise)
+        k = ops.rms_norm(k, w.k_norm, c.norm_eps, noise)
     if noise:
         noise.rows_differ()
-    q = ops.rope(q, positions, c.rope_theta, noise)
-    k = ops.rope(k, positions, c.rope_theta, noise)
+    q = ops.rope(q, positions, c.rope_theta, noise, c.rope_in_compute_dtype)
+    k = ops.rope(k, positions, c.rope_theta, noise, c.rope_in_compute_dtype)
     if noise:
         k, v = noise.operand(k), noise.operand(v)
     keys, values = list(k), list(v)
@@ -73,9 +121,12 @@ def run_block(model, index, x, positions, past=None, noise=None):
     attention = ops.matmul(attend(q, keys, values, c.group, noise), w.out, noise)
     middle = ops.residual(x, attention, noise)
     n = ops.rms_norm(middle, w.ff_norm, c.norm_eps, noise)
-    update = ops.swiglu(ops.matmul(n, w.gate, noise), ops.matmul(n, w.up, noise), noise)
-    out = ops.residual(middle, ops.matmul(update, w.down, noise), noise)
-    return LayerTrace(q, k, v, x, middle, out)
+    if c.experts:
+        update, router = _experts(c, w, n, noise)
+    else:
+        update, router = _ffn(n, w.gate, w.up, w.down, noise), None
+    out = ops.residual(middle, update, noise)
+    return LayerTrace(q, k, v, x, middle, out, router)
 
 
 def run_rows(model, ids, positions, past=None, noise=None):

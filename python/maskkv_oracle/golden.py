@@ -64,8 +64,9 @@ def _case_files(name, head, model, prompt, params, cache, eviction, mode, reuse=
     fields, tensors = golden_run.run(model, prompt, params, cache, eviction, reuse=reuse, **more)
     shown = None
     if eviction:
-        shown = dataclasses.asdict(eviction) | {"mode": mode}
+        shown = {name: getattr(eviction, name) for name in ("budget", "alpha", "beta")}
         shown["profile"] = list(eviction.profile) if eviction.profile else None
+        shown["mode"] = mode
     fields = {
         "format": FORMAT,
         "name": name,

@@ -25,6 +25,19 @@ CHECKPOINTS = {
     "odd": Shape(seed=6, hidden=30, layers=3, heads=5, kv_heads=5, ffn=37, vocab=259,
                  theta=10000.0),
     "deep": Shape(seed=7, hidden=16, layers=8, heads=4, kv_heads=2, ffn=24, vocab=50, bf16=True),
+    # iLLaDA: 8 KV heads, a tied head.
+    "illada": Shape(seed=8, hidden=32, layers=3, heads=16, kv_heads=8, ffn=40, vocab=73, tied=True),
+    # Dream: biases of q, k and v, shifted logits.
+    "dream": Shape(seed=9, hidden=36, layers=3, heads=6, kv_heads=2, ffn=50, vocab=83,
+                   embedding_rows=88, theta=1e6, eps=1e-6, family="dream", bf16=True, shards=2),
+    "dream_mqa": Shape(seed=10, hidden=28, layers=2, heads=7, kv_heads=1, ffn=23, vocab=61,
+                       theta=1e6, eps=1e-6, family="dream"),
+    # LLaDA-MoE: experts, norms of q and k.
+    "moe": Shape(seed=11, hidden=32, layers=2, heads=4, kv_heads=4, ffn=12, vocab=71, theta=5e4,
+                 family="llada-moe", experts=6, experts_per_token=2, shards=2),
+    "moe_gqa": Shape(seed=12, hidden=24, layers=3, heads=4, kv_heads=2, ffn=9, vocab=61,
+                     embedding_rows=64, theta=5e4, family="llada-moe", experts=4,
+                     experts_per_token=2, norm_topk_prob=True, tied=True, bf16=True),
 }  # fmt: skip
 
 
@@ -83,6 +96,28 @@ CASES = {
     "odd-none": Case("odd", 43, _s(15, 5, 15), "none"),
     "deep-offline": Case("deep", 45, _s(8, 4, 8), "maskkv", 10),
     "deep-online": Case("deep", 45, _s(8, 4, 8), "maskkv", 10, "online"),
+    # Other families.
+    "illada-none": Case("illada", 27, _s(12, 4, 12), "none"),
+    "illada-full": Case("illada", 27, _s(12, 4, 12), "full"),
+    "illada-offline": Case("illada", 27, _s(12, 4, 12), "maskkv", 5),
+    "dream-none": Case("dream", 39, _s(16, 8, 16), "none"),
+    "dream-full": Case("dream", 39, _s(16, 8, 16), "full"),
+    "dream-offline": Case("dream", 39, _s(16, 8, 16), "maskkv", 7),
+    "dream-online": Case("dream", 39, _s(16, 8, 16), "maskkv", 7, "online"),
+    "dream-budget-candidates": Case("dream", 12, _s(8, 4, 8), "maskkv", 11, prompt_seed=1),
+    "dream-noise": Case(
+        "dream", 22, _s(12, 4, 6, temperature=0.8, seed=5), "maskkv", 4, prompt_seed=2
+    ),
+    "dream-reuse": Case("dream", 30, _s(8, 4, 8), "maskkv", 6, prompt_seed=3, reuse=(21, 9)),
+    "dream-prompt-two": Case("dream_mqa", 2, _s(6, 3, 6), "maskkv", 4),
+    "dream-mqa-none": Case("dream_mqa", 19, _s(9, 3, 9), "none"),
+    "dream-mqa-offline": Case("dream_mqa", 19, _s(9, 3, 9), "maskkv", 4),
+    "moe-none": Case("moe", 33, _s(12, 4, 12), "none"),
+    "moe-full": Case("moe", 33, _s(12, 4, 12), "full"),
+    "moe-offline": Case("moe", 33, _s(12, 4, 12), "maskkv", 6),
+    "moe-gqa-none": Case("moe_gqa", 29, _s(12, 6, 6), "none"),
+    "moe-gqa-offline": Case("moe_gqa", 29, _s(12, 6, 6), "maskkv", 5),
+    "moe-gqa-online": Case("moe_gqa", 29, _s(12, 6, 6), "maskkv", 5, "online"),
     # A document asked about again: what was kept of it serves another question.
     "mha-reuse-document": Case("mha", 30, _s(16, 8, 16), "full", prompt_seed=5, reuse=(30, 8)),
     "gqa-reuse": Case(
@@ -104,6 +139,9 @@ SMALL = (
     "mha-none", "mha-full", "mha-online", "mha-budget-one", "mha-budget-prompt",
     "mha-budget-beyond", "mha-noise-other-seed", "mha-alpha-one", "mha-stop", "mha-stop-ignored",
     "gqa-none", "gqa-reuse", "mha-reuse-document", "odd-reuse-online", "mqa-full", "odd-none", "deep-online", "deep-suppress-eos",
+    "illada-none", "illada-full", "dream-none", "dream-full", "dream-online", "dream-noise",
+    "dream-budget-candidates", "dream-reuse", "dream-mqa-none", "moe-none", "moe-full", "moe-gqa-none",
+    "moe-gqa-online",
 )  # fmt: skip
 
 # Random models seldom predict their eos ("deep-eos" does). These cases name as a stop id, beside

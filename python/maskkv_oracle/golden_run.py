@@ -5,7 +5,7 @@ import dataclasses
 
 import numpy as np
 
-from maskkv_oracle import bounds, budgets, decode, ops, prefill, selection
+from maskkv_oracle import bounds, budgets, decode, forward, ops, prefill, selection
 from maskkv_oracle.sampling import gumbel
 
 GUMBEL_ERROR = 2.0**-20  # of f32 noise: 2^-21 from the logarithms, as much again to spare
@@ -25,7 +25,8 @@ def prefill_values(run):
         [v_.scores[h][np.array(p, int)].sum() for h, p in enumerate(heads)]
         for v_, heads in zip(run.votes, run.kept)
     ]
-    return {
+    values = {"router": np.stack(run.routers)} if run.routers else {}
+    return values | {
         "logits": run.logits,
         "log_scores": np.log(np.stack([vote.scores for vote in run.votes])),
         "hidden": np.stack(run.hidden),
@@ -61,26 +62,41 @@ class Asked:
     def cache(self, run):
         if self.served == 0:
             return None
-        return run.cache if self.served == run.prompt_tokens else run.cache_of_first(self.served)
+        return run.cache if self.served == run.candidates else run.cache_of_first(self.served)
 
 
-def asked(prompt, cache, reuse):
+def asked(run, prompt, cache, reuse):
     """cache: the case's; reuse: None or (tokens of the document, ids of the question)."""
     if cache == "none":
         return Asked(prompt, 0)
-    return Asked(prompt[: reuse[0]] + reuse[1], reuse[0]) if reuse else Asked(prompt, len(prompt))
+    if reuse:
+        return Asked(prompt[: reuse[0]] + reuse[1], reuse[0])
+    return Asked(prompt, run.candidates)
+
+
+def least_gap(model, routers):
+    """The least routing gap of a forward's layers and rows; None where there are no experts."""
+    count = model.config.experts_per_token
+    if count == 0:
+        return None
+    return min(float(forward.routing_gap(r, count).min()) for r in routers)
 
 
 def step_values(model, asks, params, answer, run, noise=None):
-    """Logits and confidences of every step, along the canvases of `answer`. -> {name: array}"""
+    """Logits, confidences and router logits of every step, along the canvases of `answer`.
+
+    -> {name: array}
+    """
     c = model.config
     forbidden = [c.mask_id] + ([c.eos_id] if params.suppress_eos else [])
     canvas, result, cache = [c.mask_id] * params.gen_length, {}, asks.cache(run)
     for s in answer.steps:
-        raw = decode.answer_logits(
+        raw, routers = decode.answer_forward(
             model, asks.prompt, canvas, cache, s.positions, noise, asks.served
         )
         result[f"logits {s.step}"] = raw
+        if routers:
+            result[f"router {s.step}"] = np.stack(routers)
         result[f"confidence {s.step}"] = decode.confidence_of(raw, s.tokens, forbidden, noise)
         for position, token, _ in s.committed:
             canvas[position] = token
@@ -88,7 +104,10 @@ def step_values(model, asks, params, answer, run, noise=None):
 
 
 def measure(model, prompt, params, eviction, base, answer, asks, bf16=False, runs=None):
-    """Bounds of prefill and (not in bf16) of every step: two dicts of element-wise bounds."""
+    """Bounds of prefill and (not in bf16) of every step: two dicts of element-wise bounds.
+
+    And the exact values of the steps.
+    """
     rough = bounds.round_weights_to_bf16(model) if bf16 else model
     masks = params.gen_length
 
@@ -100,24 +119,23 @@ def measure(model, prompt, params, eviction, base, answer, asks, bf16=False, run
         return values
 
     exact = prefill_values(base)
-    if not bf16:
-        exact.update(step_values(model, asks, params, answer, base))
-    measured = bounds.measure(evaluate, exact, bf16, runs or bounds.RUNS)
-    steps = {n: measured.pop(n) for n in list(measured) if " " in n}
-    return measured, steps
+    values = {} if bf16 else step_values(model, asks, params, answer, base)
+    measured = bounds.measure(evaluate, exact | values, bf16, runs or bounds.RUNS)
+    steps = {n: measured.pop(n) for n in values}
+    return measured, steps, values
 
 
 def prefill_margins(run, eviction, bound):
     """How far each decision is from another, and whether rounding could have made it otherwise."""
     offline = eviction.profile is not None
     basis = run.importance if not offline else list(eviction.profile)
-    layer = budgets.layer_margin(basis, eviction.budget, eviction.beta, run.prompt_tokens)
+    layer = budgets.layer_margin(basis, eviction.budget, eviction.beta, run.candidates)
     heads = [
-        budgets.head_margin(vote.preference.tolist(), k, eviction.alpha, run.prompt_tokens)
+        budgets.head_margin(vote.preference.tolist(), k, eviction.alpha, run.candidates)
         for vote, k in zip(run.votes, run.layer_budgets)
     ]
     edges = [
-        [selection.boundary_scores(v.scores[h][: run.prompt_tokens], p) for h, p in enumerate(kept)]
+        [selection.boundary_scores(v.scores[h][: run.candidates], p) for h, p in enumerate(kept)]
         for v, kept in zip(run.votes, run.kept)
     ]
     e = bound["scores"]
@@ -133,9 +151,12 @@ def prefill_margins(run, eviction, bound):
     }
 
 
-def step_json(s, params, logit_bound, confidence_bound, prompt_tokens):
-    """One step: predictions, what was committed, margins, bounds."""
-    bound = float(logit_bound.max())
+def step_json(s, params, limits, routing, prompt_tokens):
+    """One step: predictions, what was committed, margins, bounds.
+
+    limits: {name: element-wise bounds} of this step; routing: its least gap, None without experts.
+    """
+    bound = float(limits["logits"].max())
     if params.temperature > 0:  # value = logit + T * g in f32
         noise = np.stack(
             [gumbel(params.seed, prompt_tokens + int(p), s.step, s.logits.shape[1])
@@ -145,17 +166,21 @@ def step_json(s, params, logit_bound, confidence_bound, prompt_tokens):
         bound_value = bound + float(params.temperature * GUMBEL_ERROR + 2 * ops.U * size.max())
     else:
         bound_value = bound
-    confidence = float(confidence_bound.max())
+    confidence = float(limits["confidence"].max())
+    router = float(limits["router"].max()) if routing is not None else None
+    experts = {} if routing is None else {"routing": routing}
     return {
         "step": s.step,
         "positions": [int(p) for p in s.positions],
         "tokens": [int(t) for t in s.tokens],
         "confidence": [float(c) for c in s.confidence],
         "committed": [list(c) for c in s.committed],
-        "margins": {"logit": [float(g) for g in s.logit_gap], "commit": s.commit_gap},
-        "bounds": {"logits": bound, "value": bound_value, "confidence": confidence},
+        "margins": {"logit": [float(g) for g in s.logit_gap], "commit": s.commit_gap} | experts,
+        "bounds": {"logits": bound, "value": bound_value, "confidence": confidence}
+        | ({} if routing is None else {"router": router}),
         "decided": bool(
-            s.logit_gap.min() > 2 * bound_value
+            (routing is None or routing > 2 * router)
+            and s.logit_gap.min() > 2 * bound_value
             and (s.commit_gap is None or s.commit_gap > 2 * confidence)
         ),
     }
@@ -164,12 +189,20 @@ def step_json(s, params, logit_bound, confidence_bound, prompt_tokens):
 def run(model, prompt, params, cache, eviction, large=True, runs=None, reuse=None):
     """-> (JSON fields, {tensor name: array}); large: hidden states and kept pairs too"""
     base = prefill.run(model, prompt, params.gen_length, eviction)
-    asks = asked(prompt, cache, reuse)
+    asks = asked(base, prompt, cache, reuse)
     answer = decode.run(model, asks.prompt, params, asks.cache(base), asks.served)
     args = (model, prompt, params, eviction, base, answer, asks)
-    measured, step_bounds = measure(*args, runs=runs)
+    measured, step_bounds, step_exact = measure(*args, runs=runs)
     bound = _names_of_bounds(measured)
-    rough = _names_of_bounds(measure(*args, bf16=True, runs=4)[0])
+    routing = least_gap(model, base.routers)
+    if routing is not None and routing <= 2 * bound["router"]:
+        raise ValueError("experts: rounding could choose others; take another seed")
+    rough = None
+    if not model.config.experts:  # in bf16 experts are chosen otherwise, and all is different
+        rough = _names_of_bounds(measure(*args, bf16=True, runs=4)[0])
+
+    def of_step(values, number):
+        return {n.split()[0]: v for n, v in values.items() if n.split()[1] == str(number)}
 
     fields = {
         "prefill": {
@@ -183,11 +216,13 @@ def run(model, prompt, params, cache, eviction, large=True, runs=None, reuse=Non
             "kept": base.kept if cache == "maskkv" else None,
         },
         "margins": prefill_margins(base, eviction, bound) if eviction else None,
+        **({} if routing is None else {"routing": {"margin": routing, "bound": bound["router"]}}),
         "bounds": bound,
         "bounds_bf16": rough,
         "steps": [
-            step_json(s, params, step_bounds[f"logits {s.step}"],
-                      step_bounds[f"confidence {s.step}"], len(asks.prompt))
+            step_json(s, params, of_step(step_bounds, s.step),
+                      least_gap(model, of_step(step_exact, s.step).get("router")),
+                      len(asks.prompt))
             for s in answer.steps
         ],
         "answer": {

@@ -30,6 +30,14 @@ def matmul(x, weight, noise=None):
     return y
 
 
+def linear(x, weight, bias=None, noise=None):
+    y = matmul(x, weight, noise)
+    if bias is None:
+        return y
+    y = y + bias
+    return noise.add(y, U * np.abs(y)) if noise else y
+
+
 def rms_norm(x, weight, eps, noise=None):
     """x / sqrt(mean(x^2) + eps) * weight, over the last axis."""
     inverse = 1.0 / np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + eps)
@@ -39,13 +47,16 @@ def rms_norm(x, weight, eps, noise=None):
     return noise.add(y, 2 * U * np.abs(y)) if noise else y
 
 
-def rope(x, positions, theta, noise=None):
-    """Rotates the pairs (i, i + d/2) of x (heads, rows, d) by position * theta^(-2i/d)."""
+def rope(x, positions, theta, noise=None, in_compute_dtype=False):
+    """Rotates the pairs (i, i + d/2) of x (heads, rows, d) by position * theta^(-2i/d).
+
+    in_compute_dtype: sines and cosines are rounded to the dtype of the activations.
+    """
     half = x.shape[-1] // 2
     angle = np.asarray(positions)[:, None] * theta ** (-np.arange(half) / half)
     cos, sin = np.cos(angle).astype(x.dtype), np.sin(angle).astype(x.dtype)
     if noise:  # a table in f32, the same for every head, layer, query and key
-        cos, sin = noise.rope_table(positions, cos, sin)
+        cos, sin = noise.rope_table(positions, cos, sin, in_compute_dtype)
     a, b = x[..., :half], x[..., half:]
     y = np.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
     if noise:

@@ -10,7 +10,7 @@ import dataclasses
 
 import numpy as np
 
-from maskkv_oracle import budgets, forward, selection, voting
+from maskkv_oracle import forward, named, policy, voters, voting
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,13 +18,19 @@ class Eviction:
     budget: int  # B
     alpha: float = 0.1
     beta: float = 0.4
-    profile: tuple | None = None  # offline: importance of every layer; None: online
+    profile: tuple | None = None  # importance of every layer; None: this prompt's own
+    policy: named.Policy | None = None  # None: MaskKV, offline with a profile, else online
+    seed: int = 0  # of voters `random`
+
+    @property
+    def triple(self):
+        return self.policy or named.parse("maskkv" if self.profile else "maskkv-online")
 
 
 @dataclasses.dataclass
 class Prefill:
-    hidden: list  # (n_p + n_m, hidden) after every layer
-    logits: np.ndarray  # (n_m, vocab_rows): the uncached step 1, mask rows only
+    hidden: list  # (prompt + masks, hidden) after every layer
+    logits: np.ndarray  # (masks, vocab_rows): the uncached step 1's predictions of the masks
     importance: list  # (layers): equation 8 on this prompt
     votes: list  # (layers): voting.Vote
     layer_budgets: list  # (layers): k_l
@@ -32,6 +38,8 @@ class Prefill:
     kept: list  # (layers)(kv_heads): ascending prompt positions
     cache: list  # (layers): forward.Pairs of the kept positions
     prompt_tokens: int
+    candidates: int  # n_p: prompt tokens whose pairs may be kept, the first ones
+    routers: list | None = None  # (layers): (rows, experts) logits of the router
 
     @property
     def kept_mass(self):
@@ -53,36 +61,46 @@ class Prefill:
         ]
 
 
+def candidates_of(config, prompt):
+    """n_p: how many of the prompt's tokens are candidates."""
+    if len(prompt) < config.shift:
+        raise ValueError("prompt: found no token, expected one where logits are shifted")
+    return len(prompt) - config.shift
+
+
 def run(model, prompt, masks, eviction=None, noise=None, follow=None):
-    """prompt: token ids; masks: n_m >= 1, the answer's length. eviction None keeps every pair.
+    """prompt: token ids; masks >= 1, the answer's length. eviction None keeps every pair.
+
+    In families with shifted logits the last prompt token is a response row, as the masks are: each
+    step computes it again, it votes, and its pair is no candidate.
 
     follow: another Prefill whose kept positions are taken over instead of this one's own (to ask
     what rounding does to values when the decisions stand).
     """
-    c, n_p = model.config, len(prompt)
+    c, n_p = model.config, candidates_of(model.config, prompt)
     ids = list(prompt) + [c.mask_id] * masks
-    mask_rows = np.arange(n_p, n_p + masks)
+    triple = eviction.triple if eviction else named.parse("full")
+    voting_rows = voters.rows(triple.voters, n_p, len(ids) - n_p, eviction.budget if eviction else 1)
+    if triple.voters in voters.WITHOUT_SCORES:  # what is kept does not depend on the scores
+        voting_rows = voters.rows("masks", n_p, len(ids) - n_p, 1)
     traces, votes, importance = [], [], []
     for trace in forward.run_rows(model, ids, np.arange(len(ids)), noise=noise):
-        scores = voting.mask_query_scores(trace, mask_rows, c.group, noise)
+        scores = voting.mask_query_scores(trace, voting_rows, c.group, noise)
         traces.append(trace)
         votes.append(voting.vote(scores, n_p))
         importance.append(voting.layer_importance(trace, noise))
-    logits = forward.logits(model, traces[-1].out[mask_rows], noise)
+    logits = forward.logits(model, traces[-1].out[n_p : n_p + masks], noise)
 
     if follow:
         k_layer, k_head, kept = follow.layer_budgets, follow.head_budgets, follow.kept
-    elif eviction is None:
-        k_layer = [n_p] * c.layers
-        k_head = [[n_p] * c.kv_heads] * c.layers
-        kept = [[list(range(n_p))] * c.kv_heads] * c.layers
     else:
-        basis = importance if eviction.profile is None else list(eviction.profile)
-        k_layer = budgets.layer_budgets(basis, eviction.budget, eviction.beta, n_p)
-        k_head, kept = [], []
-        for vote, k_l in zip(votes, k_layer):
-            k_head.append(budgets.head_budgets(vote.preference.tolist(), k_l, eviction.alpha, n_p))
-            kept.append([selection.top_k(s[:n_p], k) for s, k in zip(vote.scores, k_head[-1])])
+        e = eviction or Eviction(1)
+        own = triple.layers == "online" or e.profile is None
+        decision = policy.decide(
+            triple, votes, importance if own else list(e.profile), e.budget, e.alpha, e.beta, n_p,
+            e.seed,
+        )  # fmt: skip
+        k_layer, k_head, kept = decision.layer_budgets, decision.head_budgets, decision.kept
     cache = [
         forward.Pairs(
             [trace.k[g][np.array(heads[g], dtype=int)] for g in range(c.kv_heads)],
@@ -91,4 +109,7 @@ def run(model, prompt, masks, eviction=None, noise=None, follow=None):
         for trace, heads in zip(traces, kept)
     ]
     hidden = [trace.out for trace in traces]
-    return Prefill(hidden, logits, importance, votes, k_layer, k_head, kept, cache, n_p)
+    routers = [trace.router for trace in traces] if c.experts else None
+    return Prefill(
+        hidden, logits, importance, votes, k_layer, k_head, kept, cache, len(prompt), n_p, routers
+    )

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Random checkpoints in LLaDA's exact layout, small enough to commit.
+"""Random checkpoints in the exact layout of each family, small enough to commit.
 
 Weights are scaled so that a random model is not a dull one: embeddings of standard deviation 1,
 queries and keys such that attention logits spread by about 2 (sharp, not one-hot), the head such
-that logits spread by about 3. Norm weights vary around 1, so that forgetting one shows.
+that logits spread by about 3, the router such that its logits spread by about 2. Norm weights vary
+around 1 and biases around 0, so that forgetting one shows.
 
     python -m maskkv_oracle.random_checkpoint --hidden 64 --layers 2 --heads 4 --ffn 96 --vocab 99 \\
         --out DIR
@@ -17,7 +18,7 @@ import pathlib
 
 import numpy as np
 
-from maskkv_oracle import tensor_file
+from maskkv_oracle import layout, published_fields, tensor_file
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,112 +27,72 @@ class Shape:
     hidden: int
     layers: int
     heads: int
-    ffn: int
+    ffn: int  # of each expert where there are experts
     vocab: int  # token ids that a tokenizer would know; mask = vocab - 1, eos = vocab - 2
-    kv_heads: int | None = None  # None writes null: multi_query decides
+    kv_heads: int | None = None  # None writes null (llada): multi_query decides
     multi_query: bool | None = None
-    embedding_rows: int | None = None  # None writes null: the vocabulary size counts
+    embedding_rows: int | None = None  # None writes null (llada): the vocabulary size counts
     tied: bool = False
     bf16: bool = False
     shards: int = 1
     theta: float = 500000.0
     eps: float = 1e-5
+    family: str = "llada"  # a key of layout.NAMES
+    experts: int = 0  # llada-moe
+    experts_per_token: int = 0
+    norm_topk_prob: bool | None = None
 
     @property
-    def kv_rows(self):
-        heads = self.kv_heads
-        if heads is None:
-            heads = 1 if self.multi_query else self.heads
-        return heads * (self.hidden // self.heads)
+    def vocab_rows(self):
+        return self.vocab if self.embedding_rows is None else self.embedding_rows
+
+    @property
+    def written_kv_heads(self):
+        if self.kv_heads is None:
+            return 1 if self.multi_query else self.heads
+        return self.kv_heads
 
 
 def config_json(s):
-    """The fields of a published LLaDA config.json, in its order."""
-    return {
-        "activation_type": "silu",
-        "alibi": False,
-        "alibi_bias_max": 8.0,
-        "architectures": ["LLaDAModelLM"],
-        "attention_dropout": 0.0,
-        "attention_layer_norm": False,
-        "attention_layer_norm_with_affine": True,
-        "auto_map": {
-            "AutoConfig": "configuration_llada.LLaDAConfig",
-            "AutoModel": "modeling_llada.LLaDAModelLM",
-            "AutoModelForCausalLM": "modeling_llada.LLaDAModelLM",
-        },
-        "bias_for_layer_norm": False,
-        "block_group_size": 1,
-        "block_type": "llama",
-        "d_model": s.hidden,
-        "embedding_dropout": 0.0,
-        "embedding_size": s.embedding_rows,
-        "eos_token_id": s.vocab - 2,
-        "flash_attention": False,
-        "include_bias": False,
-        "include_qkv_bias": False,
-        "init_cutoff_factor": None,
-        "init_device": "meta",
-        "init_fn": "mitchell",
-        "init_std": 0.02,
-        "input_emb_norm": False,
-        "layer_norm_type": "rms",
-        "layer_norm_with_affine": True,
-        "mask_token_id": s.vocab - 1,
-        "max_sequence_length": 4096,
-        "mlp_hidden_size": s.ffn,
-        "mlp_ratio": 4,
-        "model_type": "llada",
-        "multi_query_attention": s.multi_query,
-        "n_heads": s.heads,
-        "n_kv_heads": s.kv_heads,
-        "n_layers": s.layers,
-        "pad_token_id": s.vocab - 2,
-        "precision": "amp_bf16",
-        "residual_dropout": 0.0,
-        "rms_norm_eps": s.eps,
-        "rope": True,
-        "rope_full_precision": True,
-        "rope_theta": s.theta,
-        "scale_logits": False,
-        "torch_dtype": "bfloat16" if s.bf16 else "float32",
-        "transformers_version": "4.46.3",
-        "use_cache": False,
-        "vocab_size": s.vocab,
-        "weight_tying": s.tied,
-    }
+    """The fields of a published config.json of the family, in its order."""
+    return published_fields.OF_FAMILY[s.family](s)
+
+
+_SHARP = math.sqrt(2.0)
+# Standard deviation of a matrix's entries times the square root of its columns.
+_GAINS = {"q": _SHARP, "k": _SHARP, "head": 3.0, "router": 2.0}
 
 
 def tensors(s):
     """{name: float32 array}, in the order of a published checkpoint."""
     rng = np.random.default_rng(s.seed)
+    names = layout.NAMES[s.family]
+    shapes = layout.shapes(dataclasses.replace(s, kv_heads=s.written_kv_heads))
 
-    def matrix(out, into, gain):
-        return rng.normal(0.0, gain / math.sqrt(into), (out, into)).astype(np.float32)
+    def values(field):
+        shape = shapes[field]
+        if field == "embedding":
+            array = rng.normal(0, 1, shape)
+        elif field.endswith("_bias"):
+            array = rng.normal(0, 0.5, shape)
+        elif len(shape) == 1:
+            array = rng.uniform(0.7, 1.3, shape)
+        else:
+            array = rng.normal(0.0, _GAINS.get(field, 1.0) / math.sqrt(shape[1]), shape)
+        return array.astype(np.float32)
 
-    def norm():
-        return rng.uniform(0.7, 1.3, s.hidden).astype(np.float32)
-
-    sharp = math.sqrt(2.0)
-    rows = s.vocab if s.embedding_rows is None else s.embedding_rows
-    prefix = "model.transformer."
-    result = {prefix + "wte.weight": rng.normal(0, 1, (rows, s.hidden)).astype(np.float32)}
-    for i in range(s.layers):
-        block = {
-            "attn_norm": norm(),
-            "q_proj": matrix(s.hidden, s.hidden, sharp),
-            "k_proj": matrix(s.kv_rows, s.hidden, sharp),
-            "v_proj": matrix(s.kv_rows, s.hidden, 1.0),
-            "attn_out": matrix(s.hidden, s.hidden, 1.0),
-            "ff_norm": norm(),
-            "ff_proj": matrix(s.ffn, s.hidden, 1.0),
-            "up_proj": matrix(s.ffn, s.hidden, 1.0),
-            "ff_out": matrix(s.hidden, s.ffn, 1.0),
-        }
-        result.update({f"{prefix}blocks.{i}.{k}.weight": v for k, v in block.items()})
-    result[prefix + "ln_f.weight"] = norm()
+    result = {names["embedding"]: values("embedding")}
+    for layer in range(s.layers):
+        for field in layout.layer_fields(s.family):
+            if s.experts and field == "gate":  # an expert's three matrices lie together
+                for e in range(s.experts):
+                    for part in layout.OF_EXPERTS:
+                        result[names[part].format(layer=layer, expert=e)] = values(part)
+            elif not (s.experts and field in layout.OF_EXPERTS):
+                result[names[field].format(layer=layer)] = values(field)
+    result[names["final_norm"]] = values("final_norm")
     if not s.tied:
-        result[prefix + "ff_out.weight"] = matrix(rows, s.hidden, 3.0)
+        result[names["head"]] = values("head")
     return result
 
 
@@ -164,15 +125,28 @@ def write(s, directory):
 
 def main():
     parser = argparse.ArgumentParser(prog="python -m maskkv_oracle.random_checkpoint",
-                                     description="Writes a random checkpoint in LLaDA's layout.")
+                                     description="Writes a random checkpoint of a family's layout.")
+    parser.add_argument("--family", choices=list(layout.NAMES), default="llada")
     for name in ("hidden", "layers", "heads", "ffn", "vocab"):
         parser.add_argument(f"--{name}", type=int, required=True)
     parser.add_argument("--kv-heads", type=int, help="fewer than --heads: grouped queries")
+    parser.add_argument("--experts", type=int, default=0, help="llada-moe; --ffn wide each")
+    parser.add_argument("--experts-per-token", type=int, default=0, help="llada-moe")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--tied", action="store_true", help="the head is the embedding")
     parser.add_argument("--bf16", action="store_true", help="weights in bf16 instead of f32")
+    parser.add_argument("--shards", type=int, default=1, help="files, with an index if several")
     parser.add_argument("--out", type=pathlib.Path, required=True, help="folder of the checkpoint")
     values = vars(parser.parse_args())
     out = values.pop("out")
+    if (values["family"] == "llada-moe") != (values["experts"] > 0):
+        parser.error("--experts: expected with --family llada-moe, and only there")
+    if values["experts_per_token"] > values["experts"] or bool(values["experts"]) != bool(
+        values["experts_per_token"]
+    ):
+        parser.error("--experts-per-token: expected 1 to --experts")
+    if values["family"] != "llada" and values["kv_heads"] is None:
+        values["kv_heads"] = values["heads"]
     write(Shape(**values), out)
 
 

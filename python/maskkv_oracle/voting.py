@@ -21,7 +21,7 @@ def mask_query_scores(trace, mask_rows, group, noise=None):
 
     A = softmax over all keys, prompt and mask alike, of the mask rows' queries; I_j sums A over the
     mask queries. With grouped queries a KV head's score is the sum over its query heads. Rows are
-    masks by role: `mask_rows` says which, whatever their token ids.
+    masks by role: `mask_rows` says which, whatever their token ids; other rows may vote as well.
     """
     kv_heads, keys, _ = trace.k.shape
     scores = np.zeros((kv_heads, keys), trace.k.dtype)
@@ -40,7 +40,8 @@ def vote(scores, prompt_tokens):
         raise ValueError("NaN scores")
     prompt = scores[:, :prompt_tokens].sum(axis=1, dtype=np.float64)
     mask = scores[:, prompt_tokens:].sum(axis=1, dtype=np.float64)
-    return Vote(scores, prompt / (prompt + mask), prompt, mask)
+    total = np.where(prompt + mask == 0, 1.0, prompt + mask)  # no voter: no preference
+    return Vote(scores, prompt / total, prompt, mask)
 
 
 def layer_importance(trace, noise=None):

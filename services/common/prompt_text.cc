@@ -8,6 +8,22 @@
 #include "core/model/utf8.h"
 
 namespace maskkv::services {
+namespace {
+
+// What ends a turn in the chat template that the family is tuned on.
+std::string_view EndOfTurn(model::ModelFamily family) {
+  switch (family) {
+    case model::ModelFamily::kLlada:
+      return "<|eot_id|>";
+    case model::ModelFamily::kDream:
+      return "<|im_end|>";
+    case model::ModelFamily::kLladaMoe:
+      return "<|role_end|>";
+  }
+  return "";
+}
+
+}  // namespace
 
 std::string DocumentAndQuestion(std::string_view document, std::string_view question) {
   std::string text(document);
@@ -20,7 +36,7 @@ std::vector<std::int32_t> StopIds(const model::ModelConfig& config,
                                   const model::Tokenizer* tokenizer) {
   std::vector<std::int32_t> ids{config.eos_id};
   if (tokenizer != nullptr) {
-    const std::optional<std::int32_t> end_of_turn = tokenizer->TokenId("<|eot_id|>");
+    const std::optional<std::int32_t> end_of_turn = tokenizer->TokenId(EndOfTurn(config.family));
     if (end_of_turn && *end_of_turn != ids.front()) ids.push_back(*end_of_turn);
   }
   return ids;

@@ -102,7 +102,7 @@ TEST_F(ChatTemplateTest, OtherTemplatesAreRefusedByFileAndField) {
        {std::string(), chatml, std::string(kSource), std::string(kSource) + kPrompt + "x"}) {
     EXPECT_THAT(Parse(TemplateFile(source)),
                 StatusIs(kInvalid, HasSubstr("tokenizer_config.json: field chat_template: expected "
-                                             "the chat template of LLaDA, found")));
+                                             "the chat template of LLaDA or of Dream, found")));
   }
   json file = TemplateFile("x");
   file["chat_template"] = json::array();

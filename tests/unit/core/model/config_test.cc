@@ -134,9 +134,10 @@ TEST(ModelConfig, OtherLayoutsAreRefused) {
 }
 
 TEST(ModelConfig, OtherModelTypesAreRefusedNamingWhatIsSupported) {
-  EXPECT_THAT(ParseWith("model_type", "Dream"),
-              StatusIs(kInvalid, HasSubstr("field model_type: expected \"llada\", the model type "
-                                           "supported, found string \"Dream\"")));
+  EXPECT_THAT(ParseWith("model_type", "llada2_moe"),
+              StatusIs(kInvalid, HasSubstr("field model_type: expected \"llada\", \"lladamoe\" or "
+                                           "\"Dream\", the model types supported, found string "
+                                           "\"llada2_moe\"")));
 }
 
 TEST(ModelConfig, ShapesMustFitTogether) {
