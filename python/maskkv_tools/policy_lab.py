@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tries ideas for eviction policies beside MaskKV, under equal bytes, on calibration questions.
 
-    python -m maskkv_tools.policy_lab --questions 300 --budgets 1,2,4 --json build/lab.json
+    python -m maskkv_tools.policy_lab --questions 120 --budgets 1,2,4 --json build/lab.json
 
 One prefill a question serves all ideas. An idea maps what the masks saw of a prompt to the pairs
 that each head keeps; every idea keeps exactly B * L * N_h pairs of a prompt, or is tuned to that
@@ -76,7 +76,7 @@ def main():
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=pathlib.Path, default=pathlib.Path("models/tiny-llada"))
     parser.add_argument("--split", default="calibration", choices=("calibration", "test"))
-    parser.add_argument("--questions", type=int, default=200)
+    parser.add_argument("--questions", type=int, default=120)
     parser.add_argument("--length", type=int, default=1000)
     parser.add_argument("--lookalikes", type=float, default=0.0)
     parser.add_argument("--seed", type=int, default=7)
