@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/policy/layer_decision.h"
 
-#include <utility>
+#include <algorithm>
 
 #include "absl/strings/str_format.h"
 #include "core/base/status_macros.h"
+#include "core/policy/adakv.h"
 #include "core/policy/arguments.h"
 #include "core/policy/coverage.h"
 #include "core/policy/head_budget.h"
 #include "core/policy/preference.h"
 #include "core/policy/selection.h"
+#include "core/policy/window.h"
 
 namespace maskkv::policy {
 namespace {
@@ -37,25 +39,53 @@ absl::StatusOr<LayerDecision> Vote(std::span<const float> scores, std::int64_t k
   return decision;
 }
 
+// Pairs of each head under a rule that counts before it selects.
+absl::StatusOr<std::vector<std::int64_t>> HeadBudgets(std::span<const float> scores,
+                                                      std::int64_t keys, std::int64_t prompt_tokens,
+                                                      std::int64_t layer_budget,
+                                                      std::span<const double> preference,
+                                                      const HeadSplit& split) {
+  switch (split.rule) {
+    case HeadRule::kUniform:
+      MASKKV_RETURN_IF_ERROR(CheckInteger("layer_budget", layer_budget,
+                                          std::min<std::int64_t>(prompt_tokens, 1), prompt_tokens));
+      return std::vector<std::int64_t>(preference.size(), layer_budget);
+    case HeadRule::kAdaKv:
+      return AdaKvHeadBudgets(scores, keys, prompt_tokens, layer_budget,
+                              std::min(split.window, layer_budget));
+    case HeadRule::kPreference:
+    case HeadRule::kPool:
+      break;
+  }
+  return split.rates.size() == 1
+             ? AllocateHeadBudgets(preference, layer_budget, split.rates.front(), prompt_tokens)
+             : AllocateHeadBudgets(preference, layer_budget, split.rates, prompt_tokens);
+}
+
 }  // namespace
 
 absl::StatusOr<LayerDecision> DecideLayer(std::span<const float> scores, std::int64_t keys,
                                           std::int64_t prompt_tokens, std::int64_t layer_budget,
-                                          std::span<const double> head_rates) {
+                                          const HeadSplit& split) {
   MASKKV_ASSIGN_OR_RETURN(LayerDecision decision, Vote(scores, keys, prompt_tokens));
-  const auto allocate = [&] {
-    return head_rates.size() == 1
-               ? AllocateHeadBudgets(decision.preference, layer_budget, head_rates.front(),
-                                     prompt_tokens)
-               : AllocateHeadBudgets(decision.preference, layer_budget, head_rates, prompt_tokens);
+  const auto of_prompt = [&](std::size_t head) {
+    return scores.subspan(head * static_cast<std::size_t>(keys),
+                          static_cast<std::size_t>(prompt_tokens));
   };
-  MASKKV_ASSIGN_OR_RETURN(const std::vector<std::int64_t> pairs, allocate());
-  const auto row = static_cast<std::size_t>(keys);
-  for (std::size_t head = 0; head < pairs.size(); ++head) {
-    const auto of_prompt = scores.subspan(head * row, static_cast<std::size_t>(prompt_tokens));
-    MASKKV_ASSIGN_OR_RETURN(std::vector<std::int32_t> kept, SelectKept(of_prompt, pairs[head]));
-    decision.kept_mass.push_back(KeptMass(of_prompt, kept));
-    decision.kept.push_back(std::move(kept));
+  if (split.rule == HeadRule::kPool) {
+    MASKKV_ASSIGN_OR_RETURN(decision.kept, SelectPooled(scores, keys, prompt_tokens, layer_budget,
+                                                        std::min(split.window, layer_budget)));
+  } else {
+    MASKKV_ASSIGN_OR_RETURN(
+        const std::vector<std::int64_t> pairs,
+        HeadBudgets(scores, keys, prompt_tokens, layer_budget, decision.preference, split));
+    for (std::size_t head = 0; head < pairs.size(); ++head) {
+      MASKKV_ASSIGN_OR_RETURN(decision.kept.emplace_back(),
+                              SelectWithWindow(of_prompt(head), pairs[head], split.window));
+    }
+  }
+  for (std::size_t head = 0; head < decision.kept.size(); ++head) {
+    decision.kept_mass.push_back(KeptMass(of_prompt(head), decision.kept[head]));
   }
   return decision;
 }

@@ -4,35 +4,22 @@
 #include <algorithm>
 
 #include "core/base/scoped_timer.h"
-#include "kernels/activation/swiglu.h"
+#include "core/transformer/row_ranges.h"
+#include "kernels/activation/bias.h"
 #include "kernels/norm/cosine.h"
 #include "kernels/norm/rms_norm.h"
 
 namespace maskkv::transformer {
-namespace {
-
-// Rows a work item of the element-wise operations.
-constexpr std::int64_t kRowsPerItem = 16;
-
-// body(begin, end) over row ranges.
-template <typename Body>
-void ForRowRanges(kernels::WorkerPool& pool, std::int64_t rows, const Body& body) {
-  const std::int64_t items = (rows + kRowsPerItem - 1) / kRowsPerItem;
-  pool.ParallelFor(items, [&](std::int64_t item, int) {
-    const std::int64_t begin = item * kRowsPerItem;
-    body(begin, std::min(begin + kRowsPerItem, rows));
-  });
-}
-
-}  // namespace
 
 Transformer::Transformer(const Weights& weights, kernels::WorkerPool& pool,
                          std::int64_t max_positions)
     : weights_(weights),
       pool_(pool),
       shape_{weights.config().heads, weights.config().kv_heads, weights.config().head_dim},
-      rope_(kernels::RopeTable::Build(weights.config().rope_theta, weights.config().head_dim,
-                                      max_positions)) {}
+      rope_(kernels::RopeTable::Build(
+          weights.config().rope_theta, weights.config().head_dim, max_positions,
+          weights.config().rope_in_compute_dtype ? weights.compute() : kernels::DType::kF32)),
+      feed_forward_(weights.config(), pool) {}
 
 void Transformer::Embed(std::span<const std::int32_t> tokens, float* hidden) {
   const ScopedTimer timer(op_seconds_.embed);
@@ -61,6 +48,29 @@ void Transformer::Multiply(const kernels::PackedMatrix& matrix, const float* x, 
   kernels::MatMul(pool_, matrix, x, rows, matrix.in(), y, ldy, store, gemm_workspace_);
 }
 
+void Transformer::AddBias(const kernels::AlignedBuffer<float>& bias, float* x, std::int64_t rows,
+                          std::int64_t ldx) {
+  if (bias.size() == 0) return;
+  const ScopedTimer timer(op_seconds_.activation);
+  ForRowRanges(pool_, rows, [&](std::int64_t begin, std::int64_t end) {
+    kernels::AddBias(bias.data(), end - begin, bias.size(), x + begin * ldx, ldx);
+  });
+}
+
+void Transformer::NormHeads(const kernels::AlignedBuffer<float>& weight, float* x,
+                            std::int64_t rows, std::int64_t ldx, std::int64_t heads) {
+  if (weight.size() == 0) return;
+  const ScopedTimer timer(op_seconds_.norm);
+  const std::int64_t width = shape_.head_dim;
+  const auto eps = static_cast<float>(config().rms_norm_eps);
+  ForRowRanges(pool_, rows, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t row = begin; row < end; ++row) {
+      float* const first = x + row * ldx;
+      kernels::RmsNorm(first, heads, width, width, weight.data(), eps, first, width);
+    }
+  });
+}
+
 void Transformer::Rotate(float* x, std::int64_t rows, std::int64_t ldx, std::int64_t heads,
                          const std::int32_t* positions) {
   const ScopedTimer timer(op_seconds_.rope);
@@ -80,6 +90,8 @@ void Transformer::ProjectKeysValues(std::int64_t layer, const float* hidden, std
     NormRows(hidden + first * this->hidden(), count, weights.attn_norm.data(), normed_.data());
     float* block = kv + first * ld;
     Multiply(weights.key_value, normed_.data(), count, block, ld, kernels::Store::kOverwrite);
+    AddBias(weights.key_value_bias, block, count, ld);
+    NormHeads(weights.key_norm, block, count, ld, shape_.kv_heads);
     Rotate(block, count, ld, shape_.kv_heads, positions + first);
     if (weights_.compute() == kernels::DType::kBF16) {
       kernels::RoundToBf16InPlace(block, count * ld);
@@ -110,24 +122,6 @@ void Transformer::Attend(std::span<const AttentionSource> sources) {
   kernels::RaggedAttention(pool_, shape_, requests_, attention_workspace_);
 }
 
-void Transformer::FeedForward(const LayerWeights& weights, float* hidden, std::int64_t rows) {
-  const std::int64_t ffn = config().ffn;
-  gate_up_.Resize(rows * 2 * ffn);
-  activated_.Resize(rows * ffn);
-  NormRows(hidden, rows, weights.ffn_norm.data(), normed_.data());
-  Multiply(weights.gate_up, normed_.data(), rows, gate_up_.data(), 2 * ffn,
-           kernels::Store::kOverwrite);
-  {
-    const ScopedTimer timer(op_seconds_.activation);
-    ForRowRanges(pool_, rows, [&](std::int64_t begin, std::int64_t end) {
-      const float* gate = gate_up_.data() + begin * 2 * ffn;
-      kernels::SwiGlu(gate, gate + ffn, end - begin, 2 * ffn, ffn, activated_.data() + begin * ffn,
-                      ffn);
-    });
-  }
-  Multiply(weights.down, activated_.data(), rows, hidden, this->hidden(), kernels::Store::kAdd);
-}
-
 void Transformer::Advance(std::int64_t layer, float* hidden, std::int64_t rows,
                           const std::int32_t* positions, std::span<const AttentionSource> sources,
                           double* cosines) {
@@ -140,6 +134,8 @@ void Transformer::Advance(std::int64_t layer, float* hidden, std::int64_t rows,
 
   NormRows(hidden, rows, weights.attn_norm.data(), normed_.data());
   Multiply(weights.query, normed_.data(), rows, query_.data(), q_width, kernels::Store::kOverwrite);
+  AddBias(weights.query_bias, query_.data(), rows, q_width);
+  NormHeads(weights.query_norm, query_.data(), rows, q_width, shape_.heads);
   Rotate(query_.data(), rows, q_width, shape_.heads, positions);
   Attend(sources);
   if (cosines != nullptr) {
@@ -155,7 +151,8 @@ void Transformer::Advance(std::int64_t layer, float* hidden, std::int64_t rows,
       }
     });
   }
-  FeedForward(weights, hidden, rows);
+  NormRows(hidden, rows, weights.ffn_norm.data(), normed_.data());
+  feed_forward_.Run(weights, normed_.data(), rows, hidden, gemm_workspace_, op_seconds_);
 }
 
 void Transformer::FinalNorm(const float* hidden, std::int64_t rows, float* out) {
@@ -169,8 +166,8 @@ void Transformer::Project(std::span<const kernels::HeadRow> rows) {
 
 std::int64_t Transformer::workspace_bytes() const {
   return normed_.capacity_bytes() + query_.capacity_bytes() + attended_.capacity_bytes() +
-         before_.capacity_bytes() + gate_up_.capacity_bytes() + activated_.capacity_bytes() +
-         gemm_workspace_.bytes() + attention_workspace_.bytes() + head_workspace_.bytes();
+         before_.capacity_bytes() + feed_forward_.workspace_bytes() + gemm_workspace_.bytes() +
+         attention_workspace_.bytes() + head_workspace_.bytes();
 }
 
 }  // namespace maskkv::transformer

@@ -5,7 +5,9 @@
 //   ProjectKeysValues   K and V of rows, K rotated; every row of a sequence needs them first
 //   Advance             Q, attention, output projection, FFN of rows, in place in `hidden`
 //
-// LLaDA block: x += attn_out(Attn(norm(x))); n = ffn_norm(x); x += down(silu(gate(n)) * up(n)).
+// A block: x += attn_out(Attn(norm(x))); n = ffn_norm(x); x += down(silu(gate(n)) * up(n)). By the
+// family, projections to Q, K and V add a bias, each head's Q and K go through an RMSNorm before
+// they are rotated, and experts take the place of the one gate, up and down (feed_forward.h).
 // Attention is bidirectional, without a mask: a row sees every cached pair and every own row of its
 // sequence. Rows are computed independently of each other, so a caller may advance a sequence in
 // blocks of rows: nothing larger than (block, ffn) is ever held.
@@ -24,6 +26,8 @@
 #include <span>
 #include <vector>
 
+#include "core/transformer/feed_forward.h"
+#include "core/transformer/op_seconds.h"
 #include "core/transformer/weights.h"
 #include "kernels/attention/attention.h"
 #include "kernels/gemm/matmul.h"
@@ -42,24 +46,6 @@ struct AttentionSource {
   std::span<const kernels::CachedHead> cached;  // kv_heads entries or empty
   kernels::DType cached_dtype = kernels::DType::kF32;
   float* log_sum_exp = nullptr;  // (heads, rows) or nullptr
-};
-
-// Where the time went, in seconds, since construction.
-struct OpSeconds {
-  double embed = 0, norm = 0, gemm = 0, rope = 0, attention = 0, activation = 0, head = 0;
-
-  double total() const { return embed + norm + gemm + rope + attention + activation + head; }
-
-  // Adds sign * other, field by field.
-  void Add(const OpSeconds& other, double sign = 1) {
-    embed += sign * other.embed;
-    norm += sign * other.norm;
-    gemm += sign * other.gemm;
-    rope += sign * other.rope;
-    attention += sign * other.attention;
-    activation += sign * other.activation;
-    head += sign * other.head;
-  }
 };
 
 // Query rows are advanced at most so many at a time; blocks are cut relative to a sequence's start.
@@ -116,7 +102,12 @@ class Transformer {
   void Rotate(float* x, std::int64_t rows, std::int64_t ldx, std::int64_t heads,
               const std::int32_t* positions);
   void Attend(std::span<const AttentionSource> sources);
-  void FeedForward(const LayerWeights& weights, float* hidden, std::int64_t rows);
+  // x (rows, width), row stride ldx, += bias (width) unless it is empty.
+  void AddBias(const kernels::AlignedBuffer<float>& bias, float* x, std::int64_t rows,
+               std::int64_t ldx);
+  // The norm of each of `heads` heads, in place, unless there is none.
+  void NormHeads(const kernels::AlignedBuffer<float>& weight, float* x, std::int64_t rows,
+                 std::int64_t ldx, std::int64_t heads);
 
   // Constant after construction.
   const Weights& weights_;
@@ -127,9 +118,10 @@ class Transformer {
   OpSeconds op_seconds_;
 
   // Scratch, overwritten by every call.
-  kernels::AlignedBuffer<float> normed_, query_, attended_, before_, gate_up_, activated_;
+  kernels::AlignedBuffer<float> normed_, query_, attended_, before_;
   std::vector<kernels::AttentionRequest> requests_;
   kernels::GemmWorkspace gemm_workspace_;
+  FeedForward feed_forward_;
   kernels::AttentionWorkspace attention_workspace_;
   kernels::HeadWorkspace head_workspace_;
 };

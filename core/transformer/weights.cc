@@ -22,12 +22,28 @@ void WidenTo(const std::byte* data, DType dtype, std::int64_t count, float* out)
   }
 }
 
+// The vectors one after the other; nothing for specs without a name.
+absl::Status LoadVectors(const model::Checkpoint& checkpoint,
+                         std::span<const model::TensorSpec> specs,
+                         kernels::AlignedBuffer<float>& out) {
+  std::int64_t size = 0;
+  for (const model::TensorSpec& spec : specs) {
+    if (!spec.name.empty()) size += spec.shape[0];
+  }
+  out.Resize(size);
+  float* next = out.data();
+  for (const model::TensorSpec& spec : specs) {
+    if (spec.name.empty()) continue;
+    MASKKV_ASSIGN_OR_RETURN(const model::Weight weight, checkpoint.Tensor(spec));
+    WidenTo(weight.data, weight.dtype, weight.shape[0], next);
+    next += weight.shape[0];
+  }
+  return absl::OkStatus();
+}
+
 absl::Status LoadVector(const model::Checkpoint& checkpoint, const model::TensorSpec& spec,
                         kernels::AlignedBuffer<float>& out) {
-  MASKKV_ASSIGN_OR_RETURN(const model::Weight weight, checkpoint.Tensor(spec));
-  out.Resize(weight.shape[0]);
-  WidenTo(weight.data, weight.dtype, out.size(), out.data());
-  return absl::OkStatus();
+  return LoadVectors(checkpoint, {&spec, 1}, out);
 }
 
 // Stacks tensors by rows and packs them.
@@ -46,13 +62,53 @@ class Packer {
     return absl::OkStatus();
   }
 
+  absl::Status PackFfn(const model::TensorSpec& gate, const model::TensorSpec& up,
+                       const model::TensorSpec& down, FfnWeights& out) const {
+    MASKKV_RETURN_IF_ERROR(Pack(std::array{gate, up}, out.gate_up));
+    return Pack(std::array{down}, out.down);
+  }
+
  private:
   const model::Checkpoint& checkpoint_;
   const DType compute_;
   kernels::WorkerPool& pool_;
 };
 
+absl::Status LoadBlock(const model::Checkpoint& source, const model::BlockTensors& block,
+                       const Packer& packer, LayerWeights& layer) {
+  MASKKV_RETURN_IF_ERROR(LoadVector(source, block.attn_norm, layer.attn_norm));
+  MASKKV_RETURN_IF_ERROR(LoadVector(source, block.ffn_norm, layer.ffn_norm));
+  MASKKV_RETURN_IF_ERROR(packer.Pack(std::array{block.query}, layer.query));
+  MASKKV_RETURN_IF_ERROR(packer.Pack(std::array{block.key, block.value}, layer.key_value));
+  MASKKV_RETURN_IF_ERROR(packer.Pack(std::array{block.attn_out}, layer.attn_out));
+  MASKKV_RETURN_IF_ERROR(LoadVector(source, block.query_bias, layer.query_bias));
+  MASKKV_RETURN_IF_ERROR(
+      LoadVectors(source, std::array{block.key_bias, block.value_bias}, layer.key_value_bias));
+  MASKKV_RETURN_IF_ERROR(LoadVector(source, block.query_norm, layer.query_norm));
+  MASKKV_RETURN_IF_ERROR(LoadVector(source, block.key_norm, layer.key_norm));
+  if (block.experts.empty()) return packer.PackFfn(block.gate, block.up, block.down, layer.ffn);
+  MASKKV_RETURN_IF_ERROR(packer.Pack(std::array{block.router}, layer.router));
+  for (const model::ExpertTensors& expert : block.experts) {
+    MASKKV_RETURN_IF_ERROR(
+        packer.PackFfn(expert.gate, expert.up, expert.down, layer.experts.emplace_back()));
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
+
+std::int64_t FfnWeights::bytes() const { return gate_up.bytes() + down.bytes(); }
+
+std::int64_t LayerWeights::bytes() const {
+  std::int64_t total =
+      query.bytes() + key_value.bytes() + attn_out.bytes() + ffn.bytes() + router.bytes();
+  for (const kernels::AlignedBuffer<float>* vector :
+       {&attn_norm, &ffn_norm, &query_bias, &key_value_bias, &query_norm, &key_norm}) {
+    total += vector->capacity_bytes();
+  }
+  for (const FfnWeights& expert : experts) total += expert.bytes();
+  return total;
+}
 
 absl::StatusOr<Weights> Weights::Load(model::Checkpoint checkpoint, DType compute,
                                       kernels::WorkerPool& pool) {
@@ -66,14 +122,7 @@ absl::StatusOr<Weights> Weights::Load(model::Checkpoint checkpoint, DType comput
 
   const Packer packer(source, compute, pool);
   for (const model::BlockTensors& block : tensors.blocks) {
-    LayerWeights& layer = weights.layers_.emplace_back();
-    MASKKV_RETURN_IF_ERROR(LoadVector(source, block.attn_norm, layer.attn_norm));
-    MASKKV_RETURN_IF_ERROR(LoadVector(source, block.ffn_norm, layer.ffn_norm));
-    MASKKV_RETURN_IF_ERROR(packer.Pack(std::array{block.query}, layer.query));
-    MASKKV_RETURN_IF_ERROR(packer.Pack(std::array{block.key, block.value}, layer.key_value));
-    MASKKV_RETURN_IF_ERROR(packer.Pack(std::array{block.attn_out}, layer.attn_out));
-    MASKKV_RETURN_IF_ERROR(packer.Pack(std::array{block.gate, block.up}, layer.gate_up));
-    MASKKV_RETURN_IF_ERROR(packer.Pack(std::array{block.down}, layer.down));
+    MASKKV_RETURN_IF_ERROR(LoadBlock(source, block, packer, weights.layers_.emplace_back()));
   }
   MASKKV_RETURN_IF_ERROR(LoadVector(source, tensors.final_norm, weights.final_norm_));
   MASKKV_RETURN_IF_ERROR(packer.Pack(std::array{tensors.head}, weights.head_));
@@ -90,11 +139,7 @@ void Weights::Embed(std::int32_t token, float* out) const {
 
 std::int64_t Weights::packed_bytes() const {
   std::int64_t bytes = final_norm_.capacity_bytes() + head_.bytes();
-  for (const LayerWeights& layer : layers_) {
-    bytes += layer.attn_norm.capacity_bytes() + layer.ffn_norm.capacity_bytes() +
-             layer.query.bytes() + layer.key_value.bytes() + layer.attn_out.bytes() +
-             layer.gate_up.bytes() + layer.down.bytes();
-  }
+  for (const LayerWeights& layer : layers_) bytes += layer.bytes();
   return bytes;
 }
 

@@ -21,6 +21,14 @@
 
 namespace maskkv::transformer {
 
+// One feed-forward network.
+struct FfnWeights {
+  kernels::PackedMatrix gate_up;  // gate rows above up rows: (2 * ffn, hidden)
+  kernels::PackedMatrix down;     // (hidden, ffn)
+
+  std::int64_t bytes() const;
+};
+
 // One block. Matrices compute y = x W^T with W (out, in) as stored.
 struct LayerWeights {
   kernels::AlignedBuffer<float> attn_norm;  // (hidden)
@@ -28,8 +36,17 @@ struct LayerWeights {
   kernels::PackedMatrix query;              // (heads * head_dim, hidden)
   kernels::PackedMatrix key_value;  // K rows above V rows: (2 * kv_heads * head_dim, hidden)
   kernels::PackedMatrix attn_out;   // (hidden, heads * head_dim)
-  kernels::PackedMatrix gate_up;    // gate rows above up rows: (2 * ffn, hidden)
-  kernels::PackedMatrix down;       // (hidden, ffn)
+  FfnWeights ffn;                   // empty with experts
+  // With config.qkv_bias, else empty; so are the next with qk_norm.
+  kernels::AlignedBuffer<float> query_bias;      // (heads * head_dim)
+  kernels::AlignedBuffer<float> key_value_bias;  // K above V: (2 * kv_heads * head_dim)
+  kernels::AlignedBuffer<float> query_norm;      // (head_dim)
+  kernels::AlignedBuffer<float> key_norm;        // (head_dim)
+  // With experts, else empty.
+  kernels::PackedMatrix router;     // (experts, hidden)
+  std::vector<FfnWeights> experts;  // config.experts
+
+  std::int64_t bytes() const;
 };
 
 class Weights {

@@ -22,7 +22,8 @@ MASKKV_MULTIVERSION void Rotate(const float* cosine, const float* sine, std::int
 
 }  // namespace
 
-RopeTable RopeTable::Build(double theta, std::int64_t head_dim, std::int64_t positions) {
+RopeTable RopeTable::Build(double theta, std::int64_t head_dim, std::int64_t positions,
+                           DType precision) {
   MASKKV_REQUIRE(theta > 0.0 && head_dim >= 2 && head_dim % 2 == 0 && positions >= 0, "shape");
   RopeTable table;
   table.half_ = head_dim / 2;
@@ -38,6 +39,10 @@ RopeTable RopeTable::Build(double theta, std::int64_t head_dim, std::int64_t pos
       table.cos_[at] = static_cast<float>(std::cos(angle));
       table.sin_[at] = static_cast<float>(std::sin(angle));
     }
+  }
+  if (precision == DType::kBF16) {
+    RoundToBf16InPlace(table.cos_.data(), positions * table.half_);
+    RoundToBf16InPlace(table.sin_.data(), positions * table.half_);
   }
   return table;
 }

@@ -10,13 +10,18 @@
 #include <cstdint>
 #include <vector>
 
+#include "kernels/base/dtype.h"
+
 namespace maskkv::kernels {
 
 class RopeTable {
  public:
   // A table for positions [0, positions). 4 * positions * head_dim bytes.
+  // precision: kBF16 rounds each cosine and sine to the nearest bf16 after its rounding to f32, as
+  // published code does that casts them to the activations' type; the rotation stays f32.
   // REQUIRES: theta > 0; head_dim >= 2 and even; positions >= 0.
-  static RopeTable Build(double theta, std::int64_t head_dim, std::int64_t positions);
+  static RopeTable Build(double theta, std::int64_t head_dim, std::int64_t positions,
+                         DType precision = DType::kF32);
 
   std::int64_t head_dim() const { return 2 * half_; }
   std::int64_t positions() const { return positions_; }

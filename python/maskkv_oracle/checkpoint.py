@@ -53,7 +53,7 @@ class Config:
 
     @property
     def rope_in_compute_dtype(self):
-        return self.family == "dream"
+        return self.family != "llada"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,6 +132,8 @@ def _parse_common(fields):
     """Dream and LLaDA-MoE: the names that most models have."""
     family = layout.family_of(fields)
     moe = family == "llada-moe"
+    if moe and not fields["qk_layernorm"]:
+        raise ValueError("qk_layernorm: found false, expected true")
     return Config(
         hidden=fields["hidden_size"],
         layers=fields["num_hidden_layers"],
@@ -147,7 +149,7 @@ def _parse_common(fields):
         family=family,
         experts=fields["num_experts"] if moe else 0,
         experts_per_token=fields["num_experts_per_tok"] if moe else 0,
-        renormalised_gate=bool(fields["norm_topk_prob"]) if moe else False,
+        renormalised_gate=bool(fields.get("norm_topk_prob")) if moe else False,
     )
 
 

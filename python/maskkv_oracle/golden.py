@@ -21,6 +21,7 @@ import numpy as np
 from maskkv_oracle import (
     checkpoint,
     golden_cases,
+    golden_policies,
     golden_policy,
     golden_run,
     golden_sampling,
@@ -109,6 +110,13 @@ def _random_cases():
         args = (name, head, model, prompt, params, case.cache, eviction, case.mode)
         reuse = (case.reuse[0], golden_cases.question_of(case)) if case.reuse else None
         files.update(_case_files(*args, reuse=reuse, large=name not in golden_cases.SMALL))
+    for name in golden_cases.POLICY_CHECKPOINTS:
+        prompt = golden_cases.prompt_of(
+            golden_cases.Case(name, golden_policies.PROMPT, None, "maskkv")
+        )
+        head = {"format": FORMAT, "model": f"{GOLDEN}/checkpoints/{name}"}
+        fields = head | golden_policies.generate(models[name], prompt, profiles[name])
+        files[f"policies/{name}.json"] = _json(_digits(fields))
     return files
 
 

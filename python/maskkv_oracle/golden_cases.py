@@ -149,6 +149,10 @@ SMALL = (
 STOP_AT_ANSWER_POSITION = {"mha-stop": 5, "mha-stop-ignored": 5}
 
 
+# Models on which every policy runs.
+POLICY_CHECKPOINTS = ("deep", "dream")
+
+
 def prompt_of(case):
     """Random ids, never the mask's (the last id of the vocabulary)."""
     shape = CHECKPOINTS[case.checkpoint]

@@ -8,7 +8,7 @@ neither are dropped.
 
 import numpy as np
 
-from maskkv_oracle import budgets, golden_shares, selection, voting
+from maskkv_oracle import budgets, golden_rules, golden_shares, selection, voting
 
 CLEAR = 1e-9
 
@@ -168,4 +168,5 @@ def generate():
         "selection": _selection_cases(rng),
         "decisions": _decision_cases(rng),
         **golden_shares.generate(),
+        **golden_rules.generate(),
     }

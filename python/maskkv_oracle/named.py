@@ -24,6 +24,8 @@ class Policy:
             raise ValueError(f"heads: found {self.heads}, expected uniform: nobody votes")
         if self.layers == "pool" and self.heads != "pool":
             raise ValueError(f"heads: found {self.heads}, expected pool as the layers'")
+        if self.layers == "pool" and self.voters == "window":
+            raise ValueError("layers: found pool, expected another: window forces pairs in each")
 
     def __str__(self):
         return f"{self.voters}/{self.layers}/{self.heads}"

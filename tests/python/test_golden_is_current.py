@@ -4,7 +4,7 @@
 import json
 import pathlib
 
-from maskkv_oracle import golden
+from maskkv_oracle import golden, named
 
 FOLDER = pathlib.Path(__file__).resolve().parents[1] / "data" / "golden"
 
@@ -25,6 +25,24 @@ def test_a_changed_integer_or_a_moved_float_is_seen():
     assert "kept.1" in golden.compare("x.json", before.replace(b"2]", b"3]"), before)
     assert "mass" in golden.compare("x.json", before.replace(b"0.5,", b"0.50001,"), before)
     assert golden.compare("x.json", before.replace(b'"a": 0.5', b'"a": 0.5001'), before) is None
+
+
+def test_every_policy_is_in_the_files_and_nearly_every_decision_is_clear():
+    for path in (FOLDER / "policies").iterdir():
+        runs = json.loads(path.read_text())["runs"]
+        assert set(named.POLICIES) <= {run["policy"] for run in runs}
+        decided = [d for run in runs for layer in run["decided"] for d in layer]
+        assert sum(decided) > 0.98 * len(decided)
+
+
+def test_no_rounding_chooses_other_experts():
+    seen = 0
+    for path in (FOLDER / "cases").glob("moe*/case.json"):
+        case = json.loads(path.read_text())
+        assert case["routing"]["margin"] > 2 * case["routing"]["bound"]
+        assert all(step["decided"] for step in case["steps"])
+        seen += 1
+    assert seen >= 5
 
 
 def test_the_cases_about_eos_are_about_eos():

@@ -211,6 +211,7 @@ def test_the_same_scores_say_the_same_under_other_names():
         ("recent/uniform/preference", "heads"),
         ("random/offline/adakv", "heads"),
         ("masks/pool/uniform", "heads"),
+        ("window/pool/pool", "layers"),
     ],
 )
 def test_what_is_no_policy_is_refused(text, what):

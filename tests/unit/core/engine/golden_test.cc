@@ -51,9 +51,13 @@ class GoldenTest : public ::testing::TestWithParam<std::string> {
 
   std::int64_t layers() const { return model_.weights.config().layers; }
   std::int64_t kv_heads() const { return model_.weights.config().kv_heads; }
+  // Where logits are shifted the last prompt token is a response row.
+  std::int64_t shift() const { return model_.weights.config().shifted_logits ? 1 : 0; }
   std::vector<Row> Rows() const {
-    return PromptThenMasks(golden_.prompt, golden_.params.gen_length,
-                           model_.weights.config().mask_id);
+    std::vector<Row> rows =
+        PromptThenMasks(golden_.prompt, golden_.params.gen_length, model_.weights.config().mask_id);
+    if (shift() > 0) rows[golden_.prompt.size() - 1].role = Role::kResponse;
+    return rows;
   }
 
   GoldenCase golden_;
@@ -95,7 +99,7 @@ TEST_P(GoldenTest, HiddenStatesAndLogitsOfTheUncachedCanvasLieWithinTheBound) {
   const std::int64_t masks = golden_.params.gen_length;
   const std::int64_t vocabulary = model_.weights.config().vocab_rows;
   std::vector<float> normed(static_cast<std::size_t>(masks * width));
-  transformer.FinalNorm(hidden.data() + (count - masks) * width, masks, normed.data());
+  transformer.FinalNorm(hidden.data() + (count - masks - shift()) * width, masks, normed.data());
   const CopyReducer reducer(masks, vocabulary);
   std::vector<kernels::HeadRow> head_rows;
   std::vector<std::uint64_t> states(static_cast<std::size_t>(masks));
@@ -149,9 +153,9 @@ TEST_P(GoldenTest, ImportanceScoresAndMassesLieWithinTheirBounds) {
 }
 
 // Kept positions of each layer and head. Returns whether all are equal to the oracle's.
-bool CompareKept(const GoldenCase& golden, const HeapKvEntry& entry) {
+bool CompareKept(const GoldenCase& golden, std::int64_t candidates, const HeapKvEntry& entry) {
   if (golden.cache == "full") {
-    std::vector<std::int32_t> all(golden.prompt.size());
+    std::vector<std::int32_t> all(static_cast<std::size_t>(candidates));
     std::iota(all.begin(), all.end(), 0);
     for (std::int64_t layer = 0; layer < entry.shape().layers; ++layer) {
       for (std::int64_t head = 0; head < entry.shape().kv_heads; ++head) {
@@ -215,7 +219,7 @@ TEST_P(GoldenTest, KeptPairsAndCommittedTokensAreTheOraclesWhereverItsMarginExce
     auto entry = std::make_shared<HeapKvEntry>();
     const auto result = Prefiller(model_.transformer).Run(prefill, *entry);
     ASSERT_TRUE(result.ok()) << result.status();
-    if (!CompareKept(golden_, *entry)) {
+    if (!CompareKept(golden_, static_cast<std::int64_t>(golden_.prompt.size()) - shift(), *entry)) {
       std::printf("%s: steps not compared, another selection was kept\n", golden_.name.c_str());
       return;
     }
@@ -227,6 +231,7 @@ TEST_P(GoldenTest, KeptPairsAndCommittedTokensAreTheOraclesWhereverItsMarginExce
           << tensor;
     }
     request.cache = std::move(entry);
+    request.prompt.assign(golden_.prompt.end() - shift(), golden_.prompt.end());
     if (golden_.reuse) {
       request.prompt = golden_.reuse->question;
       request.cache = std::make_shared<PrefixView>(request.cache, golden_.reuse->document_tokens);

@@ -138,11 +138,11 @@ TEST(HeadRates, DecideALayer) {
     scores[12 + mask] = 20;
   }
   const auto plain = DecideLayer(scores, 12, 10, 2, 0.0);
-  const auto held_up = DecideLayer(scores, 12, 10, 2, Reals{0, 1});
+  const auto held_up = DecideLayer(scores, 12, 10, 2, HeadSplit{.rates = Reals{0, 1}});
   ASSERT_TRUE(plain.ok() && held_up.ok());
   EXPECT_THAT(plain->kept, ElementsAre(ElementsAre(0, 1, 2), ElementsAre(0)));
   EXPECT_THAT(held_up->kept, ElementsAre(ElementsAre(0, 1), ElementsAre(0, 1)));
-  EXPECT_THAT(DecideLayer(scores, 12, 10, 2, Reals{0, 1, 1}),
+  EXPECT_THAT(DecideLayer(scores, 12, 10, 2, HeadSplit{.rates = Reals{0, 1, 1}}),
               StatusIs(kInvalid, HasSubstr("head_rates: expected 2 heads, found 3")));
 }
 

@@ -49,6 +49,31 @@ TEST(DecideLayer, AnEmptyPromptKeepsNothing) {
   EXPECT_THAT(decision.prompt_mass, ElementsAre(0.0, 0.0));
 }
 
+TEST(DecideLayer, EveryHeadRuleOnOneLayer) {
+  // Two heads, four prompt keys, one mask key: head 1 reads the masks.
+  const std::vector<float> scores{8, 7, 6, 1, 0,  //
+                                  2, 1, 0, 3, 9};
+  const auto kept = [&](HeadRule rule, std::int64_t window) {
+    const double alpha = 0;
+    const auto decision =
+        DecideLayer(scores, 5, 4, 2, {.rule = rule, .rates = {&alpha, 1}, .window = window});
+    EXPECT_TRUE(decision.ok()) << decision.status();
+    return decision.ok() ? decision->kept : std::vector<std::vector<std::int32_t>>{};
+  };
+  EXPECT_THAT(kept(HeadRule::kUniform, 0), ElementsAre(ElementsAre(0, 1), ElementsAre(0, 3)));
+  EXPECT_THAT(kept(HeadRule::kUniform, 1), ElementsAre(ElementsAre(0, 3), ElementsAre(0, 3)));
+  EXPECT_THAT(kept(HeadRule::kUniform, 4), ElementsAre(ElementsAre(2, 3), ElementsAre(2, 3)));
+  // P = 1 and 6 / 15: claims 4 / 1.4 and 1.6 / 1.4.
+  EXPECT_THAT(kept(HeadRule::kPreference, 0), ElementsAre(ElementsAre(0, 1, 2), ElementsAre(3)));
+  EXPECT_THAT(kept(HeadRule::kPreference, 1), ElementsAre(ElementsAre(0, 1, 3), ElementsAre(3)));
+  // The four best are 8, 7, 6 and 3: claims 2.8 and 1.2.
+  EXPECT_THAT(kept(HeadRule::kAdaKv, 0), ElementsAre(ElementsAre(0, 1, 2), ElementsAre(3)));
+  EXPECT_THAT(kept(HeadRule::kPool, 0), ElementsAre(ElementsAre(0, 1, 2), ElementsAre(3)));
+  EXPECT_THAT(kept(HeadRule::kPool, 1), ElementsAre(ElementsAre(0, 1, 3), ElementsAre(3)));
+  EXPECT_THAT(DecideLayer(scores, 5, 4, 5, {.rule = HeadRule::kUniform}),
+              StatusIs(kInvalid, HasSubstr("layer_budget")));
+}
+
 TEST(DecideLayer, RefusesBadArgumentsByName) {
   const std::vector<float> scores{1.0F, 1.0F, 1.0F, 1.0F};
   EXPECT_THAT(DecideLayer(scores, 3, 1, 1, 0.1),

@@ -73,6 +73,20 @@ TEST(Rope, ScoresDependOnTheDistanceAlone) {
   EXPECT_GT(std::abs(score(10, 3) - score(10, 4)), 1e-3);
 }
 
+TEST(Rope, ATableOfBf16HoldsTheNearestOfItsSinesAndCosines) {
+  const RopeTable exact = RopeTable::Build(1e6, 8, 500);
+  const RopeTable rounded = RopeTable::Build(1e6, 8, 500, DType::kBF16);
+  std::int64_t changed = 0;
+  for (std::int64_t position = 0; position < 500; ++position) {
+    for (std::int64_t i = 0; i < 4; ++i) {
+      EXPECT_EQ(rounded.Cos(position)[i], ToFloat(ToBf16(exact.Cos(position)[i])));
+      EXPECT_EQ(rounded.Sin(position)[i], ToFloat(ToBf16(exact.Sin(position)[i])));
+      if (rounded.Cos(position)[i] != exact.Cos(position)[i]) ++changed;
+    }
+  }
+  EXPECT_GT(changed, 1000);
+}
+
 TEST(Rope, NothingToRotateIsFine) {
   const RopeTable table = RopeTable::Build(500000.0, 8, 0);
   ApplyRope(table, nullptr, nullptr, 0, 8, 1);

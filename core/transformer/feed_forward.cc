@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/transformer/feed_forward.h"
+
+#include <algorithm>
+#include <numeric>
+#include <span>
+
+#include "core/base/scoped_timer.h"
+#include "core/transformer/row_ranges.h"
+#include "kernels/activation/swiglu.h"
+#include "kernels/experts/combine.h"
+#include "kernels/experts/route.h"
+
+namespace maskkv::transformer {
+
+void FeedForward::Run(const LayerWeights& weights, const float* normed, std::int64_t rows,
+                      float* hidden, kernels::GemmWorkspace& workspace, OpSeconds& seconds) {
+  const Lent lent{workspace, seconds};
+  if (weights.experts.empty()) {
+    RunFfn(weights.ffn, normed, rows, hidden, kernels::Store::kAdd, lent);
+    return;
+  }
+  Route(weights, normed, rows, lent);
+  const std::int64_t width = config_.hidden;
+  for (std::size_t e = 0; e < weights.experts.size(); ++e) {
+    const std::int64_t first = first_[e];
+    const std::int64_t count = first_[e + 1] - first;
+    if (count == 0) continue;
+    const std::span<const std::int32_t> own = std::span(rows_of_).subspan(
+        static_cast<std::size_t>(first), static_cast<std::size_t>(count));
+    gathered_.Resize(count * width);
+    expert_output_.Resize(count * width);
+    ForRowRanges(pool_, count, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t i = begin; i < end; ++i) {
+        std::copy_n(normed + own[static_cast<std::size_t>(i)] * width, width,
+                    gathered_.data() + i * width);
+      }
+    });
+    RunFfn(weights.experts[e], gathered_.data(), count, expert_output_.data(),
+           kernels::Store::kOverwrite, lent);
+    const ScopedTimer timer(seconds.activation);
+    ForRowRanges(pool_, count, [&](std::int64_t begin, std::int64_t end) {
+      kernels::AddWeightedRows(
+          expert_output_.data() + begin * width, width, width,
+          own.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(end - begin)),
+          weights_of_.data() + first + begin, hidden, width);
+    });
+  }
+}
+
+void FeedForward::RunFfn(const FfnWeights& weights, const float* x, std::int64_t rows, float* y,
+                         kernels::Store store, const Lent& lent) {
+  const std::int64_t ffn = config_.ffn;
+  gate_up_.Resize(rows * 2 * ffn);
+  activated_.Resize(rows * ffn);
+  {
+    const ScopedTimer timer(lent.seconds.gemm);
+    kernels::MatMul(pool_, weights.gate_up, x, rows, config_.hidden, gate_up_.data(), 2 * ffn,
+                    kernels::Store::kOverwrite, lent.workspace);
+  }
+  {
+    const ScopedTimer timer(lent.seconds.activation);
+    ForRowRanges(pool_, rows, [&](std::int64_t begin, std::int64_t end) {
+      const float* gate = gate_up_.data() + begin * 2 * ffn;
+      kernels::SwiGlu(gate, gate + ffn, end - begin, 2 * ffn, ffn, activated_.data() + begin * ffn,
+                      ffn);
+    });
+  }
+  const ScopedTimer timer(lent.seconds.gemm);
+  kernels::MatMul(pool_, weights.down, activated_.data(), rows, ffn, y, config_.hidden, store,
+                  lent.workspace);
+}
+
+void FeedForward::Route(const LayerWeights& weights, const float* normed, std::int64_t rows,
+                        const Lent& lent) {
+  const std::int64_t experts = config_.experts;
+  const std::int64_t per_row = config_.experts_per_token;
+  logits_.Resize(rows * experts);
+  chosen_.resize(static_cast<std::size_t>(rows * per_row));
+  weights_.resize(chosen_.size());
+  {
+    const ScopedTimer timer(lent.seconds.gemm);
+    kernels::MatMul(pool_, weights.router, normed, rows, config_.hidden, logits_.data(), experts,
+                    kernels::Store::kOverwrite, lent.workspace);
+  }
+  const ScopedTimer timer(lent.seconds.activation);
+  const kernels::RouteShape shape{experts, per_row, config_.renormalised_gate};
+  ForRowRanges(pool_, rows, [&](std::int64_t begin, std::int64_t end) {
+    kernels::RouteRows(shape, logits_.data() + begin * experts, end - begin, experts,
+                       chosen_.data() + begin * per_row, weights_.data() + begin * per_row);
+  });
+  GroupRows();
+}
+
+void FeedForward::GroupRows() {
+  first_.assign(static_cast<std::size_t>(config_.experts) + 1, 0);
+  for (const std::int32_t expert : chosen_) ++first_[static_cast<std::size_t>(expert) + 1];
+  std::partial_sum(first_.begin(), first_.end(), first_.begin());
+  rows_of_.resize(chosen_.size());
+  weights_of_.resize(chosen_.size());
+  std::vector<std::int64_t> next(first_.begin(), first_.end() - 1);
+  for (std::size_t i = 0; i < chosen_.size(); ++i) {
+    const auto at = static_cast<std::size_t>(next[static_cast<std::size_t>(chosen_[i])]++);
+    rows_of_[at] =
+        static_cast<std::int32_t>(static_cast<std::int64_t>(i) / config_.experts_per_token);
+    weights_of_[at] = weights_[i];
+  }
+}
+
+std::int64_t FeedForward::workspace_bytes() const {
+  return gate_up_.capacity_bytes() + activated_.capacity_bytes() + logits_.capacity_bytes() +
+         gathered_.capacity_bytes() + expert_output_.capacity_bytes() +
+         static_cast<std::int64_t>(chosen_.capacity() + rows_of_.capacity()) *
+             static_cast<std::int64_t>(sizeof(std::int32_t)) +
+         static_cast<std::int64_t>(weights_.capacity() + weights_of_.capacity()) *
+             static_cast<std::int64_t>(sizeof(float));
+}
+
+}  // namespace maskkv::transformer
