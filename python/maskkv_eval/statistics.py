@@ -40,3 +40,12 @@ def bootstrap(values, rounds=2000, seed=0):
     rng = random.Random(seed)
     means = sorted(statistics.fmean(rng.choices(values, k=len(values))) for _ in range(rounds))
     return means[int(0.025 * rounds)], means[min(rounds - 1, int(0.975 * rounds))]
+
+
+def paired_difference(first, second, rounds=2000, seed=0):
+    """(mean, low, high) of first - second, a pair a question; the interval as bootstrap's."""
+    if len(first) != len(second):
+        raise ValueError(f"paired scores: expected equal lengths, found {len(first)} and "
+                         f"{len(second)}")
+    gaps = [a - b for a, b in zip(first, second)]
+    return statistics.fmean(gaps), *bootstrap(gaps, rounds, seed)
