@@ -55,7 +55,7 @@ def parse(line, where):
 
 
 def read(path, fields):
-    """The objects of a JSON-lines file, empty lines left out.
+    """The (line number, object) pairs of a JSON-lines file, empty lines left out.
 
     fields: name -> type. Every object must have them, a list must hold strings; SystemExit names
     file, line and field.
@@ -72,7 +72,7 @@ def read(path, fields):
         record = parse(line, where)
         for name, kind in fields.items():
             _check(record, name, kind, where)
-        records.append(record)
+        records.append((number, record))
     if not records:
         raise SystemExit(f"{path}: expected at least one line, found none")
     return records

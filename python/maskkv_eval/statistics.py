@@ -15,7 +15,8 @@ def wilson(right, asked, z=Z95):
     p, scale = right / asked, 1 + z * z / asked
     middle = (p + z * z / (2 * asked)) / scale
     half = z * math.sqrt(p * (1 - p) / asked + z * z / (4 * asked * asked)) / scale
-    return max(0.0, middle - half), min(1.0, middle + half)
+    # At 0 and at 1 the bound is exact, but for rounding.
+    return (0.0 if right == 0 else middle - half), (1.0 if right == asked else middle + half)
 
 
 def mcnemar(first, second):

@@ -80,37 +80,36 @@ def data_file(options, *names):
 
 def chosen(records, options):
     """`questions` of the records, drawn by the seed; more questions keep those of fewer."""
-    order = list(range(len(records)))
+    order = list(records)
     random.Random(f"chosen/{options.seed}").shuffle(order)
-    return [(index, records[index]) for index in order[: options.questions]]
+    return order[: options.questions]
 
 
-def truncate_middle(text, fits):
-    """The longest beginning and end of `text` found for which fits(text) holds.
+def truncate_middle(text, count, most):
+    """`text` without its middle, so that count(text) <= most; at most 2 % of `most` is wasted.
 
-    fits gives (tokens, most): tokens of the whole prompt with the text, and how many it may have.
-    Characters are left out in the middle until they agree, at most 2 % below.
+    count: text -> tokens of the whole prompt with it, growing with the text but for a few tokens.
     """
-    tokens, most = fits(text)
+    tokens = count(text)
     if tokens <= most:
         return text
-    low, high = 0, len(text)  # kept characters: low fits, high does not
-    base, _ = fits("")
-    if base > most:
-        raise SystemExit(f"--length: expected at least {base} tokens for a prompt without its "
-                         f"text, found {most}")
-    best, guess = "", int(len(text) * (most - base) / max(1, tokens - base))
-    for _ in range(24):
-        if high - low <= 1 or (low and most - fits(best)[0] <= most // 50):
+    low, low_tokens, high, high_tokens = 0, count(""), len(text), tokens
+    if low_tokens > most:
+        raise SystemExit(f"--length: expected at least {low_tokens} tokens, which the question alone "
+                         f"takes, found {most}")
+
+    def cut(kept):
+        return text[: kept - kept // 2] + text[len(text) - kept // 2 :]
+
+    for step in range(32):
+        if high - low <= 1 or most - low_tokens <= most // 50:
             break
-        guess = min(max(guess, low + 1), high - 1)
-        head = guess - guess // 2
-        cut = text[:head] + text[len(text) - guess // 2 :]
-        tokens, _ = fits(cut)
+        # Tokens are nearly proportional to characters; halving ends it where they are not.
+        share = (most - low_tokens) / (high_tokens - low_tokens) if step % 2 == 0 else 0.5
+        kept = min(max(low + int((high - low) * share), low + 1), high - 1)
+        tokens = count(cut(kept))
         if tokens <= most:
-            low, best = guess, cut
+            low, low_tokens = kept, tokens
         else:
-            high = guess
-        scale = (most - base) / max(1, tokens - base)
-        guess = int(guess * scale) if abs(scale - 1) > 0.005 else (low + high) // 2
-    return best
+            high, high_tokens = kept, tokens
+    return cut(low)

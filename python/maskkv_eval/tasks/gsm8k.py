@@ -25,7 +25,7 @@ class Gsm8k(Task):
     def _make(number, record, path):
         wanted = metrics.final_number(record["answer"].rpartition("####")[2])
         if wanted is None:
-            raise SystemExit(f"{path}: record {number + 1}: field answer: expected a number after "
+            raise SystemExit(f"{path}:{number}: field answer: expected a number after "
                              f"####, found none")
         return Item(f"gsm8k-{number}", "gsm8k",
                     {"messages": [("user", _ASK + record["question"])]}, (str(wanted),),

@@ -93,13 +93,13 @@ class LongBench(Task):
         self.source = digest("longbench", file_digest(path), options.seed, options.length)
 
     def _find(self, path, records):
-        for number, record in enumerate(records, 1):
-            where = f"{path}: record {number}"
+        for number, record in records:
+            where = f"{path}:{number}"
             name = record["dataset"].removesuffix("_e")
             if name not in DATASETS:
                 raise SystemExit(f"{where}: field dataset: expected one of {', '.join(DATASETS)}, "
                                  f"found {name!r}")
-            if name != records[0]["dataset"].removesuffix("_e"):
+            if name != records[0][1]["dataset"].removesuffix("_e"):
                 raise SystemExit(f"{where}: field dataset: expected the same in every line, found "
                                  f"{name!r}")
             if not record["answers"]:
@@ -118,8 +118,8 @@ class LongBench(Task):
         def prompt(context):
             return {"document": context, "question": question}
 
-        context = truncate_middle(
-            record["context"], lambda text: (self._options.count(prompt(text)), self._options.length))
+        context = truncate_middle(record["context"], lambda text: self._options.count(prompt(text)),
+                                  self._options.length)
         return Item(f"{self.name}-{number}", self.name.replace(":", "/"), prompt(context),
                     tuple(record["answers"]), self._dataset.answer_tokens,
                     record.get("all_classes"))
