@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """JSON lines: files of others with errors that name the line, and our own journal of finished work."""
 
+import fcntl
 import json
 import os
 import pathlib
@@ -9,20 +10,23 @@ import pathlib
 class Journal:
     """A file of JSON objects, one a line, that survives being killed in the middle of a line.
 
-    Opening it reads what is there and cuts off a last line that was not finished. One writer.
+    Opening it reads what is there and cuts off a last line that was not finished. One process at a
+    time: SystemExit while another has it open.
     """
 
     def __init__(self, path):
         self.path = pathlib.Path(path)
         self.records = []  # what was there, as (line number, object)
-        end = self._read()
         self._file = open(self.path, "a", encoding="utf-8")
-        os.truncate(self.path, end)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._file.close()
+            raise SystemExit(f"{self.path}: expected no other run to write it, found one") from None
+        os.truncate(self.path, self._read())
 
     def _read(self):
         """Fills records; returns the bytes that whole lines take."""
-        if not self.path.exists():
-            return 0
         data = self.path.read_bytes()
         end = data.rfind(b"\n") + 1
         for number, line in enumerate(data[:end].split(b"\n")[:-1], 1):
