@@ -2,8 +2,8 @@
 """The embedded models under eviction policies, by the command line's fast path: one prefill a
 question serves every policy and budget.
 
-    python -m maskkv_eval.embedded --bin build/release/bin/maskkv --policies maskkv,snapkv --budgets 8,16 \\
-        --questions 200 --json build/eval.json
+    python -m maskkv_eval.embedded --policies maskkv,snapkv --budgets 8,16 --questions 200 \\
+        --json build/eval.json
 
 Questions are asked in chunks; finished chunks stay in FILE.partial.jsonl, and the same command goes
 on from there.
@@ -17,6 +17,7 @@ import tempfile
 
 from tqdm import tqdm
 
+from maskkv_eval.journal import Journal
 from maskkv_tiny import world
 
 CHUNK = 100
@@ -41,19 +42,13 @@ def identity(args):
     return {k: str(v) for k, v in sorted(vars(args).items()) if k not in ("json", "bin", "models")}
 
 
-def finished_chunks(partial, args):
+def finished_chunks(journal, args):
     """(model, first question) -> cells, of an interrupted run with the same arguments."""
     chunks = {}
-    if not partial.exists():
-        return chunks
-    for number, line in enumerate(partial.read_text(encoding="utf-8").splitlines(), 1):
-        try:
-            chunk = json.loads(line)
-        except json.JSONDecodeError:
-            continue  # the line that was being written when the run was stopped
+    for number, chunk in journal.records:
         if chunk["arguments"] != identity(args):
-            raise SystemExit(f"{partial}:{number}: expected a run with the same arguments, found "
-                             f"{chunk['arguments']}; remove the file to start anew")
+            raise SystemExit(f"{journal.path}:{number}: expected a run with the same arguments, "
+                             f"found {chunk['arguments']}; remove the file to start anew")
         chunks[chunk["model"], chunk["first"]] = chunk["cells"]
     return chunks
 
@@ -80,18 +75,17 @@ def gather(chunks):
 def run(args):
     questions = list(world.records("test", args.questions, args.length, args.seed, args.lookalikes))
     partial = args.json.with_suffix(args.json.suffix + ".partial.jsonl")
-    chunks = finished_chunks(partial, args)
     models = args.models.split(",")
-    with open(partial, "a", encoding="utf-8") as out, tqdm(
+    with Journal(partial) as journal, tqdm(
             total=len(models) * len(questions), unit="question") as bar:
+        chunks = finished_chunks(journal, args)
         for model in models:
             for first in range(0, len(questions), CHUNK):
                 part = questions[first : first + CHUNK]
                 if (model, first) not in chunks:
                     chunks[model, first] = ask(args, model, part)
-                    out.write(json.dumps({"arguments": identity(args), "model": model,
-                                          "first": first, "cells": chunks[model, first]}) + "\n")
-                    out.flush()
+                    journal.append({"arguments": identity(args), "model": model, "first": first,
+                                    "cells": chunks[model, first]})
                 bar.update(len(part))
     wanted = {key: cells for key, cells in chunks.items() if key[0] in models}
     report = {"arguments": identity(args), "cells": gather(wanted)}

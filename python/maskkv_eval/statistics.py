@@ -15,7 +15,8 @@ def wilson(right, asked, z=Z95):
     p, scale = right / asked, 1 + z * z / asked
     middle = (p + z * z / (2 * asked)) / scale
     half = z * math.sqrt(p * (1 - p) / asked + z * z / (4 * asked * asked)) / scale
-    return max(0.0, middle - half), min(1.0, middle + half)
+    # At 0 and at 1 the bound is exact, but for rounding.
+    return (0.0 if right == 0 else middle - half), (1.0 if right == asked else middle + half)
 
 
 def mcnemar(first, second):
@@ -40,3 +41,12 @@ def bootstrap(values, rounds=2000, seed=0):
     rng = random.Random(seed)
     means = sorted(statistics.fmean(rng.choices(values, k=len(values))) for _ in range(rounds))
     return means[int(0.025 * rounds)], means[min(rounds - 1, int(0.975 * rounds))]
+
+
+def paired_difference(first, second, rounds=2000, seed=0):
+    """(mean, low, high) of first - second, a pair a question; the interval as bootstrap's."""
+    if len(first) != len(second):
+        raise ValueError(f"paired scores: expected equal lengths, found {len(first)} and "
+                         f"{len(second)}")
+    gaps = [a - b for a, b in zip(first, second)]
+    return statistics.fmean(gaps), *bootstrap(gaps, rounds, seed)

@@ -10,12 +10,12 @@ token equals the answer exactly.
 
 import argparse
 import collections
-import math
 import pathlib
 
 import torch
 from tokenizers import Tokenizer
 
+from maskkv_eval.statistics import wilson
 from maskkv_tiny import batches, export, world
 
 
@@ -33,14 +33,6 @@ def decode(model, prompt, mask_id, gen_length, steps):
         best = torch.sort(confidence, descending=True, stable=True).indices[:count]
         ids[0, masked[best]] = token[best]
     return ids[0, len(prompt):].tolist()
-
-
-def wilson(right, asked, z=1.96):
-    """The 95 % Wilson score interval of a proportion."""
-    p, scale = right / asked, 1 + z * z / asked
-    middle = (p + z * z / (2 * asked)) / scale
-    half = z * math.sqrt(p * (1 - p) / asked + z * z / (4 * asked * asked)) / scale
-    return middle - half, middle + half
 
 
 def text_of(encoder, tokenizer, ids):

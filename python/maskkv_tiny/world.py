@@ -225,21 +225,26 @@ def user_message(document, question):
     return f"{document}\n\n{question}"
 
 
+def record(split, index, length, seed, lookalikes=0.0):
+    """The JSON-ready record `index` of `records`."""
+    rng = random.Random(f"{split}/{seed}/{index}")
+    document = make_document(rng, split, length, 1, index % 2, lookalikes=lookalikes)
+    question = document.questions[0]
+    return {
+        "id": f"{split}-{seed}-{index}",
+        "kind": question.kind,
+        "relation": question.relation,
+        "document": document.text,
+        "question": question.text,
+        "answer": question.answer,
+        "candidates": list(question.candidates),
+    }
+
+
 def records(split, questions, length, seed, lookalikes=0.0):
     """Yields `questions` JSON-ready records, one document each, kinds alternating."""
     for index in range(questions):
-        rng = random.Random(f"{split}/{seed}/{index}")
-        document = make_document(rng, split, length, 1, index % 2, lookalikes=lookalikes)
-        question = document.questions[0]
-        yield {
-            "id": f"{split}-{seed}-{index}",
-            "kind": question.kind,
-            "relation": question.relation,
-            "document": document.text,
-            "question": question.text,
-            "answer": question.answer,
-            "candidates": list(question.candidates),
-        }
+        yield record(split, index, length, seed, lookalikes)
 
 
 def main():

@@ -8,10 +8,10 @@ Without --markdown the table alone is printed; with it a whole page is written.
 
 import argparse
 import json
-import math
 import pathlib
 
-Z = 1.959963984540054  # the normal distribution's 97.5 % quantile
+from maskkv_eval.statistics import wilson
+
 NAMES = {"single": "single fact", "two_hop": "two hops"}
 PROMPT_CACHES = {
     "none": "none (prompt recomputed each step)",
@@ -19,18 +19,6 @@ PROMPT_CACHES = {
     "maskkv": "MaskKV",
     "random": "random pairs",
 }
-
-
-def wilson(correct, questions):
-    """(low, high): Wilson's 95 % interval of a share, `correct` of `questions` >= 1."""
-    share, z2 = correct / questions, Z * Z
-    centre = share + z2 / (2 * questions)
-    half = Z * math.sqrt(share * (1 - share) / questions + z2 / (4 * questions**2))
-    scale = 1 + z2 / questions
-    # At 0 and at 1 the bound is exact, but for rounding.
-    low = 0.0 if correct == 0 else (centre - half) / scale
-    high = 1.0 if correct == questions else (centre + half) / scale
-    return low, high
 
 
 def _accuracy(count):

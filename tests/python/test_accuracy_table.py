@@ -1,37 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The table of accuracies: intervals against published values, and a page from a real run."""
+"""The table of accuracies, and a page from a real run."""
 
 import json
 
-import pytest
-
 from cli_runs import TINY, run
 from maskkv_tools import accuracy_table
-
-
-@pytest.mark.parametrize("correct,questions,low,high", [
-    # Newcombe, Statistics in Medicine 17 (1998), table I, method 3.
-    (81, 263, 0.2553, 0.3662),
-    (15, 148, 0.0624, 0.1605),
-    (0, 20, 0.0000, 0.1611),
-    (1, 29, 0.0061, 0.1718),
-    # By hand, z^2 = 3.8415: 3.8415 / 13.8415, and 10 / 13.8415.
-    (0, 10, 0.0000, 0.2775),
-    (10, 10, 0.7225, 1.0000),
-    # 0.5 -+ 1.95996 * sqrt(0.025 + 0.0096036) / 1.38415
-    (5, 10, 0.2366, 0.7634),
-])
-def test_intervals_equal_published_and_hand_computed_ones(correct, questions, low, high):
-    assert accuracy_table.wilson(correct, questions) == pytest.approx((low, high), abs=5e-5)
-
-
-def test_intervals_hold_the_share_and_mirror_each_other():
-    for questions in (1, 7, 500):
-        for correct in range(questions + 1):
-            low, high = accuracy_table.wilson(correct, questions)
-            assert 0 <= low <= correct / questions <= high <= 1
-            mirrored = accuracy_table.wilson(questions - correct, questions)
-            assert mirrored == pytest.approx((1 - high, 1 - low), abs=1e-12)
 
 
 def cell(cache, budget, single, two_hop):
