@@ -52,8 +52,7 @@ class GoldenTest : public ::testing::TestWithParam<std::string> {
   std::int64_t layers() const { return model_.weights.config().layers; }
   std::int64_t kv_heads() const { return model_.weights.config().kv_heads; }
   std::vector<Row> Rows() const {
-    return PromptThenMasks(golden_.prompt, golden_.params.gen_length,
-                           model_.weights.config().mask_id);
+    return PromptThenMasks(golden_.prompt, golden_.params.gen_length, model_.weights.config());
   }
 
   GoldenCase golden_;
@@ -226,6 +225,7 @@ TEST_P(GoldenTest, KeptPairsAndCommittedTokensAreTheOraclesWhereverItsMarginExce
                             [&](std::size_t) { return golden_.Bound(tensor); }))
           << tensor;
     }
+    request.prompt = RecomputedTail(model_.weights.config(), golden_.prompt);
     request.cache = std::move(entry);
     if (golden_.reuse) {
       request.prompt = golden_.reuse->question;
