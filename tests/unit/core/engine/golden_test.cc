@@ -54,10 +54,7 @@ class GoldenTest : public ::testing::TestWithParam<std::string> {
   // Where logits are shifted the last prompt token is a response row.
   std::int64_t shift() const { return model_.weights.config().shifted_logits ? 1 : 0; }
   std::vector<Row> Rows() const {
-    std::vector<Row> rows =
-        PromptThenMasks(golden_.prompt, golden_.params.gen_length, model_.weights.config().mask_id);
-    if (shift() > 0) rows[golden_.prompt.size() - 1].role = Role::kResponse;
-    return rows;
+    return PromptThenMasks(golden_.prompt, golden_.params.gen_length, model_.weights.config());
   }
 
   GoldenCase golden_;
@@ -230,8 +227,8 @@ TEST_P(GoldenTest, KeptPairsAndCommittedTokensAreTheOraclesWhereverItsMarginExce
                             [&](std::size_t) { return golden_.Bound(tensor); }))
           << tensor;
     }
+    request.prompt = RecomputedTail(model_.weights.config(), golden_.prompt);
     request.cache = std::move(entry);
-    request.prompt.assign(golden_.prompt.end() - shift(), golden_.prompt.end());
     if (golden_.reuse) {
       request.prompt = golden_.reuse->question;
       request.cache = std::make_shared<PrefixView>(request.cache, golden_.reuse->document_tokens);
