@@ -39,6 +39,7 @@ class Command {
 std::unique_ptr<Command> MakeGenerateCommand(CLI::App& app);
 std::unique_ptr<Command> MakeCalibrateCommand(CLI::App& app);
 std::unique_ptr<Command> MakeInspectCommand(CLI::App& app);
+std::unique_ptr<Command> MakeInspectModelCommand(CLI::App& app);
 std::unique_ptr<Command> MakeEvaluateCommand(CLI::App& app);
 std::unique_ptr<Command> MakeBenchCommand(CLI::App& app);
 std::unique_ptr<Command> MakeServeCommand(CLI::App& app);

@@ -62,7 +62,8 @@ def test_a_bad_flag_value(tiny, flag, value, said):
 
 
 @pytest.mark.parametrize("args,said", [
-    ((), "subcommand: expected generate, calibrate, inspect, evaluate, bench, serve or top, found nothing"),
+    ((), "subcommand: expected generate, calibrate, inspect, inspect-model, evaluate, bench, "
+         "serve or top, found nothing"),
     (("frobnicate",), "found frobnicate"),
     (("",), "found nothing"),
     (("generate",), "--model is required"),
