@@ -104,6 +104,12 @@ absl::Status Decoder::CheckRequest(const DecodeRequest& request) const {
         absl::StrFormat("prompt: expected at most prompt_tokens %d ids, found %d",
                         request.prompt_tokens, recomputed));
   }
+  if (config.shifted_logits && recomputed == 0) {
+    return absl::InvalidArgumentError(
+        "prompt: expected at least the prompt's last token, from which the first mask is "
+        "predicted, "
+        "found none");
+  }
   const std::int64_t first_row = request.prompt_tokens - recomputed;
   MASKKV_RETURN_IF_ERROR(ValidateIds(config, request.prompt, first_row));
   const EntryShape& shape = request.cache->shape();
@@ -193,7 +199,7 @@ void Decoder::GatherQueries(Sequence& sequence) {
   sequence.queries = static_cast<std::int64_t>(query_answers_.size()) - sequence.first_query;
   for (auto i = query_positions_.size(); i < query_answers_.size(); ++i) {
     query_positions_.push_back(
-        static_cast<std::int32_t>(request.request.prompt_tokens + query_answers_[i]));
+        static_cast<std::int32_t>(request.request.prompt_tokens + query_answers_[i] - shift()));
   }
 }
 
@@ -206,7 +212,7 @@ void Decoder::RunLayers() {
   for (std::int64_t layer = 0; layer < layers; ++layer) {
     transformer_.ProjectKeysValues(layer, hidden_.data(), rows, positions_.data(), kv_.data());
     const bool last = layer + 1 == layers;
-    // Only masked rows of the current blocks reach the vocabulary head.
+    // Only what predicts masks of the current blocks reaches the vocabulary head.
     if (last) GatherMaskedRows();
     Advance(layer, last);
   }
@@ -265,7 +271,7 @@ void Decoder::GatherMaskedRows() {
     const std::int64_t response =
         sequence.first_row + sequence.rows - sequence.request->canvas.params().gen_length;
     for (const std::int64_t index : QueryAnswers(sequence)) {
-      out = std::copy_n(hidden_.data() + (response + index) * width, width, out);
+      out = std::copy_n(hidden_.data() + (response + index - shift()) * width, width, out);
     }
   }
 }
@@ -289,8 +295,10 @@ std::vector<StepEvent> Decoder::Sample() {
         sequence.request->canvas, transformer_.config().mask_id, sequence.queries));
     for (std::int64_t i = 0; i < sequence.queries; ++i) {
       const std::int64_t row = sequence.first_query + i;
-      rows.push_back({normed_.data() + row * width, sampler.reducer(),
-                      query_positions_[static_cast<std::size_t>(row)],
+      // The noise is that of the position which is decided.
+      const auto decided =
+          static_cast<std::int32_t>(query_positions_[static_cast<std::size_t>(row)] + shift());
+      rows.push_back({normed_.data() + row * width, sampler.reducer(), decided,
                       &sampler.choices()[static_cast<std::size_t>(i)]});
     }
   }

@@ -7,7 +7,8 @@
 // Each step recomputes every response row of every request over [kept prompt pairs | response rows]
 // (or the whole canvas when a request has no cache; or [kept pairs of a document | question rows |
 // response rows] when an entry serves another question over its document), projects the masked rows
-// of the current blocks onto the vocabulary, and commits by LLaDA's low-confidence remasking.
+// of the current blocks onto the vocabulary (with shifted logits, the rows before them), and
+// commits by LLaDA's low-confidence remasking.
 //
 // Ownership: borrows the transformer, shares each request's entry until it leaves. Not thread safe.
 #ifndef MASKKV_CORE_ENGINE_DECODE_H_
@@ -34,8 +35,10 @@ using RequestId = std::uint64_t;
 
 struct DecodeRequest {
   // The last tokens of the prompt, which every step recomputes at positions prompt_tokens -
-  // prompt.size() to prompt_tokens - 1: the whole prompt without a cache; with one empty, or what
-  // the entry is not to serve (PrefixView cuts a view). All pairs of the entry lie before them.
+  // prompt.size() to prompt_tokens - 1: the whole prompt without a cache; with one, what the entry
+  // is not to serve (PrefixView cuts a view), which may be nothing. All pairs of the entry lie
+  // before them. A model with shifted logits needs at least the prompt's last token
+  // (RecomputedTail): the first mask is predicted from its row.
   std::vector<std::int32_t> prompt;
   // Where the response starts: prompt tokens at positions 0 .. prompt_tokens - 1.
   std::int64_t prompt_tokens = 0;
@@ -103,7 +106,8 @@ class Decoder {
     Request* request = nullptr;
     std::int64_t first_row = 0;  // in the batch
     std::int64_t rows = 0;
-    std::int64_t first_query = 0;  // in the last layer's masked rows: candidates, then provisional
+    std::int64_t first_query =
+        0;  // in the last layer's predicting rows: candidates, then provisional
     std::int64_t queries = 0;
     std::int64_t candidates = 0;
   };
@@ -112,7 +116,9 @@ class Decoder {
   void GatherRows();
   void GatherQueries(Sequence& sequence);
   void RunLayers();
-  // Advances every row, or in the last layer the gathered masked rows, through `layer`.
+  // How far before a masked row the row lies whose output predicts it.
+  std::int64_t shift() const { return transformer_.config().shifted_logits ? 1 : 0; }
+  // Advances every row, or in the last layer the gathered rows that predict, through `layer`.
   void Advance(std::int64_t layer, bool masked_rows_only);
   void GatherMaskedRows();
   std::span<const std::int64_t> QueryAnswers(const Sequence& sequence) const;
@@ -126,11 +132,11 @@ class Decoder {
   // The step in progress.
   std::vector<Sequence> sequences_;
   std::vector<std::int32_t> tokens_, positions_, query_positions_;
-  std::vector<std::int64_t> query_answers_;  // query_positions_, counted in the answer
+  std::vector<std::int64_t> query_answers_;  // what the rows at query_positions_ predict
   std::vector<transformer::AttentionSource> sources_;
   kernels::AlignedBuffer<float> hidden_;        // (rows, hidden)
-  kernels::AlignedBuffer<float> query_hidden_;  // (masked rows, hidden)
-  kernels::AlignedBuffer<float> normed_;        // (masked rows, hidden)
+  kernels::AlignedBuffer<float> query_hidden_;  // (predicting rows, hidden)
+  kernels::AlignedBuffer<float> normed_;        // (predicting rows, hidden)
   kernels::AlignedBuffer<float> kv_;            // (rows, 2 * kv_width)
 };
 

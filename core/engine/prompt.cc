@@ -1,18 +1,36 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/engine/prompt.h"
 
+#include <algorithm>
+
 #include "absl/strings/str_format.h"
 
 namespace maskkv::engine {
 
 std::vector<Row> PromptThenMasks(std::span<const std::int32_t> prompt, std::int64_t masks,
-                                 std::int32_t mask_id) {
+                                 const model::ModelConfig& config) {
   std::vector<Row> rows;
   rows.reserve(prompt.size() + static_cast<std::size_t>(masks));
   std::int32_t position = 0;
-  for (const std::int32_t token : prompt) rows.push_back({token, position++, Role::kPrompt});
-  for (std::int64_t i = 0; i < masks; ++i) rows.push_back({mask_id, position++, Role::kResponse});
+  const std::int64_t servable = ServableTokens(config, static_cast<std::int64_t>(prompt.size()));
+  for (const std::int32_t token : prompt) {
+    rows.push_back({token, position, position < servable ? Role::kPrompt : Role::kResponse});
+    ++position;
+  }
+  for (std::int64_t i = 0; i < masks; ++i) {
+    rows.push_back({config.mask_id, position++, Role::kResponse});
+  }
   return rows;
+}
+
+std::int64_t ServableTokens(const model::ModelConfig& config, std::int64_t prompt_tokens) {
+  return config.shifted_logits ? std::max<std::int64_t>(prompt_tokens - 1, 0) : prompt_tokens;
+}
+
+std::vector<std::int32_t> RecomputedTail(const model::ModelConfig& config,
+                                         std::span<const std::int32_t> prompt) {
+  return {prompt.begin() + ServableTokens(config, static_cast<std::int64_t>(prompt.size())),
+          prompt.end()};
 }
 
 absl::Status ValidatePrompt(const model::ModelConfig& config, std::span<const std::int32_t> prompt,
@@ -21,6 +39,10 @@ absl::Status ValidatePrompt(const model::ModelConfig& config, std::span<const st
   if (masks < 1) {
     return absl::InvalidArgumentError(
         absl::StrFormat("gen_length: expected at least 1 mask, found %d", masks));
+  }
+  if (config.shifted_logits && prompt.empty()) {
+    return absl::InvalidArgumentError(
+        "prompt: expected at least one token, from which the first mask is predicted, found none");
   }
   if (masks > max_positions || length > max_positions - masks) {
     return absl::InvalidArgumentError(

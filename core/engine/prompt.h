@@ -16,7 +16,8 @@ namespace maskkv::engine {
 
 enum class Role : std::uint8_t {
   kPrompt,    // its K and V are candidates for the entry
-  kResponse,  // a mask query: it votes, and is recomputed by every decode step
+  kResponse,  // a mask query, or the last prompt token of a model with shifted logits: it votes,
+              // and is recomputed by every decode step
 };
 
 struct Row {
@@ -25,12 +26,22 @@ struct Row {
   Role role = Role::kPrompt;
 };
 
-// Prompt rows at positions 0.., then `masks` response rows with the mask id.
+// The prompt at positions 0.., then `masks` response rows with the mask id. Prompt rows, but the
+// last one if config.shifted_logits: the first mask is predicted from it, so it is a response row.
 std::vector<Row> PromptThenMasks(std::span<const std::int32_t> prompt, std::int64_t masks,
-                                 std::int32_t mask_id);
+                                 const model::ModelConfig& config);
+
+// How many of a prompt's tokens, from the first, an entry may serve: all, or all but the last if
+// config.shifted_logits.
+std::int64_t ServableTokens(const model::ModelConfig& config, std::int64_t prompt_tokens);
+
+// The others: what every decode step recomputes of a prompt whose own entry serves it.
+std::vector<std::int32_t> RecomputedTail(const model::ModelConfig& config,
+                                         std::span<const std::int32_t> prompt);
 
 // Checks what a caller supplied: ids within the vocabulary, no mask id among them, prompt + masks
-// within max_positions. Errors: INVALID_ARGUMENT naming the position and id, found, expected.
+// within max_positions, at least one id if config.shifted_logits. Errors: INVALID_ARGUMENT naming
+// the position and id, found, expected.
 absl::Status ValidatePrompt(const model::ModelConfig& config, std::span<const std::int32_t> prompt,
                             std::int64_t masks, std::int64_t max_positions);
 

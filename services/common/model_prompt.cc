@@ -162,6 +162,10 @@ absl::StatusOr<PromptIds> ModelRuntime::Tokenize(const v1::Prompt& prompt) const
     case v1::Prompt::FORM_NOT_SET:
       return BadPrompt("prompt: expected chat, document or tokens, found none");
   }
+  if (config().shifted_logits && result.ids.empty()) {
+    return BadPrompt(
+        "prompt: expected at least one token, from which the first mask is predicted, found none");
+  }
   MASKKV_RETURN_IF_ERROR(CheckIds(config(), result.ids));
   return result;
 }

@@ -5,6 +5,7 @@
 #include <grpcpp/client_context.h>
 #include <grpcpp/server_context.h>
 
+#include <algorithm>
 #include <chrono>
 #include <random>
 #include <span>
@@ -105,11 +106,14 @@ absl::Status EntrySource::Map(const services::Call& call, const arena::Handle& h
 absl::StatusOr<PromptEntry> EntrySource::Prefill(const services::Call& call,
                                                  const grpc::ServerContext& context,
                                                  const v1::GenerateRequest& request,
-                                                 const CheckedRequest& checked) const {
+                                                 const CheckedRequest& checked,
+                                                 const std::vector<std::int32_t>& ids,
+                                                 std::int64_t servable) const {
   if (prefill_ == nullptr) {
     return Down("PREFILL_DOWN", "prefill: expected a prefill service, found none");
   }
   PromptEntry prompt;
+  prompt.recomputed.assign(ids.begin() + servable, ids.end());
   absl::Status mapped;
   for (int attempt = 0; attempt < kAttempts; ++attempt) {
     const SteadyTime start = std::chrono::steady_clock::now();
@@ -124,12 +128,15 @@ absl::StatusOr<PromptEntry> EntrySource::Prefill(const services::Call& call,
 
 absl::StatusOr<PromptEntry> EntrySource::Reuse(const services::Call& call,
                                                const CheckedRequest& checked,
-                                               const std::vector<std::int32_t>& ids) const {
+                                               const std::vector<std::int32_t>& ids,
+                                               std::int64_t servable) const {
   PromptEntry prompt;
   MASKKV_RETURN_IF_ERROR(Map(call, *checked.reused, prompt));
-  MASKKV_ASSIGN_OR_RETURN(
-      const std::int64_t positions,
-      ReusablePositions(prompt.entry->metadata(), ids, checked.params.gen_length));
+  MASKKV_ASSIGN_OR_RETURN(std::int64_t positions, ReusablePositions(prompt.entry->metadata(), ids,
+                                                                    checked.params.gen_length));
+  // Neither prompt's own tail: the entry has no pairs of its prompt's, and ours is recomputed.
+  const std::int64_t tail = static_cast<std::int64_t>(ids.size()) - servable;
+  positions = std::min({positions, servable, prompt.entry->metadata().prompt_tokens - tail});
   if (positions == static_cast<std::int64_t>(ids.size())) return prompt;
   const auto view = std::make_shared<engine::PrefixView>(prompt.entry, positions);
   prompt.pairs = view->pairs();

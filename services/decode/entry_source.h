@@ -51,17 +51,22 @@ class EntrySource {
   EntrySource(std::shared_ptr<grpc::Channel> prefill, EntryMapper map)
       : prefill_(std::move(prefill)), map_(std::move(map)) {}
 
-  // A prefill of the request's prompt; once more if its entry is gone before it was leased.
+  // A prefill of the request's prompt of these ids, of which the entry serves the first `servable`;
+  // once more if its entry is gone before it was leased.
   // Errors: of the prefill service and of the mapper; UNAVAILABLE (PREFILL_DOWN, CACHE_DOWN).
   absl::StatusOr<PromptEntry> Prefill(const services::Call& call,
                                       const grpc::ServerContext& context,
                                       const v1::GenerateRequest& request,
-                                      const CheckedRequest& checked) const;
+                                      const CheckedRequest& checked,
+                                      const std::vector<std::int32_t>& ids,
+                                      std::int64_t servable) const;
 
-  // The entry of checked.reused, for a prompt of these ids.
+  // The entry of checked.reused, for a prompt of these ids, of which an entry may serve the first
+  // `servable` (engine::ServableTokens).
   // Errors: of the mapper; FAILED_PRECONDITION (HANDLE_PROMPT_MISMATCH).
   absl::StatusOr<PromptEntry> Reuse(const services::Call& call, const CheckedRequest& checked,
-                                    const std::vector<std::int32_t>& ids) const;
+                                    const std::vector<std::int32_t>& ids,
+                                    std::int64_t servable) const;
 
  private:
   absl::StatusOr<std::shared_ptr<const v1::PrefillResponse>> CallPrefill(

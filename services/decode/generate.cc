@@ -12,6 +12,7 @@
 
 #include "core/base/sha256.h"
 #include "core/base/status_macros.h"
+#include "core/engine/prompt.h"
 #include "core/telemetry/log.h"
 #include "maskkv/v1/decode.pb.h"
 #include "maskkv/v1/prefill.pb.h"
@@ -177,13 +178,14 @@ absl::Status GenerateHandler::PreparePrompt(Answer& answer) const {
   answer.ids = std::move(ids.ids);
   if (answer.checked.use_cache) {
     const Counted waiting(parts_.metrics->waiting_for_prefill);
+    const std::int64_t servable = engine::ServableTokens(model.config(), tokens);
     if (answer.checked.reused) {
-      MASKKV_ASSIGN_OR_RETURN(answer.prompt,
-                              parts_.entries->Reuse(answer.call, answer.checked, answer.ids));
-    } else {
       MASKKV_ASSIGN_OR_RETURN(
-          answer.prompt,
-          parts_.entries->Prefill(answer.call, answer.context, answer.request, answer.checked));
+          answer.prompt, parts_.entries->Reuse(answer.call, answer.checked, answer.ids, servable));
+    } else {
+      MASKKV_ASSIGN_OR_RETURN(answer.prompt,
+                              parts_.entries->Prefill(answer.call, answer.context, answer.request,
+                                                      answer.checked, answer.ids, servable));
     }
   }
   const model::ModelConfig& config = model.config();

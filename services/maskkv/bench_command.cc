@@ -14,6 +14,7 @@
 #include "absl/strings/str_format.h"
 #include "core/base/scoped_timer.h"
 #include "core/base/status_macros.h"
+#include "core/engine/prompt.h"
 #include "services/common/memory.h"
 #include "services/maskkv/command.h"
 #include "services/maskkv/flag_checks.h"
@@ -158,6 +159,7 @@ class BenchCommand final : public Command {
                                                 Plan(selection, engine::LayerRule::kOffline)));
           item.prefill_seconds = prefilled.seconds;
           item.entry_bytes = prefilled.entry->bytes();
+          request.prompt = engine::RecomputedTail(host_->config(), prompt);
           request.cache = prefilled.entry;
         }
         for (int i = 0; i < batch_; ++i) {

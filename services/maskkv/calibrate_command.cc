@@ -115,7 +115,7 @@ class CalibrateCommand final : public Command {
     MASKKV_RETURN_IF_ERROR(engine::ValidatePrompt(host.config(), prompt, gen_length_,
                                                   host.transformer().max_positions()));
     const std::vector<engine::Row> rows =
-        engine::PromptThenMasks(prompt, gen_length_, host.config().mask_id);
+        engine::PromptThenMasks(prompt, gen_length_, host.config());
     MASKKV_ASSIGN_OR_RETURN(const std::vector<double> importance,
                             engine::Prefiller(host.transformer()).MeasureImportance(rows));
     if (Interrupted()) return absl::CancelledError("interrupted");

@@ -11,6 +11,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_format.h"
 #include "core/base/status_macros.h"
+#include "core/engine/prompt.h"
 #include "services/common/prompt_text.h"
 #include "services/maskkv/command.h"
 #include "services/maskkv/flag_checks.h"
@@ -157,6 +158,7 @@ class EvaluateCommand final : public Command {
         cell.mass += 1;
       } else {
         cell.mass += cached->result.kept_mass();
+        request.prompt = engine::RecomputedTail(host_->config(), prompt);
         request.cache = (cached++)->entry;
       }
       MASKKV_ASSIGN_OR_RETURN(const engine::RequestId id, decoder.Add(std::move(request)));

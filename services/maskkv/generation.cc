@@ -4,6 +4,7 @@
 #include <chrono>
 
 #include "core/base/status_macros.h"
+#include "core/engine/prompt.h"
 #include "services/maskkv/command.h"
 
 namespace maskkv::cli {
@@ -27,8 +28,7 @@ absl::StatusOr<std::vector<PrefilledPrompt>> PrefillPromptFor(
   MASKKV_RETURN_IF_ERROR(
       engine::ValidatePrompt(host.config(), prompt, masks, host.transformer().max_positions()));
   const auto start = Clock::now();
-  const std::vector<engine::Row> rows =
-      engine::PromptThenMasks(prompt, masks, host.config().mask_id);
+  const std::vector<engine::Row> rows = engine::PromptThenMasks(prompt, masks, host.config());
   engine::PrefillForward forward;
   forward.rows = rows;
   forward.after_layer = [](std::int64_t, std::int64_t) { return CancelledIfInterrupted(); };
@@ -69,6 +69,7 @@ absl::StatusOr<Generation> Generate(ModelHost& host, std::span<const std::int32_
   if (plan) {
     MASKKV_ASSIGN_OR_RETURN(generation.prefill,
                             PrefillPrompt(host, prompt, params.gen_length, *plan));
+    request.prompt = engine::RecomputedTail(host.config(), prompt);
     request.cache = generation.prefill->entry;
   } else {
     request.prompt.assign(prompt.begin(), prompt.end());

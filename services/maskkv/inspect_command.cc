@@ -73,7 +73,11 @@ class InspectCommand final : public Command {
                             cache_.Plan(host->checkpoint(), /*seed=*/0));
     MASKKV_ASSIGN_OR_RETURN(const PrefilledPrompt prefilled,
                             PrefillPrompt(*host, prompt, gen_length_, plan));
-    return PictureOf(prefilled);
+    KeptPicture picture = PictureOf(prefilled);
+    // A model with shifted logits counts the prompt's last token among the rows that vote.
+    picture.prompt_tokens = static_cast<std::int64_t>(prompt.size());
+    picture.masks = gen_length_;
+    return picture;
   }
 
   std::string server_;  // "" is this process

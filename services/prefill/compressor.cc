@@ -117,8 +117,7 @@ absl::StatusOr<engine::PrefillResult> Compressor::RunInto(
     const auto rows = static_cast<std::int64_t>(job.prompt.ids.size()) + job.masks;
     MASKKV_RETURN_IF_ERROR(services::CheckFits(config, rows, config.layers));
   }
-  const std::vector<engine::Row> rows =
-      engine::PromptThenMasks(job.prompt.ids, job.masks, config.mask_id);
+  const std::vector<engine::Row> rows = engine::PromptThenMasks(job.prompt.ids, job.masks, config);
   return prefiller_.Run({{.rows = rows,
                           .after_layer = [&](std::int64_t, std::int64_t) { return alive(); },
                           .on_scores = on_scores},

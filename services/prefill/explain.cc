@@ -85,8 +85,8 @@ absl::Status Explain(Compressor& compressor, const model::ModelConfig& config, c
       per_head.push_back(report.pairs[h]);
     }
   }
-  response.set_prompt_tokens(result.prompt_tokens);
-  response.set_masks(result.masks);
+  response.set_prompt_tokens(static_cast<std::int64_t>(tokens));
+  response.set_masks(job.masks);
   FillKept(per_head, config.kv_heads, result.prompt_tokens, result.kept_mass(),
            *response.mutable_kept());
   response.mutable_provenance()->set_plan_generation(job.keep.plan_generation);

@@ -28,6 +28,7 @@
 #include "core/engine/decode.h"
 #include "core/engine/heap_kv.h"
 #include "core/engine/prefill.h"
+#include "core/engine/prompt.h"
 #include "core/model/checkpoint.h"
 #include "core/transformer/transformer.h"
 #include "grpcpp/grpcpp.h"
@@ -89,7 +90,7 @@ class EngineAlone {
         weights_(Load(options.model, pool_)),
         transformer_(weights_, pool_, options.prompt + options.rows),
         prompt_(prompt) {
-    const auto rows = engine::PromptThenMasks(prompt, options.rows, weights_.config().mask_id);
+    const auto rows = engine::PromptThenMasks(prompt, options.rows, weights_.config());
     engine::PrefillRequest request;
     request.rows = rows;
     request.plan.layer_rule = engine::LayerRule::kUniform;
@@ -112,6 +113,7 @@ class EngineAlone {
                       .steps = options_.rows,
                       .ignore_eos = true,
                       .stop_ids = {weights_.config().eos_id}};
+    request.prompt = engine::RecomputedTail(weights_.config(), prompt_);
     request.cache = entry_;
     if (const auto id = decoder.Add(std::move(request)); !id.ok()) {
       Fail(std::string(id.status().message()));

@@ -80,7 +80,7 @@ struct DecodeBackends::Impl final : v1::PrefillService::Service {
     stored.memory.Resize(static_cast<std::int64_t>(bytes));
     arena::EntryWriter writer({stored.memory.data(), bytes}, metadata);
     const std::vector<engine::Row> rows =
-        engine::PromptThenMasks(prompt.ids, request.masks(), config.mask_id);
+        engine::PromptThenMasks(prompt.ids, request.masks(), config);
     engine::PrefillRequest prefill;
     prefill.rows = rows;
     prefill.plan = PlanOf(request.keep());

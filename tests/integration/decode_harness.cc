@@ -9,6 +9,7 @@
 
 #include "core/engine/heap_kv.h"
 #include "core/engine/prefill.h"
+#include "core/engine/prompt.h"
 #include "services/common/status.h"
 
 namespace maskkv::testing {
@@ -153,13 +154,14 @@ Trace EngineAlone::Run(const std::vector<std::int32_t>& prompt,
     request.prompt = prompt;
   } else {
     const std::vector<engine::Row> rows =
-        engine::PromptThenMasks(prompt, params.gen_length, model_->config().mask_id);
+        engine::PromptThenMasks(prompt, params.gen_length, model_->config());
     engine::PrefillRequest prefill;
     prefill.rows = rows;
     prefill.plan = PlanOf(*keep);
     prefill.kv_dtype = model_->dtype();
     auto entry = std::make_shared<engine::HeapKvEntry>();
     EXPECT_TRUE(engine::Prefiller(transformer_).Run(prefill, *entry).ok());
+    request.prompt = engine::RecomputedTail(model_->config(), prompt);
     request.cache = entry;
   }
   engine::Decoder decoder(transformer_);

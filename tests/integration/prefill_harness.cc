@@ -252,7 +252,7 @@ std::unique_ptr<EngineEntry> EngineAlone(const services::ModelRuntime& model,
   transformer::Transformer transformer(model.weights(), pool,
                                        static_cast<std::int64_t>(ids.size()) + masks);
   engine::Prefiller prefiller(transformer);
-  const std::vector<engine::Row> rows = engine::PromptThenMasks(ids, masks, model.config().mask_id);
+  const std::vector<engine::Row> rows = engine::PromptThenMasks(ids, masks, model.config());
   auto alone = std::make_unique<EngineEntry>();
   engine::PrefillRequest request;
   request.rows = rows;

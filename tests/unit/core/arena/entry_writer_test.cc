@@ -17,6 +17,7 @@
 #include "core/engine/decode.h"
 #include "core/engine/heap_kv.h"
 #include "core/engine/prefill.h"
+#include "core/engine/prompt.h"
 #include "tests/support/entry_bytes.h"
 #include "tests/support/seed.h"
 #include "tests/support/status_matchers.h"
@@ -211,6 +212,7 @@ std::vector<std::int32_t> Decode(engine::TestModel& model, const engine::GoldenC
   engine::DecodeRequest request;
   request.prompt_tokens = static_cast<std::int64_t>(golden.prompt.size());
   request.params = golden.params;
+  request.prompt = engine::RecomputedTail(model.weights.config(), golden.prompt);
   request.cache = std::move(entry);
   const auto id = decoder.Add(std::move(request));
   EXPECT_THAT(id, IsOk());
@@ -223,8 +225,8 @@ TEST_P(GoldenEntryTest, PrefillWritesTheHeapsPairsAndDecodeGivesTheSameTokens) {
   const engine::GoldenCase golden(GetParam());
   for (const kernels::DType dtype : {kernels::DType::kF32, kernels::DType::kBF16}) {
     engine::TestModel model(golden.model_directory(), dtype, 2, golden.positions());
-    const auto rows = engine::PromptThenMasks(golden.prompt, golden.params.gen_length,
-                                              model.weights.config().mask_id);
+    const auto rows =
+        engine::PromptThenMasks(golden.prompt, golden.params.gen_length, model.weights.config());
     engine::PrefillRequest request;
     request.rows = rows;
     request.plan = golden.plan;

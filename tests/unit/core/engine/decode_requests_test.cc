@@ -76,7 +76,7 @@ class DecodeRequestsTest : public ::testing::Test {
   }
 
   std::shared_ptr<const KvView> Entry() {
-    const std::vector<Row> rows = PromptThenMasks(prompt_, 12, config().mask_id);
+    const std::vector<Row> rows = PromptThenMasks(prompt_, 12, config());
     PrefillRequest request;
     request.rows = rows;
     request.plan.layer_rule = LayerRule::kUniform;

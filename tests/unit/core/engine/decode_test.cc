@@ -34,7 +34,7 @@ class DecodeTest : public ::testing::Test {
   }
 
   std::shared_ptr<const HeapKvEntry> Entry(Selection selection, std::int64_t budget) {
-    const std::vector<Row> rows = PromptThenMasks(prompt_, 8, config().mask_id);
+    const std::vector<Row> rows = PromptThenMasks(prompt_, 8, config());
     PrefillRequest request;
     request.rows = rows;
     request.plan.selection = selection;

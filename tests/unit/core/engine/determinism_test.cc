@@ -4,6 +4,7 @@
 // a step, bit for bit.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstring>
 #include <map>
 #include <memory>
@@ -16,15 +17,30 @@
 #include "core/engine/prefix_view.h"
 #include "tests/support/seed.h"
 #include "tests/unit/core/engine/golden_case.h"
+#include "tests/unit/core/model/family_checkpoints.h"
 
 namespace maskkv::engine {
 namespace {
 
 constexpr std::int64_t kMaxPositions = 700;
 
-std::string ModelDirectory(const std::string& name) {
-  return std::string(MASKKV_SOURCE_DIR) + "/tests/data/golden/checkpoints/" + name;
-}
+// A checkpoint of the golden data or, by the name of a family, one of random weights that lasts as
+// long as this.
+class ModelFolder {
+ public:
+  explicit ModelFolder(const std::string& name)
+      : path_(std::string(MASKKV_SOURCE_DIR) + "/tests/data/golden/checkpoints/" + name) {
+    const std::vector<std::string> families = model::FamilyNames();
+    if (std::ranges::find(families, name) == families.end()) return;
+    model::WriteRandomCheckpoint(random_, model::FamilyConfig(name), 3);
+    path_ = random_.path();
+  }
+  const std::string& path() const { return path_; }
+
+ private:
+  model::TemporaryFolder random_;
+  std::string path_;
+};
 
 // A request with everything that differs between users.
 struct Job {
@@ -61,7 +77,8 @@ std::vector<Job> RandomJobs(const model::ModelConfig& config, std::size_t count,
     job.plan->selection = i % 4 == 2 ? Selection::kFull : Selection::kMaskKv;
     job.plan->layer_rule = i % 4 == 1 ? LayerRule::kOnline : LayerRule::kUniform;
     job.plan->budget = static_cast<std::int64_t>(1 + random() % 20);
-    job.served = static_cast<std::int64_t>(i % 3 == 0 ? random() % (length + 1) : length);
+    job.served = std::min(ServableTokens(config, static_cast<std::int64_t>(length)),
+                          static_cast<std::int64_t>(i % 3 == 0 ? random() % (length + 1) : length));
   }
   return jobs;
 }
@@ -80,7 +97,7 @@ void Record(const StepEvent& event, Trace& trace) {
 
 std::shared_ptr<const HeapKvEntry> Prefill(TestModel& model, const Job& job) {
   const std::vector<Row> rows =
-      PromptThenMasks(job.prompt, job.params.gen_length, model.weights.config().mask_id);
+      PromptThenMasks(job.prompt, job.params.gen_length, model.weights.config());
   PrefillRequest request;
   request.rows = rows;
   request.plan = *job.plan;
@@ -115,10 +132,11 @@ class DeterminismTest : public ::testing::TestWithParam<std::tuple<std::string, 
 
 TEST_P(DeterminismTest, OneTwoAndFourThreadsGiveTheSameBits) {
   const auto& [name, dtype] = GetParam();
+  const ModelFolder folder(name);
   std::vector<std::vector<Trace>> traces;
   std::vector<std::vector<std::byte>> payloads;
   for (const int threads : {1, 2, 4}) {
-    TestModel model(ModelDirectory(name), dtype, threads, kMaxPositions);
+    TestModel model(folder.path(), dtype, threads, kMaxPositions);
     std::mt19937_64 random(maskkv::testing::Seed());
     const std::vector<Job> jobs = RandomJobs(model.weights.config(), 6, random);
     std::vector<Trace>& runs = traces.emplace_back();
@@ -145,7 +163,8 @@ TEST_P(DeterminismTest, OneTwoAndFourThreadsGiveTheSameBits) {
 
 TEST_P(DeterminismTest, ABatchWhoseRequestsComeAndGoGivesWhatEachGivesAlone) {
   const auto& [name, dtype] = GetParam();
-  TestModel model(ModelDirectory(name), dtype, 2, kMaxPositions);
+  const ModelFolder folder(name);
+  TestModel model(folder.path(), dtype, 2, kMaxPositions);
   const std::uint64_t seed = maskkv::testing::Seed();
   std::mt19937_64 random(seed);
   const std::vector<Job> jobs = RandomJobs(model.weights.config(), 12, random);
@@ -184,7 +203,7 @@ TEST_P(DeterminismTest, ABatchWhoseRequestsComeAndGoGivesWhatEachGivesAlone) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, DeterminismTest,
-                         ::testing::Combine(::testing::Values("mha", "gqa", "odd"),
+                         ::testing::Combine(::testing::Values("mha", "gqa", "odd", "dream", "moe"),
                                             ::testing::Values(kernels::DType::kF32,
                                                               kernels::DType::kBF16)),
                          [](const auto& model) {

@@ -29,7 +29,7 @@ class PrefillCutsTest : public ::testing::Test {
                kernels::DType::kF32, 2, 100) {
     std::vector<std::int32_t> prompt;
     for (std::int32_t i = 0; i < kPrompt; ++i) prompt.push_back((11 * i) % 47);
-    rows_ = PromptThenMasks(prompt, kRows - kPrompt, config().mask_id);
+    rows_ = PromptThenMasks(prompt, kRows - kPrompt, config());
     forward_.rows = rows_;
   }
   const model::ModelConfig& config() const { return model_.weights.config(); }

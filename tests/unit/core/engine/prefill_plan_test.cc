@@ -32,7 +32,7 @@ class PrefillPlanTest : public ::testing::Test {
                kernels::DType::kF32, 2, 100) {
     std::vector<std::int32_t> prompt;
     for (std::int32_t i = 0; i < kPrompt; ++i) prompt.push_back((11 * i) % 47);
-    rows_ = PromptThenMasks(prompt, kRows - kPrompt, config().mask_id);
+    rows_ = PromptThenMasks(prompt, kRows - kPrompt, config());
   }
   const model::ModelConfig& config() const { return model_.weights.config(); }
   std::size_t layers() const { return static_cast<std::size_t>(config().layers); }
@@ -160,7 +160,7 @@ TEST_F(PrefillPlanTest, CoverageHoldsToItsBound) {
   EXPECT_EQ(Run(plan).pairs(), 7 * config().layers * config().kv_heads);
   plan.max_budget = 0;
   EXPECT_NEAR(Run(plan).kept_mass(), 1, 1e-12);
-  rows_ = PromptThenMasks({}, 4, config().mask_id);
+  rows_ = PromptThenMasks({}, 4, config());
   EXPECT_EQ(Run(plan).pairs(), 0);
 }
 

@@ -21,7 +21,7 @@ class PrefillTest : public ::testing::Test {
       : model_(std::string(MASKKV_SOURCE_DIR) + "/tests/data/golden/checkpoints/gqa",
                kernels::DType::kF32, 2, 400) {
     for (std::int32_t i = 0; i < 40; ++i) prompt_.push_back(i % 50);
-    rows_ = PromptThenMasks(prompt_, 8, config().mask_id);
+    rows_ = PromptThenMasks(prompt_, 8, config());
   }
   const model::ModelConfig& config() const { return model_.weights.config(); }
 
@@ -95,7 +95,7 @@ TEST_F(PrefillTest, RandomSelectionIsAFunctionOfItsSeed) {
 }
 
 TEST_F(PrefillTest, AnEmptyPromptGivesAnEmptyEntryThatDecodes) {
-  rows_ = PromptThenMasks({}, 4, config().mask_id);
+  rows_ = PromptThenMasks({}, 4, config());
   auto entry = std::make_shared<HeapKvEntry>();
   const auto result = Run(Plan(Selection::kMaskKv, 4), *entry);
   ASSERT_TRUE(result.ok()) << result.status();

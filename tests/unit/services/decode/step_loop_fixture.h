@@ -80,8 +80,8 @@ class StepLoopTest : public ::testing::Test {
 
   std::shared_ptr<const engine::KvView> Entry(const engine::DecodeRequest& request,
                                               std::uint64_t seed) {
-    const std::vector<engine::Row> rows = engine::PromptThenMasks(
-        request.prompt, request.params.gen_length, model_.weights.config().mask_id);
+    const std::vector<engine::Row> rows =
+        engine::PromptThenMasks(request.prompt, request.params.gen_length, model_.weights.config());
     engine::PrefillRequest prefill;
     prefill.rows = rows;
     prefill.plan.selection = seed % 4 == 1   ? engine::Selection::kFull
