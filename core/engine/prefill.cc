@@ -2,6 +2,7 @@
 #include "core/engine/prefill.h"
 
 #include <algorithm>
+#include <memory>
 #include <numeric>
 #include <utility>
 
@@ -9,21 +10,18 @@
 #include "core/base/scoped_timer.h"
 #include "core/base/status_macros.h"
 #include "core/engine/keep.h"
+#include "core/engine/pool_stage.h"
+#include "core/engine/votes.h"
 #include "core/policy/layer_budget.h"
 #include "core/policy/layer_weights.h"
-#include "kernels/attention/mask_scores.h"
+#include "core/policy/pyramid.h"
+#include "core/policy/squeeze.h"
 #include "kernels/compact/gather.h"
 
 namespace maskkv::engine {
 namespace {
 
 using kernels::AlignedBuffer;
-
-// Whether layers can be cut only after all have run.
-bool IsLate(const EvictionPlan& plan) {
-  return plan.selection == Selection::kMaskKv && plan.layer_rule == LayerRule::kOnline &&
-         plan.coverage == 0;
-}
 
 // What a plan gives each layer; `importance` is the prompt's own, read where the plan is late.
 absl::StatusOr<std::vector<std::int64_t>> LayerBudgets(const EvictionPlan& plan,
@@ -39,31 +37,55 @@ absl::StatusOr<std::vector<std::int64_t>> LayerBudgets(const EvictionPlan& plan,
       case LayerRule::kWeights:
         return policy::AllocateLayersByWeight(plan.layer_weights, plan.budget, plan.beta,
                                               prompt_tokens);
+      case LayerRule::kPyramid:
+        return policy::PyramidLayerBudgets(layers, plan.budget, prompt_tokens);
+      case LayerRule::kSqueeze:
+        return policy::SqueezeLayerBudgets(plan.importance, plan.budget, prompt_tokens);
       case LayerRule::kUniform:
+      case LayerRule::kPool:
         break;
     }
   }
   return std::vector<std::int64_t>(static_cast<std::size_t>(layers), plan.budget);
 }
 
+LayerReport& Report(const KeptLayer& kept, PrefillResult& result) {
+  LayerReport& report = result.layers.emplace_back();
+  for (const auto& rows : kept.rows) report.pairs.push_back(std::ssize(rows));
+  report.preference = kept.preference;
+  report.kept_mass = kept.kept_mass;
+  report.prompt_mass = kept.prompt_mass;
+  return report;
+}
+
 }  // namespace
 
 struct Prefiller::Pass {
-  std::int64_t rows = 0;
-  std::int64_t prompt_tokens = 0;
-  std::int64_t masks = 0;
+  Pass(std::int64_t layers, std::int64_t all_rows, std::int64_t mask_rows)
+      : rows(all_rows),
+        prompt_tokens(all_rows - mask_rows),
+        masks(mask_rows),
+        votes(layers, prompt_tokens, masks) {}
+
+  const std::int64_t rows;
+  const std::int64_t prompt_tokens;
+  const std::int64_t masks;
   bool measures_importance = false;
-  std::vector<double> importance;      // of the layers that have run; zeros if it is not measured
-  PrefillPhases phases;                // forward and score
-  std::vector<PrefillResult> results;  // a cut each
-  std::vector<std::vector<std::int64_t>> budgets;  // a cut each: a layer each
-  std::vector<std::int32_t> positions;             // (rows)
-  AlignedBuffer<float> hidden;                     // (rows, hidden)
-  AlignedBuffer<float> mask_queries;               // (masks, query_width) of the current layer
-  AlignedBuffer<float> mask_log_sum_exp;           // (heads, masks) of the current layer
-  AlignedBuffer<float> block_log_sum_exp;          // (heads, block)
-  std::vector<AlignedBuffer<float>> scores;        // a layer each: (kv_heads, rows), over all keys
-  std::vector<double> cosines;                     // (rows)
+  std::vector<double> importance;  // of the layers that have run; zeros if it is not measured
+  PrefillPhases phases;            // forward and score
+  Votes votes;
+  std::vector<std::int32_t> positions;     // (rows)
+  AlignedBuffer<float> hidden;             // (rows, hidden)
+  AlignedBuffer<float> mask_queries;       // (masks, query_width) of the current layer
+  AlignedBuffer<float> mask_log_sum_exp;   // (heads, masks) of the current layer
+  AlignedBuffer<float> block_log_sum_exp;  // (heads, block)
+  std::vector<double> cosines;             // (rows)
+
+  // A cut each.
+  std::vector<PrefillResult> results;
+  std::vector<std::vector<std::int64_t>> budgets;  // a layer each
+  std::vector<std::size_t> voters;                 // a set of votes
+  std::vector<std::unique_ptr<PoolStage>> pools;   // or null
 };
 
 std::int64_t PrefillResult::pairs() const {
@@ -115,12 +137,13 @@ absl::Status Prefiller::CheckRows(std::span<const Row> rows) const {
   return absl::OkStatus();
 }
 
+std::unique_ptr<Prefiller::Pass> Prefiller::MakePass(std::span<const Row> rows) const {
+  const std::int64_t masks = std::ranges::count(rows, Role::kResponse, &Row::role);
+  return std::make_unique<Pass>(transformer_.config().layers, std::ssize(rows), masks);
+}
+
 void Prefiller::Start(Pass& pass, std::span<const Row> rows) {
   const model::ModelConfig& config = transformer_.config();
-  pass.rows = static_cast<std::int64_t>(rows.size());
-  pass.masks = std::count_if(rows.begin(), rows.end(),
-                             [](const Row& row) { return row.role == Role::kResponse; });
-  pass.prompt_tokens = pass.rows - pass.masks;
   std::vector<std::int32_t> tokens;
   for (const Row& row : rows) {
     tokens.push_back(row.token);
@@ -131,7 +154,6 @@ void Prefiller::Start(Pass& pass, std::span<const Row> rows) {
   pass.mask_queries.Resize(pass.masks * transformer_.query_width());
   pass.mask_log_sum_exp.Resize(config.heads * pass.masks);
   pass.block_log_sum_exp.Resize(config.heads * transformer::kRowBlock);
-  pass.scores.resize(static_cast<std::size_t>(config.layers));
   pass.cosines.resize(static_cast<std::size_t>(pass.rows));
 }
 
@@ -150,14 +172,18 @@ absl::Status Prefiller::BeginCuts(Pass& pass, std::span<const PrefillCut> cuts) 
     }
   }
   for (const PrefillCut& cut : cuts) {
-    const std::int64_t pairs_a_head = cut.plan.MaxPairsAHead(pass.prompt_tokens);
+    const std::int64_t max_pairs =
+        cut.plan.MaxPairsAHead(pass.prompt_tokens) * config.kv_heads * config.layers;
     const EntryShape shape{config.layers, config.kv_heads, config.head_dim, cut.kv_dtype};
-    MASKKV_RETURN_IF_ERROR(cut.sink->Begin(shape, pairs_a_head * config.kv_heads * config.layers));
+    MASKKV_RETURN_IF_ERROR(cut.sink->Begin(shape, max_pairs));
+    pass.voters.push_back(pass.votes.SetOf(VotersOf(cut.plan, pass.prompt_tokens, pass.masks)));
+    pass.pools.push_back(cut.plan.StagesPairs() ? std::make_unique<PoolStage>(shape, max_pairs)
+                                                : nullptr);
     PrefillResult& result = pass.results.emplace_back();
     result.prompt_tokens = pass.prompt_tokens;
     result.masks = pass.masks;
     std::vector<std::int64_t>& budgets = pass.budgets.emplace_back();
-    if (IsLate(cut.plan)) continue;
+    if (cut.plan.HoldsAllLayers()) continue;
     MASKKV_ASSIGN_OR_RETURN(budgets, LayerBudgets(cut.plan, {}, config.layers, pass.prompt_tokens));
   }
   return absl::OkStatus();
@@ -168,8 +194,9 @@ absl::StatusOr<std::vector<PrefillResult>> Prefiller::RunCuts(const PrefillForwa
   const std::int64_t layers = transformer_.config().layers;
   MASKKV_RETURN_IF_ERROR(CheckRows(forward.rows));
   const bool late =
-      std::ranges::any_of(cuts, [](const PrefillCut& cut) { return IsLate(cut.plan); });
-  Pass pass;
+      std::ranges::any_of(cuts, [](const PrefillCut& cut) { return cut.plan.HoldsAllLayers(); });
+  const std::unique_ptr<Pass> held = MakePass(forward.rows);
+  Pass& pass = *held;
   pass.measures_importance = late;
   Start(pass, forward.rows);
   MASKKV_RETURN_IF_ERROR(BeginCuts(pass, cuts));
@@ -179,16 +206,16 @@ absl::StatusOr<std::vector<PrefillResult>> Prefiller::RunCuts(const PrefillForwa
     AlignedBuffer<float>& layer_kv = kv[static_cast<std::size_t>(late ? layer : 0)];
     layer_kv.Resize(pass.rows * 2 * transformer_.kv_width());
     if (late || layer == 0) kv_bytes += layer_kv.capacity_bytes();
+    pass.votes.Begin(layer, transformer_);
     RunLayer(pass, layer, layer_kv.data());
-    ScoreLayer(pass, layer, layer_kv.data());
-    if (forward.on_scores) {
-      forward.on_scores(layer, std::as_const(pass.scores[static_cast<std::size_t>(layer)]).span());
-    }
+    ScoreMasks(pass, layer, layer_kv.data());
+    if (forward.on_scores) forward.on_scores(layer, pass.votes.Scores(layer, 0));
     MASKKV_RETURN_IF_ERROR(CutLayer(pass, cuts, /*late=*/false, layer, layer_kv.data()));
-    if (!late) pass.scores[static_cast<std::size_t>(layer)].Clear();
+    if (!late) pass.votes.Clear(layer);
     if (forward.after_layer) MASKKV_RETURN_IF_ERROR(forward.after_layer(layer + 1, layers));
   }
   if (late) MASKKV_RETURN_IF_ERROR(CutLate(pass, forward, cuts, kv));
+  MASKKV_RETURN_IF_ERROR(CutPools(pass, cuts));
   for (std::size_t i = 0; i < cuts.size(); ++i) {
     pass.results[i].peak_full_kv_bytes = kv_bytes;
     pass.results[i].phases.forward = pass.phases.forward;
@@ -198,12 +225,26 @@ absl::StatusOr<std::vector<PrefillResult>> Prefiller::RunCuts(const PrefillForwa
   return std::move(pass.results);
 }
 
+absl::Status Prefiller::CutPools(Pass& pass, std::span<const PrefillCut> cuts) {
+  for (std::size_t i = 0; i < cuts.size(); ++i) {
+    if (pass.pools[i] == nullptr) continue;
+    PrefillResult& result = pass.results[i];
+    const ScopedTimer timer(result.phases.pack);
+    for (std::int64_t layer = 0; layer < transformer_.config().layers; ++layer) {
+      Report(pass.pools[i]->Kept(layer), result);
+      MASKKV_RETURN_IF_ERROR(pass.pools[i]->WriteLayer(pass.positions, *cuts[i].sink));
+    }
+    pass.pools[i].reset();
+  }
+  return absl::OkStatus();
+}
+
 absl::Status Prefiller::CutLate(Pass& pass, const PrefillForward& forward,
                                 std::span<const PrefillCut> cuts,
                                 std::span<AlignedBuffer<float>> kv) {
   const std::int64_t layers = transformer_.config().layers;
   for (std::size_t i = 0; i < cuts.size(); ++i) {
-    if (!IsLate(cuts[i].plan)) continue;
+    if (!cuts[i].plan.HoldsAllLayers()) continue;
     MASKKV_ASSIGN_OR_RETURN(
         pass.budgets[i], LayerBudgets(cuts[i].plan, pass.importance, layers, pass.prompt_tokens));
   }
@@ -211,7 +252,7 @@ absl::Status Prefiller::CutLate(Pass& pass, const PrefillForward& forward,
     AlignedBuffer<float>& layer_kv = kv[static_cast<std::size_t>(layer)];
     MASKKV_RETURN_IF_ERROR(CutLayer(pass, cuts, /*late=*/true, layer, layer_kv.data()));
     layer_kv.Clear();
-    pass.scores[static_cast<std::size_t>(layer)].Clear();
+    pass.votes.Clear(layer);
     if (forward.after_layer) MASKKV_RETURN_IF_ERROR(forward.after_layer(layers, layers));
   }
   return absl::OkStatus();
@@ -219,7 +260,8 @@ absl::Status Prefiller::CutLate(Pass& pass, const PrefillForward& forward,
 
 absl::StatusOr<std::vector<double>> Prefiller::MeasureImportance(std::span<const Row> rows) {
   MASKKV_RETURN_IF_ERROR(CheckRows(rows));
-  Pass pass;
+  const std::unique_ptr<Pass> held = MakePass(rows);
+  Pass& pass = *held;
   pass.measures_importance = true;
   Start(pass, rows);
   AlignedBuffer<float> kv(pass.rows * 2 * transformer_.kv_width());
@@ -230,20 +272,37 @@ absl::StatusOr<std::vector<double>> Prefiller::MeasureImportance(std::span<const
 }
 
 void Prefiller::RunLayer(Pass& pass, std::int64_t layer, float* kv) {
-  const ScopedTimer timer(pass.phases.forward);
+  const std::int64_t prompt = pass.prompt_tokens;
+  {
+    const ScopedTimer timer(pass.phases.forward);
+    transformer_.ProjectKeysValues(layer, pass.hidden.data(), pass.rows, pass.positions.data(), kv);
+  }
+  // Of the last layer nobody reads the prompt's outputs, only its votes.
+  const bool voters_only = layer + 1 == transformer_.config().layers && !pass.measures_importance;
+  std::int64_t begin = 0;
+  while (begin < pass.rows) {
+    const std::int64_t end =
+        std::min(begin + transformer::kRowBlock, begin < prompt ? prompt : pass.rows);
+    if (!voters_only || pass.votes.AnyVotes(begin, end)) AdvanceBlock(pass, layer, begin, end, kv);
+    begin = end;
+  }
+  double importance = 0;
+  if (pass.measures_importance) {
+    const double mean = std::accumulate(pass.cosines.begin(), pass.cosines.end(), 0.0) /
+                        static_cast<double>(pass.rows);
+    importance = std::max(0.0, 1 - mean);  // rounding may pass 1 by an ulp
+  }
+  pass.importance.push_back(importance);
+}
+
+void Prefiller::AdvanceBlock(Pass& pass, std::int64_t layer, std::int64_t begin, std::int64_t end,
+                             const float* kv) {
   const model::ModelConfig& config = transformer_.config();
   const std::int64_t kv_width = transformer_.kv_width();
-  const std::int64_t prompt = pass.prompt_tokens;
-  const std::int64_t masks = pass.masks;
-  transformer_.ProjectKeysValues(layer, pass.hidden.data(), pass.rows, pass.positions.data(), kv);
-
-  // Nobody reads the last layer's prompt outputs.
-  const bool masks_only = layer + 1 == config.layers && !pass.measures_importance;
-  std::int64_t begin = masks_only ? prompt : 0;
-  while (begin < pass.rows) {
-    const bool votes = begin >= prompt;
-    const std::int64_t end = std::min(begin + transformer::kRowBlock, votes ? pass.rows : prompt);
-    const std::int64_t count = end - begin;
+  const std::int64_t count = end - begin;
+  const bool votes = pass.votes.AnyVotes(begin, end);
+  {
+    const ScopedTimer timer(pass.phases.forward);
     const transformer::AttentionSource source{
         .rows = count,
         .keys = kv,
@@ -256,73 +315,71 @@ void Prefiller::RunLayer(Pass& pass, std::int64_t layer, float* kv) {
     transformer_.Advance(layer, pass.hidden.data() + begin * config.hidden, count,
                          pass.positions.data() + begin, {&source, 1},
                          pass.measures_importance ? pass.cosines.data() + begin : nullptr);
-    if (votes) {
-      const std::int64_t width = transformer_.query_width();
-      std::copy_n(transformer_.queries(), count * width,
-                  pass.mask_queries.data() + (begin - prompt) * width);
-      for (std::int64_t head = 0; head < config.heads; ++head) {
-        std::copy_n(pass.block_log_sum_exp.data() + head * count, count,
-                    pass.mask_log_sum_exp.data() + head * masks + begin - prompt);
-      }
+  }
+  if (begin >= pass.prompt_tokens) {  // all masks vote at once, when the last of them has run
+    const std::int64_t first = begin - pass.prompt_tokens;
+    const std::int64_t width = transformer_.query_width();
+    std::copy_n(transformer_.queries(), count * width, pass.mask_queries.data() + first * width);
+    for (std::int64_t head = 0; head < config.heads; ++head) {
+      std::copy_n(pass.block_log_sum_exp.data() + head * count, count,
+                  pass.mask_log_sum_exp.data() + head * pass.masks + first);
     }
-    begin = end;
+  } else if (votes) {
+    const ScopedTimer timer(pass.phases.score);
+    pass.votes.Add(transformer_, layer,
+                   {{begin, end}, transformer_.queries(), pass.block_log_sum_exp.data(), kv});
   }
-  double importance = 0;
-  if (pass.measures_importance) {
-    const double mean = std::accumulate(pass.cosines.begin(), pass.cosines.end(), 0.0) /
-                        static_cast<double>(pass.rows);
-    importance = std::max(0.0, 1 - mean);  // rounding may pass 1 by an ulp
-  }
-  pass.importance.push_back(importance);
 }
 
-void Prefiller::ScoreLayer(Pass& pass, std::int64_t layer, const float* kv) {
+void Prefiller::ScoreMasks(Pass& pass, std::int64_t layer, const float* kv) {
   const ScopedTimer timer(pass.phases.score);
-  AlignedBuffer<float>& scores = pass.scores[static_cast<std::size_t>(layer)];
-  scores.Resize(transformer_.shape().kv_heads * pass.rows);
-  kernels::MaskQueryScores(transformer_.pool(), transformer_.shape(), pass.mask_queries.data(),
-                           transformer_.query_width(), pass.masks, pass.mask_log_sum_exp.data(), kv,
-                           2 * transformer_.kv_width(), pass.rows, scores.data(),
-                           transformer_.attention_workspace());
+  pass.votes.Add(transformer_, layer,
+                 {{pass.prompt_tokens, pass.rows},
+                  pass.mask_queries.data(),
+                  pass.mask_log_sum_exp.data(),
+                  kv});
 }
 
 absl::Status Prefiller::CutLayer(Pass& pass, std::span<const PrefillCut> cuts, bool late,
                                  std::int64_t layer, const float* kv) {
   for (std::size_t i = 0; i < cuts.size(); ++i) {
-    if (IsLate(cuts[i].plan) != late) continue;
-    const std::int64_t budget = pass.budgets[i][static_cast<std::size_t>(layer)];
-    MASKKV_RETURN_IF_ERROR(EvictLayer(pass, cuts[i], layer, budget, kv, pass.results[i]));
+    if (cuts[i].plan.HoldsAllLayers() != late) continue;
+    if (pass.pools[i] == nullptr) {
+      MASKKV_RETURN_IF_ERROR(EvictLayer(pass, i, cuts[i], layer, kv));
+      continue;
+    }
+    const ScopedTimer timer(pass.results[i].phases.select);
+    const LayerScores scores{pass.votes.Scores(layer, pass.voters[i]), pass.votes.Scores(layer, 0)};
+    MASKKV_RETURN_IF_ERROR(
+        pass.pools[i]->AddLayer(transformer_.pool(), scores, pass.prompt_tokens, kv));
   }
   return absl::OkStatus();
 }
 
-absl::Status Prefiller::EvictLayer(Pass& pass, const PrefillCut& cut, std::int64_t layer,
-                                   std::int64_t layer_budget, const float* kv,
-                                   PrefillResult& result) {
+absl::Status Prefiller::EvictLayer(Pass& pass, std::size_t cut_index, const PrefillCut& cut,
+                                   std::int64_t layer, const float* kv) {
   const kernels::AttentionShape& shape = transformer_.shape();
-  LayerReport& report = result.layers.emplace_back();
-  // Of this prompt, measured: a cut that another one's measurement happens to serve reports none.
-  if (IsLate(cut.plan)) report.importance = pass.importance[static_cast<std::size_t>(layer)];
-  std::vector<std::vector<std::int32_t>> kept;
+  PrefillResult& result = pass.results[cut_index];
+  KeptLayer kept;
   {
     const ScopedTimer timer(result.phases.select);
-    const std::span<const float> scores =
-        std::as_const(pass.scores[static_cast<std::size_t>(layer)]).span();
+    const LayerScores scores{pass.votes.Scores(layer, pass.voters[cut_index]),
+                             pass.votes.Scores(layer, 0)};
     MASKKV_ASSIGN_OR_RETURN(
-        KeptLayer decision,
-        KeepPairs(cut.plan, layer, layer_budget, shape.kv_heads, scores, pass.prompt_tokens));
-    report.preference = std::move(decision.preference);
-    report.kept_mass = std::move(decision.kept_mass);
-    report.prompt_mass = std::move(decision.prompt_mass);
-    kept = std::move(decision.rows);
+        kept, KeepPairs(cut.plan, layer, pass.budgets[cut_index][static_cast<std::size_t>(layer)],
+                        shape.kv_heads, scores, pass.prompt_tokens));
   }
   const ScopedTimer timer(result.phases.pack);
-  for (const auto& rows : kept) report.pairs.push_back(static_cast<std::int64_t>(rows.size()));
+  LayerReport& report = Report(kept, result);
+  // Of this prompt, measured: a cut that another one's measurement happens to serve reports none.
+  if (cut.plan.HoldsAllLayers()) {
+    report.importance = pass.importance[static_cast<std::size_t>(layer)];
+  }
   MASKKV_ASSIGN_OR_RETURN(const std::span<const HeadExtent> extents,
                           cut.sink->AllocateLayer(layer, report.pairs));
   const std::int64_t kv_width = transformer_.kv_width();
   transformer_.pool().ParallelFor(shape.kv_heads, [&](std::int64_t head, int) {
-    const std::vector<std::int32_t>& rows = kept[static_cast<std::size_t>(head)];
+    const std::vector<std::int32_t>& rows = kept.rows[static_cast<std::size_t>(head)];
     const HeadExtent& extent = extents[static_cast<std::size_t>(head)];
     const float* keys = kv + head * shape.head_dim;
     kernels::GatherRows(keys, 2 * kv_width, shape.head_dim, rows, cut.kv_dtype, extent.keys);

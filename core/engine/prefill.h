@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Prefill: one forward over prompt + masks, layer by layer. After a layer has run, the mask queries
-// vote (equations 6 and 7), the plan's budgets are cut, the kept pairs go into the sink and the
-// layer's full K and V are dropped. With LayerRule::kOnline the budgets need every layer's
-// importance first, so all K and V stay alive until the end. Eviction changes nothing for the
+// Prefill: one forward over prompt + masks, layer by layer. After a layer has run, the plan's
+// voters have scored it (MaskKV's are the mask queries, equations 6 and 7), its budgets are cut,
+// the kept pairs go into the sink and the layer's full K and V are dropped. With LayerRule::kOnline
+// the budgets need every layer's importance first, so all K and V stay alive until the end; with
+// kPool the pairs that may be kept wait until then (pool_stage.h). Eviction changes nothing for the
 // layers above, so one forward can serve any number of plans (RunCuts).
 //
 // Prefill commits nothing: every denoising step runs over the entry, the first too. So the last
-// layer advances the mask rows only, unless importance is measured.
+// layer advances the rows that vote and those after them only, unless importance is measured.
 //
 // Not thread safe: a Prefiller uses the transformer's scratch memory and pool.
 #ifndef MASKKV_CORE_ENGINE_PREFILL_H_
@@ -15,6 +16,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <span>
 #include <vector>
 
@@ -55,7 +57,7 @@ struct PrefillCut {
 // What one layer kept. Per-head vectors have kv_heads entries.
 struct LayerReport {
   std::vector<std::int64_t> pairs;
-  std::vector<double> preference;   // equation 14
+  std::vector<double> preference;   // equation 14, of the plan's voters
   std::vector<double> kept_mass;    // mask-query score of the kept pairs
   std::vector<double> prompt_mass;  // mask-query score of all prompt pairs
   double importance = 0;            // equation 8, measured by LayerRule::kOnline; else 0
@@ -70,7 +72,7 @@ struct PrefillResult {
   std::int64_t masks = 0;
   std::vector<LayerReport> layers;
   PrefillPhases phases;
-  // Most bytes of uncompressed K and V alive at once: one layer's offline, all layers' online.
+  // Most bytes of uncompressed K and V alive at once: all layers' if a plan is online, else one's.
   std::int64_t peak_full_kv_bytes = 0;
 
   std::int64_t pairs() const;
@@ -102,17 +104,23 @@ class Prefiller {
   struct Pass;  // one forward
 
   absl::Status CheckRows(std::span<const Row> rows) const;
+  std::unique_ptr<Pass> MakePass(std::span<const Row> rows) const;
   void Start(Pass& pass, std::span<const Row> rows);
   absl::Status BeginCuts(Pass& pass, std::span<const PrefillCut> cuts);
   void RunLayer(Pass& pass, std::int64_t layer, float* kv);
-  void ScoreLayer(Pass& pass, std::int64_t layer, const float* kv);
+  // Advances rows [begin, end), all of one role, and lets those vote that do.
+  void AdvanceBlock(Pass& pass, std::int64_t layer, std::int64_t begin, std::int64_t end,
+                    const float* kv);
+  void ScoreMasks(Pass& pass, std::int64_t layer, const float* kv);
   // Evicts the layer for the cuts that are late, or for those that are not.
   absl::Status CutLayer(Pass& pass, std::span<const PrefillCut> cuts, bool late, std::int64_t layer,
                         const float* kv);
   absl::Status CutLate(Pass& pass, const PrefillForward& forward, std::span<const PrefillCut> cuts,
                        std::span<kernels::AlignedBuffer<float>> kv);
-  absl::Status EvictLayer(Pass& pass, const PrefillCut& cut, std::int64_t layer,
-                          std::int64_t layer_budget, const float* kv, PrefillResult& result);
+  // Writes what the pools of all layers keep.
+  absl::Status CutPools(Pass& pass, std::span<const PrefillCut> cuts);
+  absl::Status EvictLayer(Pass& pass, std::size_t cut_index, const PrefillCut& cut,
+                          std::int64_t layer, const float* kv);
 
   transformer::Transformer& transformer_;
 };

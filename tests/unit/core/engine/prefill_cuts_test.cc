@@ -37,6 +37,7 @@ class PrefillCutsTest : public ::testing::Test {
   // Every selection and rule. The online plan, which holds all layers, is the first one.
   std::vector<EvictionPlan> Plans() const {
     std::vector<EvictionPlan> plans(8);
+    const std::vector<double> importance = Importance();
     for (EvictionPlan& plan : plans) {
       plan.budget = 10;
       plan.layer_rule = LayerRule::kUniform;
@@ -46,9 +47,9 @@ class PrefillCutsTest : public ::testing::Test {
     plans[1].layer_rule = LayerRule::kOffline;
     plans[2].layer_rule = LayerRule::kWeights;
     for (std::size_t layer = 0; layer < layers; ++layer) {
-      plans[1].importance.push_back(0.1 + 0.05 * static_cast<double>(layer % 3));
       plans[2].layer_weights.push_back(static_cast<double>(layer + 1));
     }
+    plans[1].importance = importance;
     plans[3].alpha = 0.6;
     plans[3].budget = 3;
     plans[4].coverage = 0.5;
@@ -56,7 +57,31 @@ class PrefillCutsTest : public ::testing::Test {
     plans[6].selection = Selection::kRandom;
     plans[6].random_seed = 5;
     plans[7].selection = Selection::kFull;
+    // The others by name; two budgets, so that windows differ.
+    for (const char* name :
+         {"maskkv-front", "maskkv-second", "maskkv-third", "maskkv-back", "prompt-voting",
+          "all-voting", "snapkv", "pyramidkv", "squeeze", "adakv", "streaming", "maskkv-no-heads",
+          "maskkv-pool", "maskkv-head-pool", "prompt/pool/pool", "window/online/preference",
+          "random/pyramid/uniform"}) {
+      for (const std::int64_t budget : {3, 12}) {
+        EvictionPlan& plan = plans.emplace_back();
+        const auto parts = policy::ParsePolicy(name);
+        EXPECT_TRUE(parts.ok()) << parts.status();
+        if (parts.ok()) plan.Follow(*parts);
+        plan.budget = budget;
+        plan.random_seed = 9;
+        plan.importance = importance;
+      }
+    }
     return plans;
+  }
+
+  std::vector<double> Importance() const {
+    std::vector<double> importance;
+    for (std::int64_t layer = 0; layer < config().layers; ++layer) {
+      importance.push_back(0.1 + 0.05 * static_cast<double>(layer % 3));
+    }
+    return importance;
   }
 
   void ExpectEqual(const HeapKvEntry& one, const HeapKvEntry& other) {
@@ -98,6 +123,16 @@ class PrefillCutsTest : public ::testing::Test {
     }
   }
 
+  // Every policy is held to the same bytes.
+  void ExpectTotal(const EvictionPlan& plan, const PrefillResult& result) {
+    if (plan.coverage > 0) return;
+    const std::int64_t heads = config().layers * config().kv_heads;
+    EXPECT_EQ(result.pairs(), heads * plan.MaxPairsAHead(kPrompt))
+        << policy::PolicyName(plan.Parts());
+    EXPECT_GE(result.kept_mass(), 0);
+    EXPECT_LE(result.kept_mass(), 1);
+  }
+
   std::int64_t LayerBytes() const {
     return kRows * 2 * config().kv_heads * config().head_dim * std::int64_t{sizeof(float)};
   }
@@ -114,6 +149,7 @@ TEST_F(PrefillCutsTest, EachEntryIsWhatItsPlanAloneMakes) {
     std::deque<HeapKvEntry> entries;
     std::vector<PrefillCut> cuts;
     for (std::size_t i = first; i < plans.size(); ++i) {
+      if (first > 0 && plans[i].HoldsAllLayers()) continue;
       const auto dtype = i % 3 == 0 ? kernels::DType::kBF16 : kernels::DType::kF32;
       cuts.push_back({plans[i], dtype, &entries.emplace_back()});
     }
@@ -131,6 +167,7 @@ TEST_F(PrefillCutsTest, EachEntryIsWhatItsPlanAloneMakes) {
     for (std::size_t i = 0; i < cuts.size(); ++i) {
       SCOPED_TRACE(first + i);
       ExpectAsAlone(cuts[i], results[i]);
+      ExpectTotal(cuts[i].plan, results[i]);
       EXPECT_EQ(results[i].peak_full_kv_bytes, LayerBytes() * (first == 0 ? config().layers : 1));
     }
     EXPECT_EQ(std::ssize(scored), config().layers);
