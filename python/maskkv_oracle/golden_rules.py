@@ -183,6 +183,34 @@ def _pool_cases(rng):
     return cases
 
 
+def _head_pool_case(name, scores, k, forced):
+    """One layer's pool beside a window of `forced` that every head keeps, at most k of it."""
+    scores = [[float(s) for s in row] for row in scores]
+    f = min(forced, k)
+    return {
+        "name": name, "scores": scores, "layer_budget": k, "window": forced,
+        "kept": head_rules.pooled([scores], len(scores) * (k - f), f)[0],
+    }  # fmt: skip
+
+
+def _head_pool_cases(rng):
+    two = [[9, 8, 7, 1, 0], [6, 1, 1, 1, 0]]
+    cases = [
+        _head_pool_case("a head that keeps nothing", two, 1, 0),
+        _head_pool_case("a window in every head", two, 2, 1),
+        _head_pool_case("k within the window", two, 2, 3),
+        _head_pool_case("everything", two, 5, 2),
+        _head_pool_case("ties: lower head, lower position", [[1] * 5] * 3, 2, 0),
+        _head_pool_case("one head", [[3, 1, 2, 0]], 2, 0),
+    ]
+    while len(cases) < 40:
+        heads, candidates = (int(x) for x in rng.integers(1, (7, 25)))
+        k, forced = (int(x) for x in rng.integers((1, 0), candidates + 1))
+        scores = _scores_of(rng, heads, candidates, bool(rng.random() < 0.4))
+        cases.append(_head_pool_case("random", scores, k, forced if rng.random() < 0.6 else 0))
+    return cases
+
+
 def generate():
     rng = np.random.default_rng(22)
     return {
@@ -190,4 +218,5 @@ def generate():
         "squeeze": _squeeze_cases(rng),
         "adakv": _adakv_cases(rng),
         "pool": _pool_cases(rng),
+        "head_pool": _head_pool_cases(rng),
     }

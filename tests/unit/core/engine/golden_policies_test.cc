@@ -53,15 +53,6 @@ class GoldenPoliciesTest : public ::testing::TestWithParam<std::string> {
                kernels::DType::kF32, kThreads, static_cast<std::int64_t>(prompt_.size()) + masks_) {
   }
 
-  std::vector<Row> Rows() const {
-    std::vector<Row> rows = PromptThenMasks(prompt_, masks_, model_.weights.config().mask_id);
-    const auto candidates = golden_.at("candidates").get<std::size_t>();
-    for (std::size_t row = candidates; row < prompt_.size(); ++row) {
-      rows[row].role = Role::kResponse;
-    }
-    return rows;
-  }
-
   EvictionPlan PlanOf(const json& run) const {
     EvictionPlan plan;
     const auto parts = policy::ParsePolicy(run.at("policy").get<std::string>());
@@ -100,7 +91,7 @@ TEST_P(GoldenPoliciesTest, EveryPolicyKeepsTheOraclesPairsWhereverRoundingCannot
   for (std::size_t i = 0; i < runs.size(); ++i) {
     cuts.push_back({.plan = PlanOf(runs.at(i)), .sink = &entries[i]});
   }
-  const std::vector<Row> rows = Rows();
+  const std::vector<Row> rows = PromptThenMasks(prompt_, masks_, model_.weights.config());
   PrefillForward forward;
   forward.rows = rows;
   MASKKV_ASSERT_OK_AND_ASSIGN(const std::vector<PrefillResult> results,

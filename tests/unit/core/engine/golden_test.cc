@@ -51,8 +51,13 @@ class GoldenTest : public ::testing::TestWithParam<std::string> {
 
   std::int64_t layers() const { return model_.weights.config().layers; }
   std::int64_t kv_heads() const { return model_.weights.config().kv_heads; }
-  // Where logits are shifted the last prompt token is a response row.
+  // The row that predicts a position is so many before it.
   std::int64_t shift() const { return model_.weights.config().shifted_logits ? 1 : 0; }
+  // Prompt tokens whose pairs may be kept.
+  std::int64_t candidates() const {
+    return ServableTokens(model_.weights.config(),
+                          static_cast<std::int64_t>(golden_.prompt.size()));
+  }
   std::vector<Row> Rows() const {
     return PromptThenMasks(golden_.prompt, golden_.params.gen_length, model_.weights.config());
   }
@@ -216,7 +221,7 @@ TEST_P(GoldenTest, KeptPairsAndCommittedTokensAreTheOraclesWhereverItsMarginExce
     auto entry = std::make_shared<HeapKvEntry>();
     const auto result = Prefiller(model_.transformer).Run(prefill, *entry);
     ASSERT_TRUE(result.ok()) << result.status();
-    if (!CompareKept(golden_, static_cast<std::int64_t>(golden_.prompt.size()) - shift(), *entry)) {
+    if (!CompareKept(golden_, candidates(), *entry)) {
       std::printf("%s: steps not compared, another selection was kept\n", golden_.name.c_str());
       return;
     }
