@@ -125,6 +125,9 @@ async def run(asker, tasks, wanted, journal, done, *, sampling, seed=0, concurre
                 group.create_task(produce())
                 for _ in range(concurrency):
                     group.create_task(work.consume(queue))
-        except* Stop as several:
-            raise several.exceptions[0] from None
+        except BaseExceptionGroup as several:
+            stops, others = several.split(Stop)
+            if others:
+                raise
+            raise stops.exceptions[0] from None
     return done
