@@ -2,8 +2,8 @@
 """Asks every question under every policy and budget, several at once, and writes each answer down.
 
 The journal's first line says what all its answers depend on; every other line is one answer. A run
-that is stopped, by kill -9 too, goes on from its journal; more questions, tasks, policies or budgets
-only add lines.
+that is stopped, by kill -9 too, goes on from its journal; more questions, tasks, policies or
+budgets only add lines.
 """
 
 import asyncio

@@ -17,8 +17,8 @@ def look_up(document, question):
     asked = re.match(r"(?:Where|What) does (\w+ \w+) (live|play|own|grow)\?", question)
     if not asked:
         return "nothing"
-    verb = {"live": "lives in", "play": "plays the", "own": "owns a", "grow": "grows some"}[asked[2]]
-    found = re.search(rf"{asked[1]} {verb} (\w+)\.", document)
+    verbs = {"live": "lives in", "play": "plays the", "own": "owns a", "grow": "grows some"}
+    found = re.search(rf"{asked[1]} {verbs[asked[2]]} (\w+)\.", document)
     return f" {found[1]}" if found else "nothing"
 
 
@@ -96,14 +96,14 @@ def test_a_failed_question_is_named_and_nothing_is_lost(server, tmp_path):
         run(server, tmp_path, "--concurrency", "1", policies="snapkv", budgets="4")
     assert [record["index"] for record in lines(tmp_path)[1:]] == [0, 1, 2, 3]
     server.service.fail_after = None
-    assert sum(c["questions"] for c in run(server, tmp_path, policies="snapkv", budgets="4")["cells"]
-               ) == 6
+    report = run(server, tmp_path, policies="snapkv", budgets="4")
+    assert sum(c["questions"] for c in report["cells"]) == 6
     assert [record["index"] for record in lines(tmp_path)[1:5]] == [0, 1, 2, 3]
 
 
 def test_a_server_that_ignores_policies_is_noticed(server, tmp_path):
     server.service.knows_names = False
-    with pytest.raises(SystemExit, match="it does not know policies by name and would answer every"):
+    with pytest.raises(SystemExit, match="it does not know policies by name and would answer ev"):
         run(server, tmp_path)
     assert server.service.requests == []
     run(server, tmp_path, policies="plan,none", questions=1)  # those need no names
@@ -131,7 +131,7 @@ def test_a_folder_of_other_answers_is_refused(server, tmp_path):
         run(server, tmp_path, "--lookalikes", "0.5", policies="none")
     with open(tmp_path / "answers.jsonl", "a") as file:
         file.write('{"task": "world", "source": "s", "index": 1}\n')
-    with pytest.raises(SystemExit, match=r"answers.jsonl:8: field policy: expected one, found none"):
+    with pytest.raises(SystemExit, match=r"answers.jsonl:8: field policy: expected one, found no"):
         run(server, tmp_path, policies="none")
 
 
@@ -156,8 +156,8 @@ def test_an_address_without_a_server_is_named(tmp_path):
 
 @pytest.mark.parametrize("flags, complaint", [
     (["--policies", "snapkw"], "--policies: expected none, plan, .* found 'snapkw'"),
-    (["--policies", "snapkv"], "--budgets: expected at least one for the policy snapkv, found none"),
-    (["--policies", "none", "--bin", "/nonexistent", "--model", "m"], "--bin: /nonexistent: expected "),
+    (["--policies", "snapkv"], "--budgets: expected at least one for the policy snapkv, found"),
+    (["--policies", "none", "--bin", "/nonexistent", "--model", "m"], "--bin: /nonexistent: "),
 ])
 def test_arguments_that_are_wrong_are_named(tmp_path, flags, complaint):
     where = [] if "--model" in flags else ["--server", "127.0.0.1:1"]
