@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """maskkv-eval: a checkpoint under eviction policies, asked over the services' API.
 
-    maskkv-eval --model models/tiny-llada --tasks world --policies maskkv,snapkv,none --budgets 8,32 \\
-        --questions 100 --out build/eval
+    maskkv-eval --model models/tiny-llada --tasks world --policies maskkv,snapkv,none \\
+        --budgets 8,32 --questions 100 --out build/eval
     maskkv-eval --server 127.0.0.1:50051 --tasks ruler,longbench --data DIR --length 8000 \\
         --policies maskkv,snapkv,full --budgets 32,128 --out build/eval-8b
 
-Writes OUT/answers.jsonl as it goes, then OUT/report.json, report.md and report.png. The same command
-goes on from OUT/answers.jsonl. docs/evaluation.md says more.
+Writes OUT/answers.jsonl as it goes, then OUT/report.json, report.md and report.png. The same
+command goes on from OUT/answers.jsonl. docs/evaluation.md says more.
 """
 
 import argparse
@@ -28,7 +28,8 @@ def _whole(least):
         except ValueError:
             value = least - 1
         if value < least:
-            raise argparse.ArgumentTypeError(f"expected a whole number from {least}, found {text!r}")
+            raise argparse.ArgumentTypeError(
+                f"expected a whole number from {least}, found {text!r}")
         return value
 
     return parse

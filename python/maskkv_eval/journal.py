@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""JSON lines: files of others with errors that name the line, and our own journal of finished work."""
+"""JSON lines: files of others, with errors that name the line, and a journal of finished work."""
 
 import fcntl
 import json

@@ -2,8 +2,8 @@
 """Asks every question under every policy and budget, several at once, and writes each answer down.
 
 The journal's first line says what all its answers depend on; every other line is one answer. A run
-that is stopped, by kill -9 too, goes on from its journal; more questions, tasks, policies or budgets
-only add lines.
+that is stopped, by kill -9 too, goes on from its journal; more questions, tasks, policies or
+budgets only add lines.
 """
 
 import asyncio
@@ -125,6 +125,9 @@ async def run(asker, tasks, wanted, journal, done, *, sampling, seed=0, concurre
                 group.create_task(produce())
                 for _ in range(concurrency):
                     group.create_task(work.consume(queue))
-        except* Stop as several:
-            raise several.exceptions[0] from None
+        except BaseExceptionGroup as several:
+            stops, others = several.split(Stop)
+            if others:
+                raise
+            raise stops.exceptions[0] from None
     return done

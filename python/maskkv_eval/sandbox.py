@@ -3,9 +3,10 @@
 that prevents and what it does not.
 
 Strict: new mount, network and process namespaces (and a user namespace where we are not root); the
-root is a small read-only tree with the interpreter alone, /tmp is 16 MiB of memory; no capabilities.
-Weak: the limits and an empty folder, as nobody if we are root. Both: python -I, no environment, limits on CPU
-time, memory, file size and processes, a deadline.
+root is a small read-only tree with the interpreter alone, /tmp is 16 MiB of memory, there are no
+capabilities.
+Weak: the limits and an empty folder, as nobody if we are root. Both: python -I, no environment,
+limits on CPU time, memory, file size and processes, a deadline.
 """
 
 import functools
@@ -38,7 +39,7 @@ exec(compile(source, "program.py", "exec"), {"__name__": "__main__"})
 print("\\n" + word, flush=True)
 """
 
-# $1: an empty folder; $2: the interpreter; $3: its prefix; $4: flags of setpriv; the rest: arguments.
+# $1: an empty folder; $2: the interpreter; $3: its prefix; $4: flags of setpriv; then arguments.
 _INSIDE = """
 set -e
 root=$1 python=$2 prefix=$3 drop=$4
@@ -62,7 +63,8 @@ mkdir "$root/tmp"
 mount -t tmpfs -o size=16m,nr_inodes=1k,mode=1777,nosuid,nodev none "$root/tmp"
 mount -o remount,bind,ro "$root"
 cd "$root"
-exec chroot . setpriv $drop --bounding-set=-all --inh-caps=-all --no-new-privs \
+# A change of user forgets the signal that unshare asked for.
+exec chroot . setpriv $drop --bounding-set=-all --inh-caps=-all --no-new-privs --pdeathsig KILL \
   sh -c 'cd /tmp && exec "$@"' sh "$python" "$@"
 """
 
@@ -99,8 +101,8 @@ def _strict(root, arguments):
         user, drop = [], f"--reuid={NOBODY} --regid={NOBODY} --clear-groups"
     else:
         user, drop = ["--user", "--map-root-user"], ""
-    return ["unshare", *user, "--mount", "--net", "--ipc", "--uts", "--pid", "--fork", "--kill-child",
-            "sh", "-c", _INSIDE, "sh", root, python, prefix, drop, *arguments]
+    return ["unshare", *user, "--mount", "--net", "--ipc", "--uts", "--pid", "--fork",
+            "--kill-child", "sh", "-c", _INSIDE, "sh", root, python, prefix, drop, *arguments]
 
 
 def run(program, strict=True, limits=Limits()):
@@ -113,6 +115,7 @@ def run(program, strict=True, limits=Limits()):
         work.mkdir()
         (source := pathlib.Path(folder, "program.py")).write_text(program, encoding="utf-8")
         command = _strict(str(work), arguments) if strict else [_interpreter()[0], *arguments]
+        command = ["setpriv", "--pdeathsig", "KILL", *command]  # nothing outlives us
         other = {}
         if not strict and os.geteuid() == 0:
             os.chown(work, NOBODY, NOBODY)

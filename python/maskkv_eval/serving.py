@@ -3,12 +3,10 @@
 
 import asyncio
 import contextlib
-import ctypes
 import json
 import os
 import pathlib
 import shutil
-import signal
 import subprocess
 from dataclasses import dataclass
 
@@ -19,7 +17,6 @@ from maskkv import connection, errors, requests, types
 from maskkv.v1 import common_pb2, prefill_pb2
 from maskkv_eval import policies
 
-_PR_SET_PDEATHSIG = 1
 _TRIES = 8
 _LONGEST_WAIT_S = 10.0
 _UNKNOWN = "no-such-policy"
@@ -49,13 +46,11 @@ def served(binary, model, log, flags=()):
 
     log: file for what it says.
     """
-    libc = ctypes.CDLL(None, use_errno=True)
-    command = [str(binary), "serve", "--model", str(model), "--listen", "127.0.0.1:0",
-               "--metrics-listen", "127.0.0.1:0", *flags]
+    command = ["setpriv", "--pdeathsig", "TERM", str(binary), "serve", "--model", str(model),
+               "--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0", *flags]
     with open(log, "ab") as errors_file:
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors_file,
-            preexec_fn=lambda: libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM))
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors_file)
     try:
         line = process.stdout.readline()
         if not line:

@@ -26,7 +26,8 @@ def mcnemar(first, second):
     pair falls either way like a fair coin.
     """
     if len(first) != len(second):
-        raise ValueError(f"paired outcomes: expected equal lengths, found {len(first)} and {len(second)}")
+        raise ValueError(f"paired outcomes: expected equal lengths, found {len(first)} and "
+                         f"{len(second)}")
     wins = sum(bool(a) and not b for a, b in zip(first, second))
     losses = sum(bool(b) and not a for a, b in zip(first, second))
     n, k = wins + losses, min(wins, losses)

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Draws what scripts/eval measured: tables of accuracy with paired tests, and a plot.
 
-    python -m maskkv_eval.tables build/eval.json --markdown docs/comparison.md --plot docs/images/comparison.png
+    python -m maskkv_eval.tables build/eval.json --markdown docs/comparison.md \\
+        --plot docs/images/comparison.png
 
 The file's cells hold one bit a question, in the same order for every policy, so that policies are
 compared pair by pair; cells of graded tasks also hold a score a question, 0 to 1.
@@ -151,9 +152,9 @@ def _comparisons(cells, model):
                   "where it is worse.", "", *duel_table(exact), ""]
     if graded:
         lines += [f"## {model}: {REFERENCE} against the others, graded tasks", "",
-                  "Mean difference of scores, points of 100, with the bootstrap's 95 % interval over "
-                  "paired questions;",
-                  "**+** and **-** where it leaves out 0.", "", *gap_table(graded), ""]
+                  "Mean difference of scores, points of 100, with the bootstrap's 95 % interval "
+                  "over paired",
+                  "questions; **+** and **-** where it leaves out 0.", "", *gap_table(graded), ""]
     return lines
 
 
@@ -207,7 +208,8 @@ def plot(cells, path):
             for cell in select(of_task, policy=policy, budget=None):
                 axis.axhline(100 * value(cell), color=colours(index % 20), linestyle=":",
                              linewidth=1.2, label=policy)
-        axis.set(title=f"{model}, {task}", xlabel="budget B, pairs a head and layer", ylim=(-2, 102))
+        axis.set(title=f"{model}, {task}", xlabel="budget B, pairs a head and layer",
+                 ylim=(-2, 102))
         if (ticks := budgets_of(of_task)) != [None]:
             axis.set_xscale("log")
             axis.set_xticks(ticks, list(map(str, ticks)))

@@ -95,5 +95,5 @@ def test_a_text_without_a_number_has_no_final_number():
 
 def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "rouge", None)
-    with pytest.raises(SystemExit, match=r"expected the Python package rouge, found none: pip inst"):
+    with pytest.raises(SystemExit, match=r"expected the Python package rouge, found none: pip in"):
         metrics.rouge_l("a", "b")

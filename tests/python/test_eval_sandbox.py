@@ -2,7 +2,11 @@
 """Programs that misbehave, in the sandbox. The strict ones need what the kernel here permits."""
 
 import os
+import signal
 import socket
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -97,3 +101,30 @@ def test_nothing_is_left_behind(tmp_path, monkeypatch):
     run("open('f', 'w')", False)
     run("while True: print('a' * 9999)", not sandbox.why_not_strict())
     assert list(tmp_path.iterdir()) == []
+
+
+# Runs a program that waits, its output to whoever started us.
+WAITS = """
+import sys
+from maskkv_eval import sandbox
+
+class Popen(sandbox.subprocess.Popen):
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **{**kwargs, "stdout": sys.stdout})
+
+sandbox.subprocess.Popen = Popen
+program = "import signal; print('runs', flush=True); signal.pause()"
+sandbox.run(program, sys.argv[1] == "True", sandbox.Limits(seconds=3600))
+"""
+
+
+@BOTH
+def test_a_program_does_not_outlive_the_evaluation(strict, tmp_path):
+    python = Path(sandbox.__file__).resolve().parents[1]
+    evaluation = subprocess.Popen([sys.executable, "-c", WAITS, str(strict)], text=True,
+                                  stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": python,
+                                                               "TMPDIR": str(tmp_path)})
+    assert evaluation.stdout.readline() == "runs\n"
+    evaluation.send_signal(signal.SIGKILL)
+    # The output ends when the last process that holds it does.
+    assert evaluation.communicate(timeout=60) == ("", None)

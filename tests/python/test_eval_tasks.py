@@ -101,7 +101,7 @@ def test_ruler_in_a_file_of_the_users(tmp_path):
 
 
 def test_lengths_that_are_too_short_are_named():
-    with pytest.raises(SystemExit, match=r"--length: expected at least \d+ tokens for ruler:multi_q"):
+    with pytest.raises(SystemExit, match=r"--length: expected at least \d+ tokens for ruler:mul"):
         task("ruler:multi_query", length=30).item(0)
     with pytest.raises(SystemExit, match="--tasks world: length: 20 tokens cannot hold facts"):
         task("world", length=20)
@@ -183,8 +183,8 @@ def test_every_longbench_dataset_scores_its_own_reference(tmp_path):
 
 
 @pytest.mark.parametrize("name, bad, complaint", [
-    ("hotpotqa", record("novel"), ":2: field dataset: expected one of narrativeqa, .* found 'novel'"),
-    ("hotpotqa", record("trec"), ":2: field dataset: expected the same in every line, found 'trec'"),
+    ("hotpotqa", record("novel"), ":2: field dataset: expected one of narrat.* found 'novel'"),
+    ("hotpotqa", record("trec"), ":2: field dataset: expected the same in every .* found 'trec'"),
     ("hotpotqa", record(answers=[]), ":2: field answers: expected at least one, found none"),
     ("hotpotqa", record(answers="Ann"), ":2: field answers: expected list, found str"),
     ("trec", record("trec"), ":2: field all_classes: expected a list of strings, found None"),
@@ -200,7 +200,8 @@ def test_gsm8k_compares_the_final_number(tmp_path):
     made = task("gsm8k", data=tmp_path)
     item = made.item(0)
     assert item.prompt["messages"][0][1].endswith("How many?")
-    assert [made.score(item, text) for text in ("Answer: 1100.00", "1100 or 7", "none")] == [1, 0, 0]
+    scores = [made.score(item, text) for text in ("Answer: 1100.00", "1100 or 7", "none")]
+    assert scores == [1, 0, 0]
     write(tmp_path / "gsm8k.jsonl", {"question": "q", "answer": "#### none"})
     with pytest.raises(SystemExit, match=r"gsm8k.jsonl:1: field answer: expected a number after"):
         task("gsm8k", data=tmp_path)
@@ -234,14 +235,14 @@ def test_humaneval_items_and_scores(tmp_path):
     assert item.id == "HumanEval/0" and HUMAN["prompt"] in item.prompt["messages"][0][1]
     assert [made.score(item, text) for text in ("return 2 * x", "return 1")] == [1.0, 0.0]
     write(tmp_path / "humaneval.jsonl", {k: v for k, v in HUMAN.items() if k != "test"})
-    with pytest.raises(SystemExit, match=r"humaneval.jsonl:1: field test: expected str, found noth"):
+    with pytest.raises(SystemExit, match=r"humaneval.jsonl:1: field test: expected str, found no"):
         task("humaneval", data=tmp_path, strict_sandbox=False)
 
 
 def test_humaneval_does_not_run_programs_where_the_sandbox_is_not_permitted(tmp_path, monkeypatch):
     write(tmp_path / "humaneval.jsonl", HUMAN)
     monkeypatch.setattr(sandbox, "why_not_strict", lambda: "unshare: no")
-    with pytest.raises(SystemExit, match=r"does not permit the sandbox \(unshare: no\); --weak-sand"):
+    with pytest.raises(SystemExit, match=r"does not permit the sandbox \(unshare: no\); --weak"):
         task("humaneval", data=tmp_path)
 
 

@@ -95,8 +95,8 @@ def truncate_middle(text, count, most):
         return text
     low, low_tokens, high, high_tokens = 0, count(""), len(text), tokens
     if low_tokens > most:
-        raise SystemExit(f"--length: expected at least {low_tokens} tokens, which the question alone "
-                         f"takes, found {most}")
+        raise SystemExit(f"--length: expected at least {low_tokens} tokens, which the question "
+                         f"alone takes, found {most}")
 
     def cut(kept):
         return text[: kept - kept // 2] + text[len(text) - kept // 2 :]

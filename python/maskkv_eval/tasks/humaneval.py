@@ -12,8 +12,8 @@ from maskkv_eval.tasks.base import Item, Task, chosen, data_file, digest, file_d
 
 ANSWER_TOKENS = 512
 FIELDS = {"task_id": str, "prompt": str, "entry_point": str, "test": str}
-_ASK = ("Complete this Python function. Reply with the whole function, its imports included, in one "
-        "fenced block of code and nothing else.\n\n```python\n{}```\n")
+_ASK = ("Complete this Python function. Reply with the whole function, its imports included, in "
+        "one fenced block of code and nothing else.\n\n```python\n{}```\n")
 _FENCE = re.compile(r"```[\w+-]*\n(.*?)(?:```|\Z)", re.DOTALL)
 
 
@@ -44,8 +44,8 @@ class HumanEval(Task):
         self._strict = options.strict_sandbox
         why = sandbox.why_not_strict() if self._strict else ""
         if why:
-            raise SystemExit(f"--tasks humaneval: this machine does not permit the sandbox ({why}); "
-                             "--weak-sandbox runs completions under limits alone "
+            raise SystemExit(f"--tasks humaneval: this machine does not permit the sandbox ({why})"
+                             "; --weak-sandbox runs completions under limits alone "
                              "(docs/evaluation.md)")
         path = data_file(options, "humaneval.jsonl", "HumanEval.jsonl")
         self._records = chosen(journal.read(path, FIELDS), options)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""LongBench: DATA/longbench/DATASET.jsonl with its published fields and metrics, prompts of our own.
+"""LongBench: DATA/longbench/DATASET.jsonl with its fields and metrics, prompts of our own.
 
 A context that makes the prompt longer than --length tokens loses its middle.
 """

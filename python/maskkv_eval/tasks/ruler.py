@@ -162,7 +162,8 @@ def _fit(tokens, most, name):
     """The largest n with tokens(n) <= most; tokens grows with n."""
     low, low_tokens = 0, tokens(0)
     if low_tokens > most:
-        raise SystemExit(f"--length: expected at least {low_tokens} tokens for {name}, found {most}")
+        raise SystemExit(f"--length: expected at least {low_tokens} tokens for {name}, "
+                         f"found {most}")
     high, per_sentence = None, 16.0
     while high is None or high - low > 1:
         step = max(1, round((most - low_tokens) / per_sentence))

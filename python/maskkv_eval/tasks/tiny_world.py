@@ -16,8 +16,9 @@ class World(Task):
         try:
             from maskkv_tiny import world
         except ImportError:
-            raise SystemExit("--tasks world: expected the package maskkv_tiny, found none: it is in "
-                             "the repository's python folder, not in the published package") from None
+            raise SystemExit("--tasks world: expected the package maskkv_tiny, found none: it is "
+                             "in the repository's python folder, not in the published package"
+                             ) from None
         self._world, self._options = world, options
         self.size = options.questions
         self.source = digest("world", options.length, options.seed, options.lookalikes)
