@@ -26,7 +26,7 @@ def decode(model, prompt, mask_id, gen_length, steps):
     positions = torch.arange(ids.shape[1])[None]
     for step in range(steps):
         masked = (ids[0] == mask_id).nonzero().squeeze(1)
-        logits = model(ids, positions, None, masked)
+        logits = model(ids, positions, None, masked - model.shape.shift)
         logits[:, mask_id] = -torch.inf
         confidence, token = torch.softmax(logits, dim=-1).max(dim=-1)
         count = gen_length // steps + (step < gen_length % steps)
@@ -62,9 +62,9 @@ def main():
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    model = export.load(args.model)
+    family, model = export.load(args.model)
     tokenizer = Tokenizer.from_file(str(args.model / "tokenizer.json"))
-    encoder = batches.Encoder(tokenizer)
+    encoder = batches.Encoder(family, tokenizer)
     tally = collections.defaultdict(lambda: [0, 0, 0.0])
     for record in world.records(args.split, args.questions, args.length, args.seed,
                                 args.lookalikes):
