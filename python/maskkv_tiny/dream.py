@@ -6,8 +6,9 @@ KV heads, and the prediction for a position in the row before it. The tokenizer'
 chat template are those of Qwen2.5, which Dream was made from.
 """
 
-from maskkv_tiny.families import Family, added_tokens
-from maskkv_tiny.model import Shape
+import pathlib
+
+from maskkv_tiny.families import Family, Shape, added_tokens
 
 EOS, TURN_START, TURN_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 BOS, MASK = "<|beginoftext|>", "<|mask|>"
@@ -17,17 +18,13 @@ PATTERN = (
     r"\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 SYSTEM_PROMPT = "You are a helpful assistant."
-CHAT_TEMPLATE = (
-    "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}"
-    "{{ '<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n' }}{% endif %}"
-    "{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}"
-    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
-)
+# Of the public Qwen2.5 checkpoints (Apache-2.0), which Dream-v0 starts from.
+CHAT_TEMPLATE = (pathlib.Path(__file__).parent / "qwen2_chat_template.jinja").read_text("utf-8")
 MAX_POSITION_EMBEDDINGS = 4096
 
 
 def render(messages):
-    """What the Jinja source above says, asked for a generation prompt."""
+    """What the Jinja source says, without tools and asked for a generation prompt."""
     if messages[0][0] != "system":
         messages = [("system", SYSTEM_PROMPT), *messages]
     text = "".join(f"{TURN_START}{role}\n{content}{TURN_END}\n" for role, content in messages)

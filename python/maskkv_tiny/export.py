@@ -20,19 +20,10 @@ CALIBRATION_QUESTIONS = 32
 CALIBRATION_LENGTH = 500
 
 
-def family_of(fields):
-    """The family of a checkpoint whose config.json holds `fields`."""
-    kind = fields["model_type"].lower()
-    if kind not in families.by_name():
-        known = ", ".join(families.by_name())
-        raise ValueError(f"config.json: model_type: expected one of {known}, found {kind!r}")
-    return families.by_name()[kind]
-
-
 def load(folder):
     """The family and the model of a checkpoint folder, its bf16 weights held in float32."""
     fields = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    family = family_of(fields)
+    family = families.of_config(fields)
     model = Network(dataclasses.replace(
         family.shape, **{here: fields[there] for here, there in family.shape_fields.items()}))
     weights = load_file(folder / "model.safetensors")

@@ -9,7 +9,23 @@ import dataclasses
 import pathlib
 from collections.abc import Callable, Mapping
 
-from maskkv_tiny.model import Shape
+
+@dataclasses.dataclass(frozen=True)
+class Shape:
+    vocab_size: int
+    d_model: int = 256
+    n_layers: int = 5
+    n_heads: int = 4
+    mlp_hidden_size: int = 512
+    rope_theta: float = 500000.0
+    rms_norm_eps: float = 1e-5
+    n_kv_heads: int = 4  # each serves n_heads / n_kv_heads query heads in a row
+    qkv_bias: bool = False
+    shift: int = 0  # the prediction for position i is the head's output at row i - shift
+
+    @property
+    def head_dim(self):
+        return self.d_model // self.n_heads
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +64,15 @@ def by_name():
     from maskkv_tiny import dream, llada  # they import this module
 
     return {family.name: family for family in (llada.FAMILY, dream.FAMILY)}
+
+
+def of_config(fields):
+    """The family of a checkpoint whose config.json holds `fields`."""
+    kind = fields["model_type"].lower()
+    if kind not in by_name():
+        raise ValueError(f"config.json: model_type: expected one of {', '.join(by_name())}, "
+                         f"found {kind!r}")
+    return by_name()[kind]
 
 
 def add_arguments(parser):

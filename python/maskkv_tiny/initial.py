@@ -168,21 +168,22 @@ def _token_row(projection, rows, row, tokens, shape):
         projection.weight[rows.start + row, OWN] += scale * token[OWN] / token[OWN].norm()
 
 
-def _copy_values(block, group, first, second, shape):
-    """The two halves of a KV head's values: (32, columns) matrices over residual coordinates."""
-    start = _rows(shape, group).start
-    block.v_proj.weight[_rows(shape, group)] = 0.0
-    for at, (coordinates, matrix) in ((start, first), (start + SLOT, second)):
-        block.v_proj.weight[at : at + SLOT, coordinates] = matrix
+def _copy_values(block, group, halves, shape):
+    """The first halves of a KV head's values: (coordinates, (32, .) matrix) for each."""
+    for half, (coordinates, matrix) in enumerate(halves):
+        start = _rows(shape, group).start + half * SLOT
+        block.v_proj.weight[start : start + SLOT] = 0.0
+        block.v_proj.weight[start : start + SLOT, coordinates] = matrix
 
 
-def _write(block, head, targets, shape):
-    """Head `head` adds `matrix` times half `part` of its values, for (part, coordinates, matrix)."""
-    rows = _rows(shape, head)
-    block.attn_out.weight[:, rows] = 0.0
-    for part, coordinates, matrix in targets:
-        at = rows.start + part * SLOT
-        block.attn_out.weight[coordinates, at : at + SLOT] = matrix
+def _write(block, head, halves, shape):
+    """Head `head` adds a matrix times a half of its values: {half: (coordinates, matrix)}."""
+    for half in range(2):
+        start = _rows(shape, head).start + half * SLOT
+        block.attn_out.weight[:, start : start + SLOT] = 0.0
+        if half in halves:
+            coordinates, matrix = halves[half]
+            block.attn_out.weight[coordinates, start : start + SLOT] = matrix
 
 
 def _shared_positions(block, view, shape):
@@ -191,22 +192,17 @@ def _shared_positions(block, view, shape):
     block.k_proj.weight *= 0.1
     for group in range(2):
         _positional_rows(block.k_proj, _rows(shape, group), 0, 1.0, shape)
-        start = _rows(shape, group).start
-        block.v_proj.weight[start : start + SLOT] = 0.0
-        block.v_proj.weight[start : start + SLOT, OWN] = view
+        _copy_values(block, group, [(OWN, view)], shape)
     for head in range(4):
-        rows = _rows(shape, head)
-        _positional_rows(block.q_proj, rows, -(head + 1), 1.0, shape)
-        block.attn_out.weight[:, rows.start : rows.start + SLOT] = 0.0
-        block.attn_out.weight[slots(head + 1, head + 1), rows.start : rows.start + SLOT] = (
-            torch.eye(SLOT))
+        _positional_rows(block.q_proj, _rows(shape, head), -(head + 1), 1.0, shape)
+        _write(block, head, {0: (slots(head + 1, head + 1), torch.eye(SLOT))}, shape)
 
 
 def _shared_links(block, view, seekers, end, of, shape):
     """Layer 1: heads 0 and 2 link, head 1 fetches the role, head 3 looks one place ahead.
 
-    The question mark has the question's last word but one in slot 2 where values have it in slot
-    3, so what is copied moves up by one slot.
+    A subject's names stand in slots 2 and 3 of the question mark and in slots 3 and 4 of a value, so
+    what is copied moves up by one slot.
     """
     eye, link, role = torch.eye(SLOT), shape.head_dim // 2 - 1, shape.head_dim // 2 - 2
     block.q_proj.weight *= 0.1
@@ -218,12 +214,12 @@ def _shared_links(block, view, seekers, end, of, shape):
         _token_row(block.q_proj, _rows(shape, head), row, seekers, shape)
     _positional_rows(block.k_proj, _rows(shape, 1), 0, 2**0.5, shape)
     _positional_rows(block.q_proj, _rows(shape, 3), 1, 2**0.5, shape)
-    _copy_values(block, 0, (slots(1, 1), eye), (slots(2, 2), eye), shape)
-    _copy_values(block, 1, (slots(3, 3), eye), (OWN, view), shape)
-    _write(block, 0, ((0, slots(2, 2), 1.5 * eye), (1, slots(3, 3), 1.5 * eye)), shape)
-    _write(block, 1, ((0, OWN, view.T),), shape)
-    _write(block, 2, ((0, slots(4, 4), 1.5 * eye),), shape)
-    _write(block, 3, ((1, slots(1, 1), eye),), shape)
+    _copy_values(block, 0, [(slots(1, 1), eye), (slots(2, 2), eye)], shape)
+    _copy_values(block, 1, [(slots(3, 3), eye), (OWN, view)], shape)
+    _write(block, 0, {0: (slots(2, 2), 1.5 * eye), 1: (slots(3, 3), 1.5 * eye)}, shape)
+    _write(block, 1, {0: (OWN, view.T)}, shape)
+    _write(block, 2, {0: (slots(4, 4), 1.5 * eye)}, shape)
+    _write(block, 3, {1: (slots(1, 1), eye)}, shape)
 
 
 def _shared_hop(block, view, shape):
@@ -231,8 +227,8 @@ def _shared_hop(block, view, shape):
     eye = torch.eye(SLOT)
     block.q_proj.weight[_rows(shape, 2)] = block.q_proj.weight[_rows(shape, 0)]
     block.k_proj.weight[_rows(shape, 1)] = block.k_proj.weight[_rows(shape, 0)]
-    _copy_values(block, 1, (OWN, 2.0 * view), (slots(1, 1), 2.0 * eye), shape)
-    _write(block, 2, ((0, slots(4, 4), eye), (1, slots(3, 3), eye)), shape)
+    _copy_values(block, 1, [(OWN, 2.0 * view), (slots(1, 1), 2.0 * eye)], shape)
+    _write(block, 2, {0: (slots(4, 4), eye), 1: (slots(3, 3), eye)}, shape)
 
 
 def _shared_jobs(blocks, view, ids, wte, shape, generator):

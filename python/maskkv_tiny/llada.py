@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The family LLaDA as its published checkpoints have it."""
 
-from maskkv_tiny.families import Family, added_tokens
-from maskkv_tiny.model import Shape
+from maskkv_tiny.families import Family, Shape, added_tokens
 
 BOS, EOS, EOT, MASK = "<|startoftext|>", "<|endoftext|>", "<|eot_id|>", "<|mdm_mask|>"
 HEADER_START, HEADER_END = "<|start_header_id|>", "<|end_header_id|>"

@@ -1,35 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """The network of both families in PyTorch, small and plain.
 
-LLaDA and Dream compute the same thing but for three switches of `Shape`: shared KV heads, biases
-of the query, key and value projections, and which row predicts a position. Module names give the
-tensor names of a published LLaDA checkpoint; families.py has Dream's. Attention is written as matmul, softmax, matmul: on a CPU that trains twice as fast as the fused
+LLaDA and Dream compute the same thing but for three switches of their shape (families.Shape):
+shared KV heads, biases of the query, key and value projections, and which row predicts a position.
+Module names give the tensor names of a published LLaDA checkpoint; a Family knows its own.
+
+Attention is written as matmul, softmax, matmul: on a CPU that trains twice as fast as the fused
 kernel, whose backward pass is slow there. Shapes: B rows, n positions, H heads of D = d / H.
 """
-
-from dataclasses import dataclass
 
 import torch
 from torch import nn
 from torch.nn import functional as F
-
-
-@dataclass(frozen=True)
-class Shape:
-    vocab_size: int
-    d_model: int = 256
-    n_layers: int = 5
-    n_heads: int = 4
-    mlp_hidden_size: int = 512
-    rope_theta: float = 500000.0
-    rms_norm_eps: float = 1e-5
-    n_kv_heads: int = 4  # each serves n_heads / n_kv_heads query heads in a row
-    qkv_bias: bool = False
-    shift: int = 0  # the prediction for position i is the head's output at row i - shift
-
-    @property
-    def head_dim(self):
-        return self.d_model // self.n_heads
 
 
 class RMSNorm(nn.Module):
@@ -99,6 +81,7 @@ class Block(nn.Module):
 
 class Network(nn.Module):
     def __init__(self, shape):
+        """`shape`: a families.Shape."""
         super().__init__()
         self.shape = shape
         transformer = nn.Module()
