@@ -76,6 +76,7 @@ class Question:
     text: str
     answer: str
     candidates: tuple
+    lookalike: bool  # somebody in the document shares one name with the subject or its relation
 
     @property
     def chance(self):
@@ -161,12 +162,18 @@ def _ask(rng, kind, facts, people, attributes):
         subject, holder, name = person, person, asked.name
     candidates = sorted(v for (n, _), v in facts.items() if n == asked.name)
     text = f"{asked.asks[0]} {subject} {asked.asks[1]}"
-    return Question(kind, name, text, facts[asked.name, holder], tuple(candidates))
+    lookalike = any(share_a_name(one, other) for one in (person, holder) for other in people)
+    return Question(kind, name, text, facts[asked.name, holder], tuple(candidates), lookalike)
 
 
 def people_for(length):
     """How many people a document of `length` tokens speaks of: 3 when short, 12 when long."""
     return max(3, min(12, int(length * FACT_SHARE) // 38))
+
+
+def share_a_name(one, other):
+    """Whether two different people have a given name or a surname in common."""
+    return one != other and not set(one.split()).isdisjoint(other.split())
 
 
 def draw_people(rng, split, count, lookalikes=0.0):
@@ -226,14 +233,18 @@ def user_message(document, question):
 
 
 def records(split, questions, length, seed, lookalikes=0.0):
-    """Yields `questions` JSON-ready records, one document each, kinds alternating."""
+    """Yields `questions` JSON-ready records, one document each, kinds alternating.
+
+    Questions that lookalikes make harder have a kind of their own, "single_lookalike" or
+    "two_hop_lookalike".
+    """
     for index in range(questions):
         rng = random.Random(f"{split}/{seed}/{index}")
         document = make_document(rng, split, length, 1, index % 2, lookalikes=lookalikes)
         question = document.questions[0]
         yield {
             "id": f"{split}-{seed}-{index}",
-            "kind": question.kind,
+            "kind": f"{question.kind}_lookalike" if question.lookalike else question.kind,
             "relation": question.relation,
             "document": document.text,
             "question": question.text,
