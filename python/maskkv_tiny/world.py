@@ -232,15 +232,16 @@ def user_message(document, question):
     return f"{document}\n\n{question}"
 
 
-def records(split, questions, length, seed, lookalikes=0.0):
+def records(split, questions, length, seed, lookalikes=0.0, people=None):
     """Yields `questions` JSON-ready records, one document each, kinds alternating.
 
+    A document speaks of `people` people, by default of as many as people_for says.
     Questions that lookalikes make harder have a kind of their own, "single_lookalike" or
     "two_hop_lookalike".
     """
     for index in range(questions):
         rng = random.Random(f"{split}/{seed}/{index}")
-        document = make_document(rng, split, length, 1, index % 2, lookalikes=lookalikes)
+        document = make_document(rng, split, length, 1, index % 2, people, lookalikes)
         question = document.questions[0]
         yield {
             "id": f"{split}-{seed}-{index}",
@@ -253,19 +254,30 @@ def records(split, questions, length, seed, lookalikes=0.0):
         }
 
 
+def add_arguments(parser, seed):
+    """The options that say which documents: those of `records` but for split and questions."""
+    parser.add_argument("--length", type=int, default=1000, help="tokens a document")
+    parser.add_argument("--seed", type=int, default=seed)
+    parser.add_argument("--lookalikes", type=float, default=0.0,
+                        help="share of people who have one name in common with another")
+    parser.add_argument("--people", type=int, help="a document, by default 3 to 12 by its length")
+
+
+def chosen_records(split, args):
+    """`records` as the options of add_arguments and --questions say."""
+    return records(split, args.questions, args.length, args.seed, args.lookalikes, args.people)
+
+
 def main():
     parser = argparse.ArgumentParser(prog="python -m maskkv_tiny.world", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--split", choices=SPLITS, required=True)
     parser.add_argument("--questions", type=int, required=True, help="one document a question")
-    parser.add_argument("--length", type=int, default=1000, help="tokens a document")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--lookalikes", type=float, default=0.0,
-                        help="share of people who have one name in common with another")
+    add_arguments(parser, seed=0)
     parser.add_argument("--out", required=True, help="JSON-lines file to write")
     args = parser.parse_args()
     with open(args.out, "w", encoding="utf-8") as out:
-        for record in records(args.split, args.questions, args.length, args.seed, args.lookalikes):
+        for record in chosen_records(args.split, args):
             out.write(json.dumps(record) + "\n")
 
 

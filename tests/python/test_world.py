@@ -142,6 +142,12 @@ def test_questions_that_lookalikes_make_harder_have_a_kind_of_their_own():
     assert kinds == {"single", "single_lookalike", "two_hop", "two_hop_lookalike"}
 
 
+def test_a_document_speaks_of_as_many_people_as_asked_for():
+    for record in world.records("test", 3, 2000, 5, people=24):
+        assert len({person for _, person in facts_of(record["document"])}) == 24
+        assert len(record["candidates"]) == 24
+
+
 def test_the_command_writes_json_lines(tmp_path):
     out = tmp_path / "test.jsonl"
     command = [sys.executable, "-m", "maskkv_tiny.world", "--split", "test", "--questions", "3",
