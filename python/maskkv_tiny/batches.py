@@ -73,10 +73,11 @@ def build(encoder, stage, split, seed):
     asked = 1 if chat else stage.questions
     length = stage.length if not stage.shortest else rng.randint(stage.shortest, stage.length)
     answer_length = rng.choice(stage.answer_lengths)
+    people = stage.people or world.people_for(length, stage.most_people)
     rows = []
     for _ in range(stage.batch):
-        document = world.make_document(rng, split, length, asked, stage.two_hop_share,
-                                       stage.people, lookalikes=None)
+        document = world.make_document(rng, split, length, asked, stage.two_hop_share, people,
+                                       lookalikes=None)
         rows.append(_row(encoder, stage, rng, document, answer_length, chat))
     n = max(len(row[0]) for row in rows)
     fills = (encoder.eos, 0, -1, False, IGNORED, 0.0, -1)

@@ -36,7 +36,8 @@ class Stage:
     steps: int  # limit
     shortest: int = 0  # when set, lengths are drawn from [shortest, length]
     questions: int = 8  # a document, in layout "segments"
-    people: int | None = None
+    people: int | None = None  # a document; None: as many as its length holds
+    most_people: int = 12
     two_hop_share: float = 0.5
     layout: str = "segments"
     answer_lengths: tuple = (4,)
@@ -55,6 +56,14 @@ STAGES = (
           embed_lr=0.003, decay=True),
     Stage("chat", 1200, 4, 100, shortest=200, layout="chat", answer_lengths=(4, 8, 8, 16, 32),
           whole_share=0.6, muon_lr=0.0005, embed_lr=0.0005, decay=True),
+)
+# After those: documents of up to 2,400 tokens with up to 24 people, for harder measurements.
+FAR_STAGES = (
+    Stage("far", 2400, 2, 100, questions=24, most_people=24, answer_lengths=(8,), muon_lr=0.002,
+          embed_lr=0.002, decay=True),
+    Stage("far-chat", 2400, 4, 100, shortest=200, most_people=24, layout="chat",
+          answer_lengths=(4, 8, 8, 16, 32), whole_share=0.6, muon_lr=0.0005, embed_lr=0.0005,
+          decay=True),
 )
 EVALUATED_EVERY = 100
 BIAS_SHARE = 0.1  # of the embeddings' learning rate
@@ -212,10 +221,12 @@ def main():
     families.add_arguments(parser)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--far", action="store_true",
+                        help="train further on longer documents about more people")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     family = families.by_name()[args.family]
-    Trainer(args.work, args.seed, family).train(STAGES)
+    Trainer(args.work, args.seed, family).train(STAGES + (FAR_STAGES if args.far else ()))
     export(family, args.work, families.checkpoint_folder(args))
 
 

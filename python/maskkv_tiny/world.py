@@ -166,9 +166,9 @@ def _ask(rng, kind, facts, people, attributes):
     return Question(kind, name, text, facts[asked.name, holder], tuple(candidates), lookalike)
 
 
-def people_for(length):
-    """How many people a document of `length` tokens speaks of: 3 when short, 12 when long."""
-    return max(3, min(12, int(length * FACT_SHARE) // 38))
+def people_for(length, most=12):
+    """How many people a document of `length` tokens speaks of: 3 when short, `most` when long."""
+    return max(3, min(most, int(length * FACT_SHARE) // 38))
 
 
 def share_a_name(one, other):

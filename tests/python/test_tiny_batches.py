@@ -17,7 +17,8 @@ class Stage:
     shortest: int = 0
     batch: int = 3
     questions: int = 5
-    people: int = 3
+    people: int | None = 3
+    most_people: int = 12
     two_hop_share: float = 0.5
     answer_lengths: tuple = (4,)
     whole_share: float = 0.5
@@ -76,6 +77,14 @@ def test_all_see_all_in_chat(encoder):
     rows = batches.build(encoder, Stage("chat"), "train", 1)
     real = rows.segment >= 0
     assert (rows.segment[real] == 0).all() and rows.seeker[real].all()
+
+
+def test_a_document_speaks_of_as_many_people_as_its_length_holds_and_the_stage_allows(encoder):
+    for most in (5, 24):
+        stage = Stage("chat", length=1500, batch=1, people=None, most_people=most)
+        rows = batches.build(encoder, stage, "train", 0)
+        lives = encoder.text(" lives")[0]
+        assert (rows.ids == lives).sum() == min(most, int(1500 * 0.45) // 38)
 
 
 def test_a_batch_is_a_pure_function_of_its_seed(encoder):
