@@ -3,7 +3,8 @@
 
 Two layouts. "segments": one document, then several [question, assistant header, answer] segments
 at the positions they would have if they stood alone; the document sees itself, a segment sees
-itself, and its masks (only they) see the document too. "chat": the layout of inference, one
+itself, and its masks (only they; with shifted logits the row before them too, which predicts the
+first) see the document too. "chat": the layout of inference, one
 question, everything sees everything.
 """
 
@@ -12,7 +13,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from maskkv_tiny import tokenizer as tok
 from maskkv_tiny import world
 
 KINDS = ("single", "two_hop")
@@ -25,20 +25,21 @@ class Rows:
     positions: np.ndarray  # (B, n) int64
     segment: np.ndarray  # (B, n) int64: 0 document, k the k-th question, -1 padding
     seeker: np.ndarray  # (B, n) bool: sees the document (all of it, in layout "chat")
-    targets: np.ndarray  # (B, n) int64, IGNORED where nothing is to be predicted
-    weights: np.ndarray  # (B, n) float32
-    kind: np.ndarray  # (B, n) int64: at the first token of a wholly masked answer, else -1
+    targets: np.ndarray  # (B, n) int64: what the row predicts, IGNORED where nothing
+    weights: np.ndarray  # (B, n) float32: of the row's prediction
+    kind: np.ndarray  # (B, n) int64: where the first token of a wholly masked answer is predicted
 
 
 class Encoder:
-    """Text to ids, in the pieces that the layouts need."""
+    """Text to ids of a family's tokenizer, in the pieces that the layouts need."""
 
-    def __init__(self, tokenizer):
+    def __init__(self, family, tokenizer):
         self._tokenizer = tokenizer
-        ids = {t: tokenizer.token_to_id(t) for t in tok.SPECIAL}
-        self.eos, self.eot, self.mask = ids[tok.EOS], ids[tok.EOT], ids[tok.MASK]
-        self._head = self.text(tok.render([("user", "?")]).split("?")[0])
-        self._tail = self.text("?" + tok.render([("user", "?")]).split("?")[1])[1:]
+        self.shift = family.shape.shift
+        special = (family.eos, family.end_of_turn, family.mask)
+        self.eos, self.eot, self.mask = map(tokenizer.token_to_id, special)
+        head, tail = family.render([("user", "?")]).split("?")
+        self._head, self._tail = self.text(head), self.text("?" + tail)[1:]
 
     def text(self, text):
         return self._tokenizer.encode(text, add_special_tokens=False).ids
@@ -72,10 +73,11 @@ def build(encoder, stage, split, seed):
     asked = 1 if chat else stage.questions
     length = stage.length if not stage.shortest else rng.randint(stage.shortest, stage.length)
     answer_length = rng.choice(stage.answer_lengths)
+    people = stage.people or world.people_for(length, stage.most_people)
     rows = []
     for _ in range(stage.batch):
-        document = world.make_document(rng, split, length, asked, stage.two_hop_share,
-                                       stage.people, lookalikes=None)
+        document = world.make_document(rng, split, length, asked, stage.two_hop_share, people,
+                                       lookalikes=None)
         rows.append(_row(encoder, stage, rng, document, answer_length, chat))
     n = max(len(row[0]) for row in rows)
     fills = (encoder.eos, 0, -1, False, IGNORED, 0.0, -1)
@@ -103,10 +105,14 @@ def _row(encoder, stage, rng, document, answer_length, chat):
         count = len(before) + answer_length
         positions += range(start, start + count)
         segment += [0 if chat else index + 1] * count
-        seeker += [chat] * len(before) + [True] * answer_length
+        last = len(before) - encoder.shift
+        seeker += [chat] * last + [True] * (encoder.shift + answer_length)
         targets += [IGNORED] * len(before) + [a if m else IGNORED for a, m in zip(answer, masked)]
         weights += [0.0] * len(before) + [0.1 if a in (encoder.eos, encoder.eot) else 1.0
                                           for a in answer]
         first = KINDS.index(question.kind) if all(masked) else -1
         kinds += [-1] * len(before) + [first] + [-1] * (answer_length - 1)
+    for column, fill in ((targets, IGNORED), (weights, 0.0), (kinds, -1)):
+        column += [fill] * encoder.shift
+        del column[: encoder.shift]
     return ids, positions, segment, seeker, targets, weights, kinds

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Accuracy of the shipped checkpoint without a cache, by kind of question, beside chance.
+"""Accuracy of a shipped checkpoint without a cache, by kind of question, beside chance.
 
 The bf16 weights run in float32 arithmetic; answers come from LLaDA's low-confidence decoding, the
-arg-max token, one block, one token a step. A question counts when the text up to the first end
-token equals the answer exactly.
+arg-max token, one block, one token a step unless --steps says otherwise. A question counts when
+the text up to the first end token equals the answer exactly.
 
     python -m maskkv_tiny.evaluate --questions 500 --length 1000 --seed 1
 """
@@ -26,7 +26,7 @@ def decode(model, prompt, mask_id, gen_length, steps):
     positions = torch.arange(ids.shape[1])[None]
     for step in range(steps):
         masked = (ids[0] == mask_id).nonzero().squeeze(1)
-        logits = model(ids, positions, None, masked)
+        logits = model(ids, positions, None, masked - model.shape.shift)
         logits[:, mask_id] = -torch.inf
         confidence, token = torch.softmax(logits, dim=-1).max(dim=-1)
         count = gen_length // steps + (step < gen_length % steps)
@@ -46,20 +46,17 @@ def main():
     parser.add_argument("--model", type=pathlib.Path, default=pathlib.Path("models/tiny-llada"))
     parser.add_argument("--split", choices=world.SPLITS, default="test")
     parser.add_argument("--questions", type=int, default=500)
-    parser.add_argument("--length", type=int, default=1000)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--lookalikes", type=float, default=0.0)
+    world.add_arguments(parser, seed=1)
     parser.add_argument("--gen-length", type=int, default=8)
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    model = export.load(args.model)
+    family, model = export.load(args.model)
     tokenizer = Tokenizer.from_file(str(args.model / "tokenizer.json"))
-    encoder = batches.Encoder(tokenizer)
+    encoder = batches.Encoder(family, tokenizer)
     tally = collections.defaultdict(lambda: [0, 0, 0.0])
-    for record in world.records(args.split, args.questions, args.length, args.seed,
-                                args.lookalikes):
+    for record in world.chosen_records(args.split, args):
         prompt = encoder.document(record["document"]) + encoder.question(record["question"])
         ids = decode(model, prompt, encoder.mask, args.gen_length, args.steps)
         right = text_of(encoder, tokenizer, ids) == record["answer"]

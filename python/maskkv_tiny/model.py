@@ -1,30 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""LLaDA in PyTorch, small and plain: module names give the published checkpoint's tensor names.
+"""The network of both families in PyTorch, small and plain.
+
+LLaDA and Dream compute the same thing but for three switches of their shape (families.Shape):
+shared KV heads, biases of the query, key and value projections, and which row predicts a position.
+Module names give the tensor names of a published LLaDA checkpoint; a Family knows its own.
 
 Attention is written as matmul, softmax, matmul: on a CPU that trains twice as fast as the fused
 kernel, whose backward pass is slow there. Shapes: B rows, n positions, H heads of D = d / H.
 """
 
-from dataclasses import dataclass
-
 import torch
 from torch import nn
 from torch.nn import functional as F
-
-
-@dataclass(frozen=True)
-class Shape:
-    vocab_size: int
-    d_model: int = 256
-    n_layers: int = 5
-    n_heads: int = 4
-    mlp_hidden_size: int = 512
-    rope_theta: float = 500000.0
-    rms_norm_eps: float = 1e-5
-
-    @property
-    def head_dim(self):
-        return self.d_model // self.n_heads
 
 
 class RMSNorm(nn.Module):
@@ -57,25 +44,32 @@ def rotate(x, cos, sin):
 class Block(nn.Module):
     def __init__(self, shape):
         super().__init__()
-        self.n_heads, self.head_dim = shape.n_heads, shape.head_dim
+        self.n_heads, self.n_kv_heads = shape.n_heads, shape.n_kv_heads
+        self.head_dim = shape.head_dim
+        pairs, bias = shape.n_kv_heads * shape.head_dim, shape.qkv_bias
         d, hidden = shape.d_model, shape.mlp_hidden_size
         self.attn_norm = RMSNorm(d, shape.rms_norm_eps)
-        self.q_proj = nn.Linear(d, d, bias=False)
-        self.k_proj = nn.Linear(d, d, bias=False)
-        self.v_proj = nn.Linear(d, d, bias=False)
+        self.q_proj = nn.Linear(d, d, bias=bias)
+        self.k_proj = nn.Linear(d, pairs, bias=bias)
+        self.v_proj = nn.Linear(d, pairs, bias=bias)
         self.attn_out = nn.Linear(d, d, bias=False)
         self.ff_norm = RMSNorm(d, shape.rms_norm_eps)
         self.ff_proj = nn.Linear(d, hidden, bias=False)
         self.up_proj = nn.Linear(d, hidden, bias=False)
         self.ff_out = nn.Linear(hidden, d, bias=False)
 
+    def _heads(self, x):
+        """(B, n, heads * D) as (B, heads, n, D)."""
+        return x.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+
     def forward(self, x, cos, sin, bias):
         rows, n, d = x.shape
         h = self.attn_norm(x)
-        split = (rows, n, self.n_heads, self.head_dim)
-        q = rotate(self.q_proj(h).view(split).transpose(1, 2), cos, sin)
-        k = rotate(self.k_proj(h).view(split).transpose(1, 2), cos, sin)
-        v = self.v_proj(h).view(split).transpose(1, 2)
+        q = rotate(self._heads(self.q_proj(h)), cos, sin)
+        k, v = rotate(self._heads(self.k_proj(h)), cos, sin), self._heads(self.v_proj(h))
+        if self.n_kv_heads != self.n_heads:
+            group = self.n_heads // self.n_kv_heads
+            k, v = k.repeat_interleave(group, dim=1), v.repeat_interleave(group, dim=1)
         scores = q @ k.transpose(-1, -2) * self.head_dim**-0.5
         if bias is not None:
             scores = scores + bias
@@ -85,8 +79,9 @@ class Block(nn.Module):
         return x + self.ff_out(F.silu(self.ff_proj(h)) * self.up_proj(h))
 
 
-class Llada(nn.Module):
+class Network(nn.Module):
     def __init__(self, shape):
+        """`shape`: a families.Shape."""
         super().__init__()
         self.shape = shape
         transformer = nn.Module()
@@ -98,7 +93,7 @@ class Llada(nn.Module):
         self.model.transformer = transformer
 
     def forward(self, ids, positions, bias, picked):
-        """Logits (number picked, vocabulary) of the positions `picked`, flat indices into (B, n).
+        """Logits (number picked, vocabulary) of the rows `picked`, flat indices into (B, n).
 
         `bias` (B, 1, n, n) is added to the attention scores; None lets all see all.
         """

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Trains the tiny model from nothing to a checkpoint; resumes where it stopped.
 
-    python -m maskkv_tiny.train --work build/tiny-train
+    python -m maskkv_tiny.train --family llada --work build/tiny-train
 
 A curriculum of stages; each ends when its accuracy on people of the calibration split reaches the
 stage's goal, or at its step limit. The state after every 100 steps is in --work; running the
-command again goes on from there. At the end, --out gets the checkpoint in the LLaDA format.
+command again goes on from there. At the end, --out gets the checkpoint in the family's published format.
 
 Arithmetic is bfloat16 (autocast, compiled) where the CPU has a unit for it and plain float32
 elsewhere, where bfloat16 is emulated and thirty times slower, and compiling gains nothing.
@@ -20,11 +20,11 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from maskkv_tiny import batches
+from maskkv_tiny import batches, families
 from maskkv_tiny import tokenizer as tok
 from maskkv_tiny.export import export
 from maskkv_tiny.initial import initialise
-from maskkv_tiny.model import Llada, Shape
+from maskkv_tiny.model import Network
 from maskkv_tiny.muon import Muon
 
 
@@ -36,7 +36,8 @@ class Stage:
     steps: int  # limit
     shortest: int = 0  # when set, lengths are drawn from [shortest, length]
     questions: int = 8  # a document, in layout "segments"
-    people: int | None = None
+    people: int | None = None  # a document; None: as many as its length holds
+    most_people: int = 12
     two_hop_share: float = 0.5
     layout: str = "segments"
     answer_lengths: tuple = (4,)
@@ -56,7 +57,16 @@ STAGES = (
     Stage("chat", 1200, 4, 100, shortest=200, layout="chat", answer_lengths=(4, 8, 8, 16, 32),
           whole_share=0.6, muon_lr=0.0005, embed_lr=0.0005, decay=True),
 )
+# After those: documents of up to 2,400 tokens with up to 24 people, for harder measurements.
+FAR_STAGES = (
+    Stage("far", 2400, 2, 100, questions=24, most_people=24, answer_lengths=(8,), muon_lr=0.002,
+          embed_lr=0.002, decay=True),
+    Stage("far-chat", 2400, 4, 100, shortest=200, most_people=24, layout="chat",
+          answer_lengths=(4, 8, 8, 16, 32), whole_share=0.6, muon_lr=0.0005, embed_lr=0.0005,
+          decay=True),
+)
 EVALUATED_EVERY = 100
+BIAS_SHARE = 0.1  # of the embeddings' learning rate
 
 
 def has_bfloat16_unit():
@@ -91,21 +101,25 @@ def accuracy(logits, targets, kinds):
 
 
 class Trainer:
-    def __init__(self, work, seed, shape):
+    def __init__(self, work, seed, family):
         self.work, self.seed = work, seed
         work.mkdir(parents=True, exist_ok=True)
-        self.tokenizer = tok.train()
-        self.encoder = batches.Encoder(self.tokenizer)
-        self.model = Llada(replace(shape, vocab_size=self.tokenizer.get_vocab_size()))
-        of_id = self.tokenizer.token_to_id("\u0120of")
-        initialise(self.model, seed, self.encoder.mask, self.encoder.eot, of_id)
+        self.tokenizer = tok.train(family)
+        self.encoder = batches.Encoder(family, self.tokenizer)
+        shape = replace(family.shape, vocab_size=self.tokenizer.get_vocab_size())
+        self.model = Network(shape)
+        initialise(self.model, seed, family, self.tokenizer)
         self.dtype = torch.bfloat16 if has_bfloat16_unit() else torch.float32
         self.run = torch.compile(self.model) if self.dtype == torch.bfloat16 else self.model
-        matrices, others = [], []
+        matrices, biases, others = [], [], []
         for name, p in self.model.named_parameters():
-            matrices.append(p) if "blocks" in name and p.dim() == 2 else others.append(p)
+            matrix = "blocks" in name and p.dim() == 2
+            (matrices if matrix else biases if name.endswith("bias") else others).append(p)
         self.muon = Muon(matrices, lr=0.005)
-        self.adam = torch.optim.AdamW(others, lr=0.01, betas=(0.9, 0.98), weight_decay=0.0)
+        groups = [{"params": others, "share": 1.0}]
+        if biases:
+            groups.append({"params": biases, "share": BIAS_SHARE})
+        self.adam = torch.optim.AdamW(groups, lr=0.01, betas=(0.9, 0.98), weight_decay=0.0)
         self.progress = {"stage": 0, "step": 0, "seconds": 0.0}
         self.state_file = work / "state.pt"
         if self.state_file.exists():
@@ -128,7 +142,8 @@ class Trainer:
         warm = min(1.0, (step + 1) / 50)
         scale = warm * (1.0 - 0.9 * step / stage.steps if stage.decay else 1.0)
         self.muon.param_groups[0]["lr"] = stage.muon_lr * scale
-        self.adam.param_groups[0]["lr"] = stage.embed_lr * scale
+        for group in self.adam.param_groups:
+            group["lr"] = stage.embed_lr * group["share"] * scale
 
     def _model_for(self, stage):
         """The compiled model where shapes stay the same; compiling for every length costs more."""
@@ -203,13 +218,16 @@ def main():
     parser = argparse.ArgumentParser(prog="python -m maskkv_tiny.train", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=pathlib.Path, default=pathlib.Path("build/tiny-train"))
-    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("models/tiny-llada"))
+    families.add_arguments(parser)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--far", action="store_true",
+                        help="train further on longer documents about more people")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    Trainer(args.work, args.seed, Shape(vocab_size=0)).train(STAGES)
-    export(args.work, args.out)
+    family = families.by_name()[args.family]
+    Trainer(args.work, args.seed, family).train(STAGES + (FAR_STAGES if args.far else ()))
+    export(family, args.work, families.checkpoint_folder(args))
 
 
 if __name__ == "__main__":

@@ -76,6 +76,7 @@ class Question:
     text: str
     answer: str
     candidates: tuple
+    lookalike: bool  # somebody in the document shares one name with the subject or its relation
 
     @property
     def chance(self):
@@ -161,12 +162,18 @@ def _ask(rng, kind, facts, people, attributes):
         subject, holder, name = person, person, asked.name
     candidates = sorted(v for (n, _), v in facts.items() if n == asked.name)
     text = f"{asked.asks[0]} {subject} {asked.asks[1]}"
-    return Question(kind, name, text, facts[asked.name, holder], tuple(candidates))
+    lookalike = any(share_a_name(one, other) for one in (person, holder) for other in people)
+    return Question(kind, name, text, facts[asked.name, holder], tuple(candidates), lookalike)
 
 
-def people_for(length):
-    """How many people a document of `length` tokens speaks of: 3 when short, 12 when long."""
-    return max(3, min(12, int(length * FACT_SHARE) // 38))
+def people_for(length, most=12):
+    """How many people a document of `length` tokens speaks of: 3 when short, `most` when long."""
+    return max(3, min(most, int(length * FACT_SHARE) // 38))
+
+
+def share_a_name(one, other):
+    """Whether two different people have a given name or a surname in common."""
+    return one != other and not set(one.split()).isdisjoint(other.split())
 
 
 def draw_people(rng, split, count, lookalikes=0.0):
@@ -225,14 +232,14 @@ def user_message(document, question):
     return f"{document}\n\n{question}"
 
 
-def record(split, index, length, seed, lookalikes=0.0):
+def record(split, index, length, seed, lookalikes=0.0, people=None):
     """The JSON-ready record `index` of `records`."""
     rng = random.Random(f"{split}/{seed}/{index}")
-    document = make_document(rng, split, length, 1, index % 2, lookalikes=lookalikes)
+    document = make_document(rng, split, length, 1, index % 2, people, lookalikes)
     question = document.questions[0]
     return {
         "id": f"{split}-{seed}-{index}",
-        "kind": question.kind,
+        "kind": f"{question.kind}_lookalike" if question.lookalike else question.kind,
         "relation": question.relation,
         "document": document.text,
         "question": question.text,
@@ -241,10 +248,29 @@ def record(split, index, length, seed, lookalikes=0.0):
     }
 
 
-def records(split, questions, length, seed, lookalikes=0.0):
-    """Yields `questions` JSON-ready records, one document each, kinds alternating."""
+def records(split, questions, length, seed, lookalikes=0.0, people=None):
+    """Yields `questions` JSON-ready records, one document each, kinds alternating.
+
+    A document speaks of `people` people, by default of as many as people_for says.
+    Questions that lookalikes make harder have a kind of their own, "single_lookalike" or
+    "two_hop_lookalike".
+    """
     for index in range(questions):
-        yield record(split, index, length, seed, lookalikes)
+        yield record(split, index, length, seed, lookalikes, people)
+
+
+def add_arguments(parser, seed):
+    """The options that say which documents: those of `records` but for split and questions."""
+    parser.add_argument("--length", type=int, default=1000, help="tokens a document")
+    parser.add_argument("--seed", type=int, default=seed)
+    parser.add_argument("--lookalikes", type=float, default=0.0,
+                        help="share of people who have one name in common with another")
+    parser.add_argument("--people", type=int, help="a document, by default 3 to 12 by its length")
+
+
+def chosen_records(split, args):
+    """`records` as the options of add_arguments and --questions say."""
+    return records(split, args.questions, args.length, args.seed, args.lookalikes, args.people)
 
 
 def main():
@@ -252,14 +278,11 @@ def main():
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--split", choices=SPLITS, required=True)
     parser.add_argument("--questions", type=int, required=True, help="one document a question")
-    parser.add_argument("--length", type=int, default=1000, help="tokens a document")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--lookalikes", type=float, default=0.0,
-                        help="share of people who have one name in common with another")
+    add_arguments(parser, seed=0)
     parser.add_argument("--out", required=True, help="JSON-lines file to write")
     args = parser.parse_args()
     with open(args.out, "w", encoding="utf-8") as out:
-        for record in records(args.split, args.questions, args.length, args.seed, args.lookalikes):
+        for record in chosen_records(args.split, args):
             out.write(json.dumps(record) + "\n")
 
 

@@ -126,6 +126,28 @@ def test_a_two_hop_answer_is_not_the_subjects_own_value():
             assert own != record["answer"]
 
 
+def test_questions_that_lookalikes_make_harder_have_a_kind_of_their_own():
+    kinds = set()
+    for record in world.records("test", 60, 1000, 5, lookalikes=0.3):
+        facts = facts_of(record["document"])
+        people = sorted({person for _, person in facts})
+        subject = next(p for p in people if f"{p} " in record["question"])
+        concerned = {subject}
+        if "two_hop" in record["kind"]:
+            concerned.add(facts[record["relation"].split("-")[0], subject])
+        namesakes = [p for c in concerned for p in people
+                     if p != c and (p.split()[0] == c.split()[0] or p.split()[1] == c.split()[1])]
+        assert record["kind"].endswith("_lookalike") == bool(namesakes)
+        kinds.add(record["kind"])
+    assert kinds == {"single", "single_lookalike", "two_hop", "two_hop_lookalike"}
+
+
+def test_a_document_speaks_of_as_many_people_as_asked_for():
+    for record in world.records("test", 3, 2000, 5, people=24):
+        assert len({person for _, person in facts_of(record["document"])}) == 24
+        assert len(record["candidates"]) == 24
+
+
 def test_the_command_writes_json_lines(tmp_path):
     out = tmp_path / "test.jsonl"
     command = [sys.executable, "-m", "maskkv_tiny.world", "--split", "test", "--questions", "3",
