@@ -12,8 +12,7 @@ namespace maskkv::services {
 absl::StatusOr<double> RopeScaleOf(const v1::RopeScaling* scaling, const model::ModelConfig& config,
                                    std::int64_t positions) {
   const auto bad = [](const std::string& message) {
-    return MakeError(absl::StatusCode::kInvalidArgument, "BAD_ROPE_SCALING",
-                     "rope_scaling: " + message);
+    return MakeError(absl::StatusCode::kInvalidArgument, "BAD_ROPE_SCALING", message);
   };
   model::RopeScaling choice;
   if (scaling != nullptr) {
@@ -25,7 +24,7 @@ absl::StatusOr<double> RopeScaleOf(const v1::RopeScaling* scaling, const model::
         choice = {model::RopeScaling::Rule::kFactor, scaling->factor()};
         break;
       case v1::RopeScaling::RULE_NOT_SET:
-        return bad("expected longllada or factor, found neither");
+        return bad("rope_scaling: expected longllada or factor, found neither");
     }
   }
   absl::StatusOr<double> scale = model::ResolveRopeScale(choice, config, positions);
