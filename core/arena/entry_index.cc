@@ -2,6 +2,7 @@
 #include "core/arena/entry_index.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <limits>
 #include <string>
@@ -104,6 +105,10 @@ absl::Status CheckValues(const EntryHeader& header, std::uint64_t memory_bytes) 
   if (!(header.kept_mass >= 0 && header.kept_mass <= 1)) {
     return Refuse(absl::StatusCode::kDataLoss, "BAD_HEADER", "kept_mass", "0 to 1",
                   absl::StrFormat("%g", header.kept_mass));
+  }
+  if (!(header.rope_scale >= 1 && std::isfinite(header.rope_scale))) {
+    return Refuse(absl::StatusCode::kDataLoss, "BAD_HEADER", "rope_scale", "a finite number from 1",
+                  absl::StrFormat("%g", header.rope_scale));
   }
   const auto is_zero = [](std::byte byte) { return byte == std::byte{0}; };
   if (header.reserved0 != 0 || header.reserved1 != 0 ||
@@ -296,7 +301,8 @@ EntryIndex IndexOf(std::span<const std::byte> memory, const EntryHeader& header)
   index.shape = {.layers = header.layers,
                  .kv_heads = header.kv_heads,
                  .head_dim = header.head_dim,
-                 .dtype = header.dtype == kDtypeF32 ? kernels::DType::kF32 : kernels::DType::kBF16};
+                 .dtype = header.dtype == kDtypeF32 ? kernels::DType::kF32 : kernels::DType::kBF16,
+                 .rope_scale = header.rope_scale};
   index.total_bytes = header.total_bytes;
   index.extents = CopyRecords<ExtentRecord>(memory, header.extents_offset, header.extents);
   index.heads = CopyRecords<HeadRecord>(memory, header.heads_offset,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/arena/entry_writer.h"
 
+#include <cmath>
 #include <cstring>
 #include <limits>
 
@@ -57,6 +58,10 @@ absl::StatusOr<std::uint64_t> MaxEntryBytes(const engine::EntryShape& shape,
                         "max_pairs >= 0, found %d, "
                         "%d, %d, %d",
                         shape.layers, shape.kv_heads, shape.head_dim, max_pairs));
+  }
+  if (!(shape.rope_scale >= 1 && std::isfinite(shape.rope_scale))) {
+    return absl::InvalidArgumentError(absl::StrFormat(
+        "entry: rope_scale: expected a finite number from 1, found %g", shape.rope_scale));
   }
   const std::uint64_t heads = Unsigned(shape.layers) * Unsigned(shape.kv_heads);
   // Padding: behind the extent table, behind the head table, at the end.
@@ -197,6 +202,7 @@ absl::StatusOr<std::uint64_t> EntryWriter::Complete(double kept_mass) {
   header.masks = Unsigned(metadata_.masks);
   header.budget = Unsigned(metadata_.budget);
   header.kept_mass = kept_mass;
+  header.rope_scale = shape_.rope_scale;
   header.extents = Short(shape_.layers);
   header.extents_offset = at_.extents;
   header.heads_offset = at_.heads;

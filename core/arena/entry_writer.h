@@ -28,7 +28,8 @@ namespace maskkv::arena {
 // Bytes that an entry of `shape` with at most `max_pairs` pairs over all layers and heads can take,
 // header, tables and padding included.
 // Errors: RESOURCE_EXHAUSTED (ENTRY_TOO_LARGE) if that is no 63-bit number; INVALID_ARGUMENT for a
-// shape without layers, heads or width, with one of them over 2^31 - 1, or for max_pairs < 0.
+// shape without layers, heads or width, with one of them over 2^31 - 1 or a rope_scale that is
+// not finite or below 1, or for max_pairs < 0.
 absl::StatusOr<std::uint64_t> MaxEntryBytes(const engine::EntryShape& shape,
                                             std::int64_t max_pairs);
 

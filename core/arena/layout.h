@@ -33,7 +33,7 @@ namespace maskkv::arena {
 static_assert(std::endian::native == std::endian::little, "the format is little endian");
 
 inline constexpr std::uint64_t kEntryMagic = 0x59524E45564B534D;  // "MSKVENRY"
-inline constexpr std::uint32_t kEntryFormatVersion = 1;
+inline constexpr std::uint32_t kEntryFormatVersion = 2;
 inline constexpr std::uint64_t kEntryAlignment = 64;
 // Memory is given in units of at least this. An entry's memory is shorter than a page past its end.
 inline constexpr std::uint64_t kEntryPage = 4096;
@@ -73,7 +73,8 @@ struct EntryHeader {
   Digest model_fingerprint;
   Digest prompt_digest;
   Digest document_digest;
-  std::byte reserved2[48];  // 0
+  double rope_scale;        // the keys were rotated with the model's rope_theta times this; >= 1
+  std::byte reserved2[40];  // 0
 };
 
 struct ExtentRecord {

@@ -10,6 +10,7 @@
 #include "core/base/error.h"
 #include "core/base/status_macros.h"
 #include "core/engine/prompt.h"
+#include "core/model/rope_scaling.h"
 
 namespace maskkv::engine {
 namespace {
@@ -83,6 +84,7 @@ absl::Status UnknownRequest(RequestId id) {
 absl::Status Decoder::CheckRequest(const DecodeRequest& request) const {
   MASKKV_RETURN_IF_ERROR(Validate(request.params));
   const model::ModelConfig& config = transformer_.config();
+  MASKKV_RETURN_IF_ERROR(model::CheckRopeScale(request.rope_scale, config.rope_theta));
   const std::int64_t masks = request.params.gen_length;
   if (request.cache == nullptr) {
     if (static_cast<std::int64_t>(request.prompt.size()) != request.prompt_tokens) {
@@ -121,6 +123,11 @@ absl::Status Decoder::CheckRequest(const DecodeRequest& request) const {
         config.layers, config.kv_heads, config.head_dim, shape.layers, shape.kv_heads,
         shape.head_dim));
   }
+  if (shape.rope_scale != request.rope_scale) {
+    return absl::FailedPreconditionError(
+        absl::StrFormat("cache: expected keys rotated with the request's rope_scale %g, found %g",
+                        request.rope_scale, shape.rope_scale));
+  }
   return CheckPairsBefore(*request.cache, first_row);
 }
 
@@ -128,7 +135,9 @@ absl::StatusOr<RequestId> Decoder::Add(DecodeRequest request) {
   MASKKV_RETURN_IF_ERROR(CheckRequest(request));
   const RequestId id = next_id_++;
   Canvas canvas(request.params, transformer_.config().mask_id);
-  requests_.emplace(id, Request{std::move(request), std::move(canvas)});
+  auto rope =
+      transformer_.Rope(request.rope_scale, request.prompt_tokens + request.params.gen_length);
+  requests_.emplace(id, Request{std::move(request), std::move(canvas), std::move(rope)});
   return id;
 }
 
@@ -164,6 +173,7 @@ void Decoder::GatherRows() {
   sequences_.clear();
   tokens_.clear();
   positions_.clear();
+  rotations_.clear();
   query_answers_.clear();
   query_positions_.clear();
   for (auto& [id, request] : requests_) {
@@ -180,6 +190,7 @@ void Decoder::GatherRows() {
       positions_.push_back(i);
     }
     sequence.rows = static_cast<std::int64_t>(tokens_.size()) - sequence.first_row;
+    transformer::AddRopeRun({sequence.rows, request.rope.get()}, rotations_);
     GatherQueries(sequence);
     sequences_.push_back(sequence);
   }
@@ -210,7 +221,8 @@ void Decoder::RunLayers() {
   kv_.Resize(rows * 2 * transformer_.kv_width());
   transformer_.Embed(tokens_, hidden_.data());
   for (std::int64_t layer = 0; layer < layers; ++layer) {
-    transformer_.ProjectKeysValues(layer, hidden_.data(), rows, positions_.data(), kv_.data());
+    transformer_.ProjectKeysValues(layer, hidden_.data(), rows, positions_.data(), rotations_,
+                                   kv_.data());
     const bool last = layer + 1 == layers;
     // Only what predicts masks of the current blocks reaches the vocabulary head.
     if (last) GatherMaskedRows();
@@ -237,6 +249,7 @@ void Decoder::Advance(std::int64_t layer, bool masked_rows_only) {
     const float* keys = kv_.data() + sequence.first_row * ld;
     transformer::AttentionSource source{
         .rows = 0,
+        .rope = sequence.request->rope.get(),
         .keys = keys,
         .values = keys + transformer_.kv_width(),
         .ldkv = ld,

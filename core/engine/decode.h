@@ -45,6 +45,8 @@ struct DecodeRequest {
   GenerateParams params;
   // The prompt's entry; null recomputes the prompt in every step.
   std::shared_ptr<const KvView> cache;
+  // rope_theta is multiplied by it; with an entry, its shape().rope_scale. 1: as trained.
+  double rope_scale = 1;
   // Events also tell what the other masked positions would be now: vocabulary head rows more, the
   // same tokens.
   bool provisional = false;
@@ -69,7 +71,8 @@ class Decoder {
 
   // The request takes part from the next step on.
   // Errors: INVALID_ARGUMENT (parameters, prompt, length, an entry with pairs where rows are
-  // recomputed), FAILED_PRECONDITION (the entry belongs to another model's shape).
+  // recomputed), FAILED_PRECONDITION (the entry belongs to another model's shape, its keys were
+  // rotated with another rope_scale).
   absl::StatusOr<RequestId> Add(DecodeRequest request);
 
   // The request leaves now, finished or not. Errors: NOT_FOUND.
@@ -95,6 +98,7 @@ class Decoder {
   struct Request {
     DecodeRequest request;
     Canvas canvas;
+    std::shared_ptr<const kernels::RopeTable> rope;
     bool failed = false;
     bool paused = false;
 
@@ -132,7 +136,8 @@ class Decoder {
   // The step in progress.
   std::vector<Sequence> sequences_;
   std::vector<std::int32_t> tokens_, positions_, query_positions_;
-  std::vector<std::int64_t> query_answers_;  // what the rows at query_positions_ predict
+  std::vector<std::int64_t> query_answers_;      // what the rows at query_positions_ predict
+  std::vector<transformer::RopeRun> rotations_;  // of the rows
   std::vector<transformer::AttentionSource> sources_;
   kernels::AlignedBuffer<float> hidden_;        // (rows, hidden)
   kernels::AlignedBuffer<float> query_hidden_;  // (predicting rows, hidden)

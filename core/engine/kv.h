@@ -29,6 +29,7 @@ struct EntryShape {
   std::int64_t kv_heads = 0;
   std::int64_t head_dim = 0;
   kernels::DType dtype = kernels::DType::kF32;
+  double rope_scale = 1;  // the keys were rotated with rope_theta times this
 
   bool operator==(const EntryShape&) const = default;
 

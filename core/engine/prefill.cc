@@ -12,6 +12,7 @@
 #include "core/engine/keep.h"
 #include "core/engine/pool_stage.h"
 #include "core/engine/votes.h"
+#include "core/model/rope_scaling.h"
 #include "core/policy/layer_budget.h"
 #include "core/policy/layer_weights.h"
 #include "core/policy/pyramid.h"
@@ -61,12 +62,15 @@ LayerReport& Report(const KeptLayer& kept, PrefillResult& result) {
 }  // namespace
 
 struct Prefiller::Pass {
-  Pass(std::int64_t layers, std::int64_t all_rows, std::int64_t mask_rows)
-      : rows(all_rows),
+  Pass(std::int64_t layers, std::int64_t all_rows, std::int64_t mask_rows, double scale)
+      : rope_scale(scale),
+        rows(all_rows),
         prompt_tokens(all_rows - mask_rows),
         masks(mask_rows),
         votes(layers, prompt_tokens, masks) {}
 
+  const double rope_scale;
+  std::shared_ptr<const kernels::RopeTable> rope;
   const std::int64_t rows;
   const std::int64_t prompt_tokens;
   const std::int64_t masks;
@@ -105,8 +109,9 @@ double PrefillResult::kept_mass() const {
   return prompt > 0 ? kept / prompt : 1;
 }
 
-absl::Status Prefiller::CheckRows(std::span<const Row> rows) const {
+absl::Status Prefiller::CheckForward(std::span<const Row> rows, double rope_scale) const {
   const model::ModelConfig& config = transformer_.config();
+  MASKKV_RETURN_IF_ERROR(model::CheckRopeScale(rope_scale, config.rope_theta));
   bool response = false;
   for (std::size_t i = 0; i < rows.size(); ++i) {
     const Row& row = rows[i];
@@ -137,9 +142,13 @@ absl::Status Prefiller::CheckRows(std::span<const Row> rows) const {
   return absl::OkStatus();
 }
 
-std::unique_ptr<Prefiller::Pass> Prefiller::MakePass(std::span<const Row> rows) const {
+std::unique_ptr<Prefiller::Pass> Prefiller::MakePass(std::span<const Row> rows, double rope_scale) {
   const std::int64_t masks = std::ranges::count(rows, Role::kResponse, &Row::role);
-  return std::make_unique<Pass>(transformer_.config().layers, std::ssize(rows), masks);
+  auto pass =
+      std::make_unique<Pass>(transformer_.config().layers, std::ssize(rows), masks, rope_scale);
+  const std::int64_t last = std::ranges::max(rows, {}, &Row::position).position;
+  pass->rope = transformer_.Rope(rope_scale, last + 1);
+  return pass;
 }
 
 void Prefiller::Start(Pass& pass, std::span<const Row> rows) {
@@ -174,7 +183,8 @@ absl::Status Prefiller::BeginCuts(Pass& pass, std::span<const PrefillCut> cuts) 
   for (const PrefillCut& cut : cuts) {
     const std::int64_t max_pairs =
         cut.plan.MaxPairsAHead(pass.prompt_tokens) * config.kv_heads * config.layers;
-    const EntryShape shape{config.layers, config.kv_heads, config.head_dim, cut.kv_dtype};
+    const EntryShape shape{config.layers, config.kv_heads, config.head_dim, cut.kv_dtype,
+                           pass.rope_scale};
     MASKKV_RETURN_IF_ERROR(cut.sink->Begin(shape, max_pairs));
     pass.voters.push_back(pass.votes.SetOf(VotersOf(cut.plan, pass.prompt_tokens, pass.masks)));
     pass.pools.push_back(cut.plan.StagesPairs() ? std::make_unique<PoolStage>(shape, max_pairs)
@@ -192,10 +202,10 @@ absl::Status Prefiller::BeginCuts(Pass& pass, std::span<const PrefillCut> cuts) 
 absl::StatusOr<std::vector<PrefillResult>> Prefiller::RunCuts(const PrefillForward& forward,
                                                               std::span<const PrefillCut> cuts) {
   const std::int64_t layers = transformer_.config().layers;
-  MASKKV_RETURN_IF_ERROR(CheckRows(forward.rows));
+  MASKKV_RETURN_IF_ERROR(CheckForward(forward.rows, forward.rope_scale));
   const bool late =
       std::ranges::any_of(cuts, [](const PrefillCut& cut) { return cut.plan.HoldsAllLayers(); });
-  const std::unique_ptr<Pass> held = MakePass(forward.rows);
+  const std::unique_ptr<Pass> held = MakePass(forward.rows, forward.rope_scale);
   Pass& pass = *held;
   pass.measures_importance = late;
   Start(pass, forward.rows);
@@ -258,9 +268,10 @@ absl::Status Prefiller::CutLate(Pass& pass, const PrefillForward& forward,
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::vector<double>> Prefiller::MeasureImportance(std::span<const Row> rows) {
-  MASKKV_RETURN_IF_ERROR(CheckRows(rows));
-  const std::unique_ptr<Pass> held = MakePass(rows);
+absl::StatusOr<std::vector<double>> Prefiller::MeasureImportance(std::span<const Row> rows,
+                                                                 double rope_scale) {
+  MASKKV_RETURN_IF_ERROR(CheckForward(rows, rope_scale));
+  const std::unique_ptr<Pass> held = MakePass(rows, rope_scale);
   Pass& pass = *held;
   pass.measures_importance = true;
   Start(pass, rows);
@@ -275,7 +286,9 @@ void Prefiller::RunLayer(Pass& pass, std::int64_t layer, float* kv) {
   const std::int64_t prompt = pass.prompt_tokens;
   {
     const ScopedTimer timer(pass.phases.forward);
-    transformer_.ProjectKeysValues(layer, pass.hidden.data(), pass.rows, pass.positions.data(), kv);
+    const transformer::RopeRun run{pass.rows, pass.rope.get()};
+    transformer_.ProjectKeysValues(layer, pass.hidden.data(), pass.rows, pass.positions.data(),
+                                   {&run, 1}, kv);
   }
   // Of the last layer nobody reads the prompt's outputs, only its votes.
   const bool voters_only = layer + 1 == transformer_.config().layers && !pass.measures_importance;
@@ -305,6 +318,7 @@ void Prefiller::AdvanceBlock(Pass& pass, std::int64_t layer, std::int64_t begin,
     const ScopedTimer timer(pass.phases.forward);
     const transformer::AttentionSource source{
         .rows = count,
+        .rope = pass.rope.get(),
         .keys = kv,
         .values = kv + kv_width,
         .ldkv = 2 * kv_width,

@@ -32,6 +32,8 @@ namespace maskkv::engine {
 struct PrefillForward {
   // Prompt rows first, then response rows; positions are free. At least one response row.
   std::span<const Row> rows;
+  // rope_theta is multiplied by it (core/model/rope_scaling.h); the entries say so. 1: as trained.
+  double rope_scale = 1;
   // Called after each layer with (layers done, layers), and, where layers are cut only after all
   // have run (kOnline), with (layers, layers) after each cut; a status that is not OK stops the
   // prefill and is returned: cancellation, deadlines, progress.
@@ -84,7 +86,7 @@ class Prefiller {
  public:
   explicit Prefiller(transformer::Transformer& transformer) : transformer_(transformer) {}
 
-  // Errors: INVALID_ARGUMENT (rows, plan), RESOURCE_EXHAUSTED and others from the sink,
+  // Errors: INVALID_ARGUMENT (rows, rope_scale, plan), RESOURCE_EXHAUSTED and others from the sink,
   // DATA_LOSS (NaN scores: a broken checkpoint), whatever after_layer returns. On an error the
   // sink is not finished.
   absl::StatusOr<PrefillResult> Run(const PrefillRequest& request, KvSink& sink);
@@ -97,14 +99,15 @@ class Prefiller {
                                                      std::span<const PrefillCut> cuts);
 
   // Equation 8 for every layer over all rows, without an entry: what calibration averages.
-  // Errors: INVALID_ARGUMENT (rows).
-  absl::StatusOr<std::vector<double>> MeasureImportance(std::span<const Row> rows);
+  // rope_scale: as PrefillForward's. Errors: INVALID_ARGUMENT (rows, rope_scale).
+  absl::StatusOr<std::vector<double>> MeasureImportance(std::span<const Row> rows,
+                                                        double rope_scale = 1);
 
  private:
   struct Pass;  // one forward
 
-  absl::Status CheckRows(std::span<const Row> rows) const;
-  std::unique_ptr<Pass> MakePass(std::span<const Row> rows) const;
+  absl::Status CheckForward(std::span<const Row> rows, double rope_scale) const;
+  std::unique_ptr<Pass> MakePass(std::span<const Row> rows, double rope_scale);
   void Start(Pass& pass, std::span<const Row> rows);
   absl::Status BeginCuts(Pass& pass, std::span<const PrefillCut> cuts);
   void RunLayer(Pass& pass, std::int64_t layer, float* kv);

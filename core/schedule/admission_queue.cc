@@ -59,9 +59,12 @@ absl::StatusOr<Ticket> AdmissionQueue::Enter(std::int32_t priority, std::uint64_
   if (limits_.memory_bytes > 0 && bytes > limits_.memory_bytes) {
     return MakeError(
         absl::StatusCode::kResourceExhausted, "PROMPT_TOO_LARGE",
-        absl::StrFormat("request: expected at most %d bytes of working memory, found %d",
-                        limits_.memory_bytes, bytes),
-        {{"limit_bytes", absl::StrFormat("%d", limits_.memory_bytes)}});
+        absl::StrFormat("request: expected at most %d bytes of working memory, found %d needed: %d "
+                        "missing",
+                        limits_.memory_bytes, bytes, bytes - limits_.memory_bytes),
+        {{"limit_bytes", absl::StrFormat("%d", limits_.memory_bytes)},
+         {"needed_bytes", absl::StrFormat("%d", bytes)},
+         {"missing_bytes", absl::StrFormat("%d", bytes - limits_.memory_bytes)}});
   }
   if (waiting() >= limits_.capacity) return FullError("one more request");
   if (limits_.memory_bytes > 0 && bytes > limits_.memory_bytes - bytes_) {

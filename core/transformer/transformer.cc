@@ -16,9 +16,7 @@ Transformer::Transformer(const Weights& weights, kernels::WorkerPool& pool,
     : weights_(weights),
       pool_(pool),
       shape_{weights.config().heads, weights.config().kv_heads, weights.config().head_dim},
-      rope_(kernels::RopeTable::Build(
-          weights.config().rope_theta, weights.config().head_dim, max_positions,
-          weights.config().rope_in_compute_dtype ? weights.compute() : kernels::DType::kF32)),
+      rope_tables_(weights.config(), weights.compute(), max_positions),
       feed_forward_(weights.config(), pool) {}
 
 void Transformer::Embed(std::span<const std::int32_t> tokens, float* hidden) {
@@ -71,16 +69,27 @@ void Transformer::NormHeads(const kernels::AlignedBuffer<float>& weight, float* 
   });
 }
 
-void Transformer::Rotate(float* x, std::int64_t rows, std::int64_t ldx, std::int64_t heads,
-                         const std::int32_t* positions) {
+void Transformer::Rotate(float* x, std::int64_t first, std::int64_t rows, std::int64_t ldx,
+                         std::int64_t heads, const std::int32_t* positions,
+                         std::span<const RopeRun> rotations) {
   const ScopedTimer timer(op_seconds_.rope);
   ForRowRanges(pool_, rows, [&](std::int64_t begin, std::int64_t end) {
-    kernels::ApplyRope(rope_, positions + begin, x + begin * ldx, end - begin, ldx, heads);
+    std::int64_t run_begin = -first;  // rows count from x, runs from `first` rows before it
+    for (const RopeRun& run : rotations) {
+      const std::int64_t from = std::max(begin, run_begin);
+      const std::int64_t to = std::min(end, run_begin + run.rows);
+      if (from < to) {
+        kernels::ApplyRope(*run.table, positions + first + from, x + from * ldx, to - from, ldx,
+                           heads);
+      }
+      run_begin += run.rows;
+    }
   });
 }
 
 void Transformer::ProjectKeysValues(std::int64_t layer, const float* hidden, std::int64_t rows,
-                                    const std::int32_t* positions, float* kv) {
+                                    const std::int32_t* positions,
+                                    std::span<const RopeRun> rotations, float* kv) {
   const LayerWeights& weights = weights_.layer(layer);
   const std::int64_t ld = 2 * kv_width();
   // In blocks, so that no normed copy of a whole prompt is ever held.
@@ -92,7 +101,7 @@ void Transformer::ProjectKeysValues(std::int64_t layer, const float* hidden, std
     Multiply(weights.key_value, normed_.data(), count, block, ld, kernels::Store::kOverwrite);
     AddBias(weights.key_value_bias, block, count, ld);
     NormHeads(weights.key_norm, block, count, ld, shape_.kv_heads);
-    Rotate(block, count, ld, shape_.kv_heads, positions + first);
+    Rotate(block, first, count, ld, shape_.kv_heads, positions, rotations);
     if (weights_.compute() == kernels::DType::kBF16) {
       kernels::RoundToBf16InPlace(block, count * ld);
     }
@@ -136,7 +145,11 @@ void Transformer::Advance(std::int64_t layer, float* hidden, std::int64_t rows,
   Multiply(weights.query, normed_.data(), rows, query_.data(), q_width, kernels::Store::kOverwrite);
   AddBias(weights.query_bias, query_.data(), rows, q_width);
   NormHeads(weights.query_norm, query_.data(), rows, q_width, shape_.heads);
-  Rotate(query_.data(), rows, q_width, shape_.heads, positions);
+  rotations_.clear();
+  for (const AttentionSource& source : sources) {
+    AddRopeRun({source.rows, source.rope}, rotations_);
+  }
+  Rotate(query_.data(), 0, rows, q_width, shape_.heads, positions, rotations_);
   Attend(sources);
   if (cosines != nullptr) {
     before_.Resize(rows * width);

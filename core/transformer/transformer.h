@@ -23,11 +23,13 @@
 #define MASKKV_CORE_TRANSFORMER_TRANSFORMER_H_
 
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <vector>
 
 #include "core/transformer/feed_forward.h"
 #include "core/transformer/op_seconds.h"
+#include "core/transformer/rope_tables.h"
 #include "core/transformer/weights.h"
 #include "kernels/attention/attention.h"
 #include "kernels/gemm/matmul.h"
@@ -38,9 +40,10 @@ namespace maskkv::transformer {
 
 // What a run of consecutive query rows attends to.
 struct AttentionSource {
-  std::int64_t rows = 0;          // query rows of this run
-  const float* keys = nullptr;    // (own_rows, kv_width), row stride ldkv
-  const float* values = nullptr;  // (own_rows, kv_width), row stride ldkv
+  std::int64_t rows = 0;                     // query rows of this run
+  const kernels::RopeTable* rope = nullptr;  // of Transformer::Rope, as the own and cached keys'
+  const float* keys = nullptr;               // (own_rows, kv_width), row stride ldkv
+  const float* values = nullptr;             // (own_rows, kv_width), row stride ldkv
   std::int64_t ldkv = 0;
   std::int64_t own_rows = 0;
   std::span<const kernels::CachedHead> cached;  // kv_heads entries or empty
@@ -53,7 +56,7 @@ inline constexpr std::int64_t kRowBlock = 256;
 
 class Transformer {
  public:
-  // max_positions bounds the position of every row (the rotation table has that many rows).
+  // max_positions bounds the position of every row.
   Transformer(const Weights& weights, kernels::WorkerPool& pool, std::int64_t max_positions);
 
   const Weights& weights() const { return weights_; }
@@ -63,14 +66,22 @@ class Transformer {
   std::int64_t hidden() const { return config().hidden; }
   std::int64_t query_width() const { return shape_.heads * shape_.head_dim; }
   std::int64_t kv_width() const { return shape_.kv_heads * shape_.head_dim; }
-  std::int64_t max_positions() const { return rope_.positions(); }
+  std::int64_t max_positions() const { return rope_tables_.max_positions(); }
+
+  // What rotates rows at positions below `positions` of a sequence whose base is rope_theta * scale
+  // (RopeTables::Get). Hold it as long as the sequence lives. REQUIRES: as there.
+  std::shared_ptr<const kernels::RopeTable> Rope(double scale, std::int64_t positions) {
+    return rope_tables_.Get(scale, positions);
+  }
 
   // hidden (tokens.size(), hidden()) = embeddings.
   void Embed(std::span<const std::int32_t> tokens, float* hidden);
 
   // kv (rows, 2 * kv_width()): K, rotated to its position, then V. hidden (rows, hidden()) is read.
+  // rotations: runs in row order, their rows sum to `rows`.
   void ProjectKeysValues(std::int64_t layer, const float* hidden, std::int64_t rows,
-                         const std::int32_t* positions, float* kv);
+                         const std::int32_t* positions, std::span<const RopeRun> rotations,
+                         float* kv);
 
   // Advances rows through one layer, in place in hidden (rows, hidden()).
   // sources: runs in row order, their rows sum to `rows`.
@@ -99,8 +110,9 @@ class Transformer {
   void NormRows(const float* hidden, std::int64_t rows, const float* weight, float* out);
   void Multiply(const kernels::PackedMatrix& matrix, const float* x, std::int64_t rows, float* y,
                 std::int64_t ldy, kernels::Store store);
-  void Rotate(float* x, std::int64_t rows, std::int64_t ldx, std::int64_t heads,
-              const std::int32_t* positions);
+  // x (rows, ldx): the rows from `first` on of those that positions and rotations describe.
+  void Rotate(float* x, std::int64_t first, std::int64_t rows, std::int64_t ldx, std::int64_t heads,
+              const std::int32_t* positions, std::span<const RopeRun> rotations);
   void Attend(std::span<const AttentionSource> sources);
   // x (rows, width), row stride ldx, += bias (width) unless it is empty.
   void AddBias(const kernels::AlignedBuffer<float>& bias, float* x, std::int64_t rows,
@@ -113,13 +125,14 @@ class Transformer {
   const Weights& weights_;
   kernels::WorkerPool& pool_;
   kernels::AttentionShape shape_;
-  kernels::RopeTable rope_;
 
+  RopeTables rope_tables_;
   OpSeconds op_seconds_;
 
   // Scratch, overwritten by every call.
   kernels::AlignedBuffer<float> normed_, query_, attended_, before_;
   std::vector<kernels::AttentionRequest> requests_;
+  std::vector<RopeRun> rotations_;
   kernels::GemmWorkspace gemm_workspace_;
   FeedForward feed_forward_;
   kernels::AttentionWorkspace attention_workspace_;

@@ -46,6 +46,7 @@ class Client:
 
         Prompt: messages=[(role, text)] | document=, question= | tokens=. Kept: budget= | coverage=,
         policy= | selection="maskkv" | "full" | "random", layer_rule; alpha, beta; compress=False for no cache.
+        Longer than trained: rope_scaling="longllada" | a factor from 1; none by default.
         Decoding: gen_length, block_length, steps, temperature, seed, ignore_eos, suppress_eos, stop,
         samples, provisional. Serving: request_id, priority, handle, reuse, keep_entry_ms, timeout.
         """

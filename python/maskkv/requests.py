@@ -62,6 +62,18 @@ def keep(selection=None, budget=None, coverage=None, max_budget=0, alpha=None, b
     return message if message.ByteSize() else None
 
 
+def rope_scaling(value):
+    """A RopeScaling of None or "none" (no scaling), "longllada" or a factor, or None for none."""
+    if value is None or value == "none":
+        return None
+    if value == "longllada":
+        return common_pb2.RopeScaling(longllada=common_pb2.LongLlada())
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ValueError("rope_scaling: expected none, longllada or a number from 1, "
+                         f"found {value!r}")
+    return common_pb2.RopeScaling(factor=value)
+
+
 _PROMPT = ("messages", "document", "question", "tokens", "document_tokens")
 _KEEP = ("selection", "budget", "coverage", "max_budget", "alpha", "beta", "layer_rule",
          "random_seed", "policy")
@@ -79,6 +91,7 @@ def generate(kwargs):
     request = decode_pb2.GenerateRequest(
         prompt=prompt(**_take(kwargs, _PROMPT)),
         keep=keep(**_take(kwargs, _KEEP)),
+        rope_scaling=rope_scaling(kwargs.pop("rope_scaling", None)),
         sampler=decode_pb2.Sampler(**_take(kwargs, _SAMPLER)))
     if not kwargs.pop("compress", True):
         request.cache = decode_pb2.CACHE_NONE
@@ -99,6 +112,8 @@ def prefill(kwargs):
     kwargs = dict(kwargs)
     request = prefill_pb2.PrefillRequest(prompt=prompt(**_take(kwargs, _PROMPT)),
                                          keep=keep(**_take(kwargs, _KEEP)),
+                                         rope_scaling=rope_scaling(
+                                             kwargs.pop("rope_scaling", None)),
                                          masks=kwargs.pop("masks", 32))
     for name in ("request_id", "priority", "ignore_cached"):
         if name in kwargs:
@@ -111,6 +126,8 @@ def explain(kwargs):
     kwargs = dict(kwargs)
     request = prefill_pb2.ExplainRequest(prompt=prompt(**_take(kwargs, _PROMPT)),
                                          keep=keep(**_take(kwargs, _KEEP)),
+                                         rope_scaling=rope_scaling(
+                                             kwargs.pop("rope_scaling", None)),
                                          masks=kwargs.pop("masks", 32),
                                          with_scores=kwargs.pop("with_scores", False),
                                          priority=kwargs.pop("priority", 0))

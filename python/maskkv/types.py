@@ -83,6 +83,7 @@ class Started:
     handle: Any  # v1.Handle, None without a compressed cache
     kept: Kept | None
     provenance: Provenance
+    rope_scale: float  # what RoPE's base was multiplied by; 1 without scaling
 
 
 @dataclass(frozen=True)
@@ -142,6 +143,7 @@ class Prefilled:
     budget: int
     document_tokens: int
     provenance: Provenance
+    rope_scale: float
 
 
 @dataclass(frozen=True)
@@ -162,6 +164,7 @@ class Explanation:
     kept: Kept
     heads: tuple[HeadExplanation, ...]
     provenance: Provenance
+    rope_scale: float
 
 
 @dataclass(frozen=True)

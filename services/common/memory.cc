@@ -60,18 +60,20 @@ std::int64_t AvailableMemoryBytes() {
 }
 
 absl::Status CheckFits(const model::ModelConfig& config, std::int64_t positions,
-                       std::int64_t kv_layers) {
+                       std::int64_t kv_layers, std::int64_t available) {
   const std::int64_t floats_a_position =
       config.hidden + 2 * config.kv_heads * config.head_dim * kv_layers + config.head_dim;
   const std::int64_t needed =
       positions * floats_a_position * static_cast<std::int64_t>(sizeof(float));
-  const std::int64_t available = AvailableMemoryBytes();
   if (needed <= available) return absl::OkStatus();
   return MakeError(
       absl::StatusCode::kResourceExhausted, "OUT_OF_MEMORY",
-      absl::StrFormat(
-          "memory: expected at least %d MiB for a prompt and answer of %d positions, found %d MiB",
-          needed >> 20, positions, available >> 20));
+      absl::StrFormat("memory: expected at least %d bytes for a prompt and answer of %d positions, "
+                      "found %d available: %d missing",
+                      needed, positions, available, needed - available),
+      {{"needed_bytes", absl::StrFormat("%d", needed)},
+       {"available_bytes", absl::StrFormat("%d", available)},
+       {"missing_bytes", absl::StrFormat("%d", needed - available)}});
 }
 
 }  // namespace maskkv::services

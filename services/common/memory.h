@@ -27,9 +27,10 @@ std::int64_t AvailableMemoryBytes();
 // Whether a run over `positions` rows can fit at all. Counts what any such run holds at once, the
 // rotation table, hidden states and `kv_layers` layers of K and V, so it refuses nothing that would
 // fit; it is there because Linux grants what it does not have and kills later.
-// Errors: RESOURCE_EXHAUSTED (OUT_OF_MEMORY), needed and available.
+// available: as AvailableMemoryBytes().
+// Errors: RESOURCE_EXHAUSTED (OUT_OF_MEMORY), bytes needed, available and missing.
 absl::Status CheckFits(const model::ModelConfig& config, std::int64_t positions,
-                       std::int64_t kv_layers);
+                       std::int64_t kv_layers, std::int64_t available = AvailableMemoryBytes());
 
 }  // namespace maskkv::services
 

@@ -43,12 +43,14 @@ absl::StatusOr<std::shared_ptr<const ModelRuntime>> ModelRuntime::Load(
                           : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
   MASKKV_ASSIGN_OR_RETURN(model::Checkpoint checkpoint, model::Checkpoint::Open(options.directory));
   const model::ModelConfig config = checkpoint.config();
-  if (options.max_positions < 0 || options.max_positions > config.max_sequence) {
-    return absl::InvalidArgumentError(
-        absl::StrFormat("max_positions: expected at most the checkpoint's %d, found %d",
-                        config.max_sequence, options.max_positions));
+  if (options.max_positions < 0 || options.max_positions > model::ModelConfig::kMaxSequence) {
+    return absl::InvalidArgumentError(absl::StrFormat("max_positions: expected 0 to %d, found %d",
+                                                      model::ModelConfig::kMaxSequence,
+                                                      options.max_positions));
   }
-  runtime->max_positions_ = options.max_positions > 0 ? options.max_positions : config.max_sequence;
+  runtime->max_positions_ = options.max_positions > 0
+                                ? options.max_positions
+                                : std::max(config.max_sequence, kLongestDefault);
   runtime->fingerprint_ = checkpoint.Fingerprint();
   runtime->fingerprint_digest_ = DigestOfHex(runtime->fingerprint_);
   runtime->name_ = NameOf(options.directory);
@@ -58,7 +60,7 @@ absl::StatusOr<std::shared_ptr<const ModelRuntime>> ModelRuntime::Load(
                             transformer::Weights::Load(std::move(checkpoint), options.dtype, pool));
     runtime->weights_ = std::make_unique<transformer::Weights>(std::move(weights));
   }
-  if (options.check_memory) {
+  if (options.check_memory && options.max_positions > 0) {
     MASKKV_RETURN_IF_ERROR(CheckFits(config, runtime->max_positions_, /*kv_layers=*/1));
   }
   MASKKV_RETURN_IF_ERROR(runtime->LoadText(options.directory));

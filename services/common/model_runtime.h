@@ -30,15 +30,19 @@ class Provenance;
 
 namespace maskkv::services {
 
+// Positions without an option: a prompt of 128k tokens and an answer of the longest default.
+inline constexpr std::int64_t kLongestDefault = 131'072 + 4'096;
+
 struct ModelOptions {
   std::string directory{};                      // checkpoint
   kernels::DType dtype = kernels::DType::kF32;  // of weights, GEMM inputs and cached pairs
   int threads = 0;                              // 0: one a hardware thread; for packing too
-  std::int64_t max_positions = 0;               // prompt + answer; 0: the checkpoint's length
-  std::string profile{};                        // "": maskkv_profile.json beside the weights
+  // Prompt + answer. 0: kLongestDefault, or the checkpoint's length if that is more.
+  std::int64_t max_positions = 0;
+  std::string profile{};  // "": maskkv_profile.json beside the weights
   bool load_profile = true;
-  // Whether max_positions must fit into the memory that is left: hidden states and one layer's K
-  // and V.
+  // Whether max_positions, where it is given, must fit into the memory that is left: hidden states
+  // and one layer's K and V. Requests are looked at one by one in any case.
   bool check_memory = true;
 };
 
@@ -52,8 +56,9 @@ struct PromptIds {
 class ModelRuntime {
  public:
   // A missing default profile is no error, nor is a missing tokenizer: then prompts are token ids.
-  // Errors: of the checkpoint's readers; INVALID_ARGUMENT for max_positions beyond the checkpoint's
-  // length; FAILED_PRECONDITION for a profile of other weights; RESOURCE_EXHAUSTED (OUT_OF_MEMORY).
+  // Errors: of the checkpoint's readers; INVALID_ARGUMENT for max_positions beyond
+  // model::ModelConfig::kMaxSequence; FAILED_PRECONDITION for a profile of other weights;
+  // RESOURCE_EXHAUSTED (OUT_OF_MEMORY).
   static absl::StatusOr<std::shared_ptr<const ModelRuntime>> Load(const ModelOptions& options);
 
   const transformer::Weights& weights() const { return *weights_; }

@@ -79,6 +79,7 @@ absl::StatusOr<std::shared_ptr<const v1::PrefillResponse>> EntrySource::CallPref
   *prefill.mutable_prompt() = request.prompt();
   prefill.set_masks(checked.params.gen_length);
   if (request.has_keep()) *prefill.mutable_keep() = request.keep();
+  if (request.has_rope_scaling()) *prefill.mutable_rope_scaling() = request.rope_scaling();
   prefill.set_priority(checked.priority);
   prefill.set_request_id(PrefillId(call.request_id(), prefill, attempt));
 

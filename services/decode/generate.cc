@@ -16,6 +16,8 @@
 #include "core/telemetry/log.h"
 #include "maskkv/v1/decode.pb.h"
 #include "maskkv/v1/prefill.pb.h"
+#include "services/common/memory.h"
+#include "services/common/rope_proto.h"
 #include "services/decode/event_proto.h"
 
 namespace maskkv::decode {
@@ -104,6 +106,7 @@ struct GenerateHandler::Answer {
   std::optional<Counted> waiting, running;
   std::vector<std::int32_t> ids;
   PromptEntry prompt;
+  double rope_scale = 1;
   RequestFigures figures;
   std::unique_ptr<SequenceGroup> group;
   std::uint64_t seq = 0;
@@ -146,6 +149,7 @@ absl::Status GenerateHandler::Run(grpc::ServerContext& context, const v1::Genera
                 .running = {},
                 .ids = {},
                 .prompt = {},
+                .rope_scale = 1,
                 .figures = {},
                 .group = nullptr,
                 .outcome = {}};
@@ -187,6 +191,9 @@ absl::Status GenerateHandler::PreparePrompt(Answer& answer) const {
                               parts_.entries->Prefill(answer.call, answer.context, answer.request,
                                                       answer.checked, answer.ids, servable));
     }
+    answer.rope_scale = answer.prompt.entry->shape().rope_scale;
+  } else {
+    MASKKV_RETURN_IF_ERROR(PrepareWholePrompt(answer));
   }
   const model::ModelConfig& config = model.config();
   RequestFigures& figures = answer.figures;
@@ -205,6 +212,18 @@ absl::Status GenerateHandler::PreparePrompt(Answer& answer) const {
   return absl::OkStatus();
 }
 
+absl::Status GenerateHandler::PrepareWholePrompt(Answer& answer) const {
+  const model::ModelConfig& config = parts_.model->config();
+  const std::int64_t positions =
+      static_cast<std::int64_t>(answer.ids.size()) + answer.checked.params.gen_length;
+  MASKKV_ASSIGN_OR_RETURN(
+      answer.rope_scale,
+      services::RopeScaleOf(
+          answer.request.has_rope_scaling() ? &answer.request.rope_scaling() : nullptr, config,
+          positions));
+  return services::CheckFits(config, positions, /*kv_layers=*/1);
+}
+
 absl::Status GenerateHandler::Submit(Answer& answer) const {
   engine::DecodeRequest sample;
   sample.prompt = answer.checked.use_cache ? answer.prompt.recomputed : answer.ids;
@@ -212,6 +231,7 @@ absl::Status GenerateHandler::Submit(Answer& answer) const {
   sample.params = answer.checked.params;
   sample.provisional = answer.checked.provisional;
   sample.cache = answer.prompt.view;
+  sample.rope_scale = answer.rope_scale;
   GroupSpec spec;
   spec.stop = answer.checked.stop;
   spec.priority = answer.checked.priority;
@@ -237,6 +257,7 @@ absl::Status GenerateHandler::SendStarted(Answer& answer) const {
   v1::Started& started = *event.mutable_started();
   started.set_request_id(answer.call.request_id());
   started.set_prompt_tokens(answer.figures.prompt_tokens);
+  started.set_rope_scale(answer.rope_scale);
   parts_.model->FillProvenance(*started.mutable_provenance());
   PromptEntry& prompt = answer.prompt;
   if (prompt.prefill != nullptr) {

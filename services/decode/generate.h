@@ -81,6 +81,8 @@ class GenerateHandler {
   absl::Status Serve(Answer& answer) const;
   // Tokens of the prompt, its entry, what figures they give.
   absl::Status PreparePrompt(Answer& answer) const;
+  // Without a cache: its scaling, and whether every step's rows can fit into memory.
+  absl::Status PrepareWholePrompt(Answer& answer) const;
   absl::Status Submit(Answer& answer) const;
   absl::Status SendStarted(Answer& answer) const;
   absl::Status SendEvents(Answer& answer) const;

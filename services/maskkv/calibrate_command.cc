@@ -21,6 +21,7 @@
 #include "services/maskkv/generation.h"
 #include "services/maskkv/progress.h"
 #include "services/maskkv/questions.h"
+#include "services/maskkv/rope_flags.h"
 
 namespace maskkv::cli {
 namespace {
@@ -44,6 +45,7 @@ class CalibrateCommand final : public Command {
     sub->add_option("--gen-length", gen_length_, "Masks after each prompt")
         ->check(IntegerIn(1, 1 << 16))
         ->capture_default_str();
+    rope_.Declare(*sub);
     sub->add_option("--output", output_, "Profile [maskkv_profile.json in the model]")
         ->type_name("FILE");
   }
@@ -116,8 +118,12 @@ class CalibrateCommand final : public Command {
                                                   host.transformer().max_positions()));
     const std::vector<engine::Row> rows =
         engine::PromptThenMasks(prompt, gen_length_, host.config());
-    MASKKV_ASSIGN_OR_RETURN(const std::vector<double> importance,
-                            engine::Prefiller(host.transformer()).MeasureImportance(rows));
+    MASKKV_ASSIGN_OR_RETURN(
+        const double rope_scale,
+        model::ResolveRopeScale(rope_.choice(), host.config(), std::ssize(rows)));
+    MASKKV_ASSIGN_OR_RETURN(
+        const std::vector<double> importance,
+        engine::Prefiller(host.transformer()).MeasureImportance(rows, rope_scale));
     if (Interrupted()) return absl::CancelledError("interrupted");
     return accumulator.Add(importance, static_cast<std::int64_t>(rows.size()));
   }
@@ -134,6 +140,7 @@ class CalibrateCommand final : public Command {
   }
 
   ModelFlags model_;
+  RopeFlags rope_;
   std::string prompts_;
   std::string output_;
   std::int64_t samples_ = 0;

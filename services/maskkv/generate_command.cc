@@ -12,6 +12,7 @@
 #include "services/maskkv/generation.h"
 #include "services/maskkv/json_report.h"
 #include "services/maskkv/live_view.h"
+#include "services/maskkv/rope_flags.h"
 
 namespace maskkv::cli {
 namespace {
@@ -30,6 +31,7 @@ class GenerateCommand final : public Command {
     prompt_.Declare(*sub);
     decode_.Declare(*sub);
     cache_.Declare(*sub);
+    rope_.Declare(*sub);
     sub->add_flag("--json", json_, "Print one JSON object instead of the text");
   }
 
@@ -45,8 +47,10 @@ class GenerateCommand final : public Command {
     }
     params.stop_ids = host->StopIds();
     MASKKV_ASSIGN_OR_RETURN(const std::vector<std::int32_t> prompt, host->Prompt(prompt_));
-    MASKKV_RETURN_IF_ERROR(host->Prepare(
-        static_cast<std::int64_t>(prompt.size()) + params.gen_length, cache_.HoldsAllLayers()));
+    const std::int64_t positions = static_cast<std::int64_t>(prompt.size()) + params.gen_length;
+    MASKKV_ASSIGN_OR_RETURN(const double rope_scale,
+                            model::ResolveRopeScale(rope_.choice(), host->config(), positions));
+    MASKKV_RETURN_IF_ERROR(host->Prepare(positions, cache_.HoldsAllLayers()));
     std::optional<engine::EvictionPlan> plan;
     if (cache_.mode() != CacheMode::kNone) {
       MASKKV_ASSIGN_OR_RETURN(plan, cache_.Plan(host->checkpoint(), params.seed));
@@ -54,13 +58,15 @@ class GenerateCommand final : public Command {
 
     LiveView view(*host, stdout);
     std::optional<engine::Canvas> last;
-    MASKKV_ASSIGN_OR_RETURN(
-        const Generation generation,
-        Generate(*host, prompt, params, plan,
-                 [&](const engine::StepEvent& event, const engine::Canvas& now) {
-                   if (!json_) view.Show(now);
-                   if (event.finish_reason != engine::FinishReason::kNone) last.emplace(now);
-                 }));
+    MASKKV_ASSIGN_OR_RETURN(const Generation generation,
+                            Generate(
+                                *host, prompt, params, plan,
+                                [&](const engine::StepEvent& event, const engine::Canvas& now) {
+                                  if (!json_) view.Show(now);
+                                  if (event.finish_reason != engine::FinishReason::kNone)
+                                    last.emplace(now);
+                                },
+                                rope_scale));
     if (json_) {
       PrintJson(GenerationJson(*host, prompt, generation));
       return absl::OkStatus();
@@ -76,6 +82,7 @@ class GenerateCommand final : public Command {
   PromptFlags prompt_;
   DecodeFlags decode_;
   CacheFlags cache_;
+  RopeFlags rope_;
   bool json_ = false;
 };
 

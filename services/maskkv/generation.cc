@@ -24,13 +24,14 @@ absl::Status CancelledIfInterrupted() {
 
 absl::StatusOr<std::vector<PrefilledPrompt>> PrefillPromptFor(
     ModelHost& host, std::span<const std::int32_t> prompt, std::int64_t masks,
-    std::span<const engine::EvictionPlan> plans) {
+    std::span<const engine::EvictionPlan> plans, double rope_scale) {
   MASKKV_RETURN_IF_ERROR(
       engine::ValidatePrompt(host.config(), prompt, masks, host.transformer().max_positions()));
   const auto start = Clock::now();
   const std::vector<engine::Row> rows = engine::PromptThenMasks(prompt, masks, host.config());
   engine::PrefillForward forward;
   forward.rows = rows;
+  forward.rope_scale = rope_scale;
   forward.after_layer = [](std::int64_t, std::int64_t) { return CancelledIfInterrupted(); };
   std::vector<std::shared_ptr<engine::HeapKvEntry>> entries;
   std::vector<engine::PrefillCut> cuts;
@@ -50,25 +51,26 @@ absl::StatusOr<std::vector<PrefilledPrompt>> PrefillPromptFor(
 }
 
 absl::StatusOr<PrefilledPrompt> PrefillPrompt(ModelHost& host, std::span<const std::int32_t> prompt,
-                                              std::int64_t masks,
-                                              const engine::EvictionPlan& plan) {
+                                              std::int64_t masks, const engine::EvictionPlan& plan,
+                                              double rope_scale) {
   MASKKV_ASSIGN_OR_RETURN(std::vector<PrefilledPrompt> prompts,
-                          PrefillPromptFor(host, prompt, masks, {&plan, 1}));
+                          PrefillPromptFor(host, prompt, masks, {&plan, 1}, rope_scale));
   return std::move(prompts.front());
 }
 
 absl::StatusOr<Generation> Generate(ModelHost& host, std::span<const std::int32_t> prompt,
                                     const engine::GenerateParams& params,
                                     const std::optional<engine::EvictionPlan>& plan,
-                                    const StepObserver& after_step) {
+                                    const StepObserver& after_step, double rope_scale) {
   MASKKV_RETURN_IF_ERROR(engine::Validate(params));
   Generation generation;
   engine::DecodeRequest request;
   request.prompt_tokens = static_cast<std::int64_t>(prompt.size());
   request.params = params;
+  request.rope_scale = generation.rope_scale = rope_scale;
   if (plan) {
     MASKKV_ASSIGN_OR_RETURN(generation.prefill,
-                            PrefillPrompt(host, prompt, params.gen_length, *plan));
+                            PrefillPrompt(host, prompt, params.gen_length, *plan, rope_scale));
     request.prompt = engine::RecomputedTail(host.config(), prompt);
     request.cache = generation.prefill->entry;
   } else {

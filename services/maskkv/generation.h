@@ -28,13 +28,15 @@ struct PrefilledPrompt {
 };
 
 // Prefills prompt + masks by `plan` into the heap; the entry has the model's compute type.
+// rope_scale: of model::ResolveRopeScale.
 absl::StatusOr<PrefilledPrompt> PrefillPrompt(ModelHost& host, std::span<const std::int32_t> prompt,
-                                              std::int64_t masks, const engine::EvictionPlan& plan);
+                                              std::int64_t masks, const engine::EvictionPlan& plan,
+                                              double rope_scale = 1);
 
 // The same of one forward for several plans, in their order. `seconds` is that of all together.
 absl::StatusOr<std::vector<PrefilledPrompt>> PrefillPromptFor(
     ModelHost& host, std::span<const std::int32_t> prompt, std::int64_t masks,
-    std::span<const engine::EvictionPlan> plans);
+    std::span<const engine::EvictionPlan> plans, double rope_scale = 1);
 
 struct Generation {
   std::optional<PrefilledPrompt> prefill;  // absent without a cache
@@ -42,6 +44,7 @@ struct Generation {
   std::vector<double> step_seconds;
   std::vector<std::int32_t> tokens;  // the answer up to, without, the first end token
   engine::FinishReason finish_reason = engine::FinishReason::kNone;
+  double rope_scale = 1;
 };
 
 using StepObserver = std::function<void(const engine::StepEvent&, const engine::Canvas&)>;
@@ -51,7 +54,7 @@ using StepObserver = std::function<void(const engine::StepEvent&, const engine::
 absl::StatusOr<Generation> Generate(ModelHost& host, std::span<const std::int32_t> prompt,
                                     const engine::GenerateParams& params,
                                     const std::optional<engine::EvictionPlan>& plan,
-                                    const StepObserver& after_step = {});
+                                    const StepObserver& after_step = {}, double rope_scale = 1);
 
 }  // namespace maskkv::cli
 

@@ -12,6 +12,7 @@
 #include "services/maskkv/json_report.h"
 #include "services/maskkv/kept_picture.h"
 #include "services/maskkv/remote_picture.h"
+#include "services/maskkv/rope_flags.h"
 
 namespace maskkv::cli {
 namespace {
@@ -34,6 +35,7 @@ class InspectCommand final : public Command {
     server->type_name("ADDR");
     prompt_.Declare(*sub);
     cache_.Declare(*sub);
+    rope_.Declare(*sub);
     // What the service decides by itself.
     for (const char* own : {"--model", "--dtype", "--threads", "--profile"}) {
       server->excludes(sub->get_option(own));
@@ -51,7 +53,8 @@ class InspectCommand final : public Command {
     MASKKV_RETURN_IF_ERROR(prompt_.Validate());
     MASKKV_ASSIGN_OR_RETURN(
         const KeptPicture picture,
-        server_.empty() ? KeepHere() : AskForPicture(server_, prompt_, gen_length_, cache_));
+        server_.empty() ? KeepHere()
+                        : AskForPicture(server_, prompt_, gen_length_, cache_, rope_.choice()));
     if (json_) {
       PrintJson(PictureJson(picture));
     } else {
@@ -67,12 +70,14 @@ class InspectCommand final : public Command {
     }
     MASKKV_ASSIGN_OR_RETURN(const std::unique_ptr<ModelHost> host, ModelHost::Load(model_));
     MASKKV_ASSIGN_OR_RETURN(const std::vector<std::int32_t> prompt, host->Prompt(prompt_));
-    MASKKV_RETURN_IF_ERROR(host->Prepare(static_cast<std::int64_t>(prompt.size()) + gen_length_,
-                                         cache_.HoldsAllLayers()));
+    const std::int64_t positions = static_cast<std::int64_t>(prompt.size()) + gen_length_;
+    MASKKV_ASSIGN_OR_RETURN(const double rope_scale,
+                            model::ResolveRopeScale(rope_.choice(), host->config(), positions));
+    MASKKV_RETURN_IF_ERROR(host->Prepare(positions, cache_.HoldsAllLayers()));
     MASKKV_ASSIGN_OR_RETURN(const engine::EvictionPlan plan,
                             cache_.Plan(host->checkpoint(), /*seed=*/0));
     MASKKV_ASSIGN_OR_RETURN(const PrefilledPrompt prefilled,
-                            PrefillPrompt(*host, prompt, gen_length_, plan));
+                            PrefillPrompt(*host, prompt, gen_length_, plan, rope_scale));
     KeptPicture picture = PictureOf(prefilled);
     // A model with shifted logits counts the prompt's last token among the rows that vote.
     picture.prompt_tokens = static_cast<std::int64_t>(prompt.size());
@@ -84,6 +89,7 @@ class InspectCommand final : public Command {
   ModelFlags model_;
   PromptFlags prompt_;
   CacheFlags cache_;
+  RopeFlags rope_;
   std::int64_t gen_length_ = 32;
   bool json_ = false;
 };

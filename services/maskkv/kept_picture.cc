@@ -50,6 +50,7 @@ KeptPicture PictureOf(const PrefilledPrompt& prefilled) {
                       .masks = prefilled.result.masks,
                       .bytes = prefilled.entry->bytes(),
                       .mass = prefilled.result.kept_mass(),
+                      .rope_scale = prefilled.entry->shape().rope_scale,
                       .heads = {}};
   const engine::EntryShape& shape = prefilled.entry->shape();
   for (std::int64_t layer = 0; layer < shape.layers; ++layer) {
@@ -81,6 +82,7 @@ Json PictureJson(const KeptPicture& picture) {
   Json report = KeptJson(pairs, picture.mass);
   report["prompt_tokens"] = picture.prompt_tokens;
   report["masks"] = picture.masks;
+  report["rope_scale"] = picture.rope_scale;
   report["preference"] = std::move(preference);
   report["positions"] = std::move(positions);
   return report;
@@ -96,6 +98,7 @@ void PrintPicture(const KeptPicture& picture) {
       static_cast<long long>(picture.pairs()), static_cast<long long>(all),
       all > 0 ? 100.0 * static_cast<double>(picture.pairs()) / static_cast<double>(all) : 0.0,
       100 * picture.mass, static_cast<long long>(picture.bytes));
+  if (picture.rope_scale != 1) std::printf("rope_theta times %.10g\n", picture.rope_scale);
   std::printf("layer head  pairs  prefers prompt  kept positions, first to last of the prompt\n");
   for (std::size_t layer = 0; layer < picture.heads.size(); ++layer) {
     for (std::size_t head = 0; head < picture.heads[layer].size(); ++head) {

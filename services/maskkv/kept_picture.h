@@ -22,6 +22,7 @@ struct KeptPicture {
   std::int64_t masks = 0;
   std::int64_t bytes = 0;                // of the entry that holds the pairs
   double mass = 0;                       // kept share of the mask-query score, 0 to 1
+  double rope_scale = 1;                 // of the keys
   std::vector<std::vector<Head>> heads;  // layers x KV heads
 
   std::int64_t pairs() const;

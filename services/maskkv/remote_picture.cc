@@ -54,6 +54,18 @@ void FillKeep(const CacheFlags& flags, v1::KeepPolicy& keep) {
   }
 }
 
+void FillRope(const model::RopeScaling& rope, v1::ExplainRequest& request) {
+  switch (rope.rule) {
+    case model::RopeScaling::Rule::kNone:
+      return;
+    case model::RopeScaling::Rule::kLongLlada:
+      request.mutable_rope_scaling()->mutable_longllada();
+      return;
+    case model::RopeScaling::Rule::kFactor:
+      return request.mutable_rope_scaling()->set_factor(rope.factor);
+  }
+}
+
 // What a peer says is checked before it indexes anything.
 absl::Status Check(const v1::ExplainResponse& response, const v1::ModelInfoResponse& model) {
   const auto wrong = [](const std::string& what) {
@@ -86,11 +98,13 @@ absl::Status Wait(grpc::ClientContext& context, const std::function<grpc::Status
 }  // namespace
 
 absl::StatusOr<KeptPicture> AskForPicture(const std::string& server, const PromptFlags& prompt,
-                                          std::int64_t masks, const CacheFlags& cache) {
+                                          std::int64_t masks, const CacheFlags& cache,
+                                          const model::RopeScaling& rope) {
   v1::ExplainRequest request;
   MASKKV_RETURN_IF_ERROR(FillPrompt(prompt, *request.mutable_prompt()));
   request.set_masks(masks);
   FillKeep(cache, *request.mutable_keep());
+  FillRope(rope, request);
   const auto stub = v1::PrefillService::NewStub(services::OpenChannel(server));
   v1::ExplainResponse response;
   v1::ModelInfoResponse model;
@@ -109,6 +123,7 @@ absl::StatusOr<KeptPicture> AskForPicture(const std::string& server, const Promp
                       .masks = response.masks(),
                       .bytes = 0,
                       .mass = response.kept().mass(),
+                      .rope_scale = response.rope_scale(),
                       .heads = {}};
   for (int i = 0; i < response.heads_size(); ++i) {
     if (i % model.kv_heads() == 0) picture.heads.emplace_back();

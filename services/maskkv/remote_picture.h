@@ -8,6 +8,7 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "core/model/rope_scaling.h"
 #include "services/maskkv/common_flags.h"
 #include "services/maskkv/kept_picture.h"
 
@@ -18,7 +19,8 @@ namespace maskkv::cli {
 // Errors: of reading the prompt; of the call, each starting with the address; UNAVAILABLE when
 // nobody answers there; DATA_LOSS for an answer that contradicts itself; CANCELLED by a signal.
 absl::StatusOr<KeptPicture> AskForPicture(const std::string& server, const PromptFlags& prompt,
-                                          std::int64_t masks, const CacheFlags& cache);
+                                          std::int64_t masks, const CacheFlags& cache,
+                                          const model::RopeScaling& rope = {});
 
 }  // namespace maskkv::cli
 

@@ -70,8 +70,9 @@ class ServeCommand final : public Command {
     CLI::App* sub = app.add_subcommand("serve", "Run all services in this process");
     sub->footer(std::string(kExamples) + "\n\n" + kExitCodesHelp);
     model_.Declare(*sub);
-    sub->add_option("--max-positions", max_positions_,
-                    "Prompt and answer together; 0 is what the checkpoint was trained on")
+    sub->add_option(
+           "--max-positions", max_positions_,
+           "Prompt and answer together; 0 is 135168, or the checkpoint's length if it is more")
         ->check(IntegerIn(0, 1 << 24))
         ->capture_default_str();
     sub->add_option("--listen", server_.listen, "Addresses of the gRPC server; port 0 is any")

@@ -13,25 +13,27 @@
 #include "core/base/scoped_timer.h"
 #include "core/base/status_macros.h"
 #include "core/engine/prompt.h"
+#include "core/model/rope_scaling.h"
 #include "services/common/memory.h"
 
 namespace maskkv::prefill {
 namespace {
 
-engine::EntryShape ShapeOf(const services::ModelRuntime& model) {
+engine::EntryShape ShapeOf(const services::ModelRuntime& model, const Job& job) {
   const model::ModelConfig& config = model.config();
-  return {config.layers, config.kv_heads, config.head_dim, model.dtype()};
+  return {config.layers, config.kv_heads, config.head_dim, model.dtype(), job.rope_scale};
 }
 
 arena::Digest KeyOf(const services::ModelRuntime& model, const std::string& tenant,
                     const Job& job) {
   const engine::EvictionPlan& plan = job.keep.plan;
+  const std::string rope_scaling = model::RopeScaleText(job.rope_scale);
   return arena::CacheKey({.tenant = tenant,
                           .model_fingerprint = model.fingerprint_digest(),
                           .tokens = job.prompt.ids,
                           .document_tokens = job.prompt.document_tokens,
                           .masks = job.masks,
-                          .rope_scaling = "",
+                          .rope_scaling = rope_scaling,
                           .dtype = model.dtype(),
                           .policy = {.selection = plan.selection,
                                      .voters = plan.voters,
@@ -116,12 +118,12 @@ absl::StatusOr<engine::PrefillResult> Compressor::RunInto(
     engine::KvSink& sink, const Job& job, const std::function<absl::Status()>& alive,
     const ScoreObserver& on_scores) {
   const model::ModelConfig& config = model_->config();
-  if (job.keep.plan.HoldsAllLayers()) {
-    const auto rows = static_cast<std::int64_t>(job.prompt.ids.size()) + job.masks;
-    MASKKV_RETURN_IF_ERROR(services::CheckFits(config, rows, config.layers));
-  }
+  MASKKV_RETURN_IF_ERROR(
+      services::CheckFits(config, static_cast<std::int64_t>(job.prompt.ids.size()) + job.masks,
+                          job.keep.plan.HoldsAllLayers() ? config.layers : 1));
   const std::vector<engine::Row> rows = engine::PromptThenMasks(job.prompt.ids, job.masks, config);
   return prefiller_.Run({{.rows = rows,
+                          .rope_scale = job.rope_scale,
                           .after_layer = [&](std::int64_t, std::int64_t) { return alive(); },
                           .on_scores = on_scores},
                          job.keep.plan,
@@ -136,7 +138,7 @@ absl::StatusOr<Compressed> Compressor::Run(const services::Call& call, const Job
   const std::int64_t max_pairs =
       job.keep.plan.MaxPairsAHead(prompt_tokens) * config.kv_heads * config.layers;
   MASKKV_ASSIGN_OR_RETURN(const std::uint64_t max_bytes,
-                          arena::MaxEntryBytes(ShapeOf(*model_), max_pairs));
+                          arena::MaxEntryBytes(ShapeOf(*model_, job), max_pairs));
   const arena::Digest key = KeyOf(*model_, call.tenant(), job);
   for (bool ignore_cached = job.ignore_cached;; ignore_cached = true) {
     double reserve_seconds = 0;

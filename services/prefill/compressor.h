@@ -34,6 +34,7 @@ struct Job {
   services::PromptIds prompt;
   std::int64_t masks = 0;
   ResolvedKeep keep;
+  double rope_scale = 1;
   bool ignore_cached = false;
 };
 

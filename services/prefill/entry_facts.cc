@@ -16,6 +16,7 @@ EntryFacts FactsOf(const arena::MappedEntry& entry, std::uint64_t bytes) {
   facts.metadata = entry.metadata();
   facts.layers = shape.layers;
   facts.kv_heads = shape.kv_heads;
+  facts.rope_scale = shape.rope_scale;
   for (std::int64_t layer = 0; layer < shape.layers; ++layer) {
     for (const kernels::CachedHead& head : entry.Layer(layer)) facts.per_head.push_back(head.pairs);
   }
@@ -44,6 +45,7 @@ void FillAnswer(const EntryFacts& facts, const arena::Handle& handle, bool cache
   services::ToProto(handle, *answer.mutable_handle());
   answer.set_prompt_tokens(facts.metadata.prompt_tokens);
   answer.set_masks(facts.metadata.masks);
+  answer.set_rope_scale(facts.rope_scale);
   FillKept(facts.per_head, facts.kv_heads, facts.metadata.prompt_tokens, facts.metadata.kept_mass,
            *answer.mutable_kept());
   answer.set_entry_bytes(facts.bytes);

@@ -23,6 +23,7 @@ struct EntryFacts {
   arena::EntryMetadata metadata;
   std::int64_t layers = 0;
   std::int64_t kv_heads = 0;
+  double rope_scale = 1;
   std::vector<std::int64_t> per_head;  // (layers * kv_heads) pairs, layer by layer
   std::uint64_t bytes = 0;             // in shared memory
   std::uint64_t full_bytes = 0;        // K and V of the whole prompt

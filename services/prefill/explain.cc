@@ -87,6 +87,7 @@ absl::Status Explain(Compressor& compressor, const model::ModelConfig& config, c
   }
   response.set_prompt_tokens(static_cast<std::int64_t>(tokens));
   response.set_masks(job.masks);
+  response.set_rope_scale(job.rope_scale);
   FillKept(per_head, config.kv_heads, result.prompt_tokens, result.kept_mass(),
            *response.mutable_kept());
   response.mutable_provenance()->set_plan_generation(job.keep.plan_generation);

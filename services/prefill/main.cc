@@ -45,8 +45,9 @@ void DeclareModel(CLI::App& app, Flags& flags) {
       ->capture_default_str();
   app.add_option("--threads", flags.model.threads, "of the forward; 0: one a hardware thread")
       ->check(CLI::Range(0, 1024));
-  app.add_option("--max-positions", flags.model.max_positions,
-                 "most tokens of prompt and answer; 0: the checkpoint's length")
+  app.add_option(
+         "--max-positions", flags.model.max_positions,
+         "most tokens of prompt and answer; 0: 135168, or the checkpoint's length if it is more")
       ->check(CLI::Range(std::int64_t{0}, std::int64_t{1} << 24));
   app.add_option("--profile", flags.model.profile,
                  "importance profile [maskkv_profile.json in the model]");

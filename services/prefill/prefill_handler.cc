@@ -11,6 +11,7 @@
 #include "maskkv/v1/budget.pb.h"
 #include "maskkv/v1/prefill.pb.h"
 #include "services/common/handle_proto.h"
+#include "services/common/rope_proto.h"
 #include "services/prefill/explain.h"
 
 namespace maskkv::prefill {
@@ -74,7 +75,8 @@ absl::Status PrefillHandler::Explain(const services::Call& call, const v1::Expla
   const absl::Status status = [&]() -> absl::Status {
     MASKKV_ASSIGN_OR_RETURN(
         const Job job, MakeJob(request.has_prompt() ? &request.prompt() : nullptr, request.masks(),
-                               request.has_keep() ? &request.keep() : nullptr));
+                               request.has_keep() ? &request.keep() : nullptr,
+                               request.has_rope_scaling() ? &request.rope_scaling() : nullptr));
     MASKKV_RETURN_IF_ERROR(
         CheckExplanation(model_->config(), job, request.with_scores(), max_message_bytes_));
     const auto alive = [&] { return call.Alive(); };
@@ -138,7 +140,8 @@ void PrefillHandler::Report(const std::string& reporter) {
 }
 
 absl::StatusOr<Job> PrefillHandler::MakeJob(const v1::Prompt* prompt, std::int64_t masks,
-                                            const v1::KeepPolicy* keep) const {
+                                            const v1::KeepPolicy* keep,
+                                            const v1::RopeScaling* rope_scaling) const {
   if (prompt == nullptr) {
     return MakeError(absl::StatusCode::kInvalidArgument, "BAD_PROMPT",
                      "prompt: expected chat, document or tokens, found none");
@@ -149,6 +152,10 @@ absl::StatusOr<Job> PrefillHandler::MakeJob(const v1::Prompt* prompt, std::int64
   MASKKV_ASSIGN_OR_RETURN(job.prompt, model_->Tokenize(*prompt));
   MASKKV_RETURN_IF_ERROR(
       model_->CheckLength(static_cast<std::int64_t>(job.prompt.ids.size()), masks));
+  MASKKV_ASSIGN_OR_RETURN(
+      job.rope_scale,
+      services::RopeScaleOf(rope_scaling, model_->config(),
+                            static_cast<std::int64_t>(job.prompt.ids.size()) + masks));
   const std::shared_ptr<const budget::Plan> plan = plans_ != nullptr ? plans_->Current() : nullptr;
   MASKKV_ASSIGN_OR_RETURN(job.keep, ResolveKeep(keep, {.layers = model_->config().layers,
                                                        .kv_heads = model_->config().kv_heads,
@@ -162,7 +169,8 @@ absl::StatusOr<PrefillHandler::Done> PrefillHandler::Serve(const services::Call&
                                                            const v1::PrefillRequest& request) {
   MASKKV_ASSIGN_OR_RETURN(
       Job job, MakeJob(request.has_prompt() ? &request.prompt() : nullptr, request.masks(),
-                       request.has_keep() ? &request.keep() : nullptr));
+                       request.has_keep() ? &request.keep() : nullptr,
+                       request.has_rope_scaling() ? &request.rope_scaling() : nullptr));
   job.ignore_cached = request.ignore_cached();
   if (!request.request_id().empty()) return ServeOnce(call, request, job);
   MASKKV_ASSIGN_OR_RETURN(Answer answer, Compress(call, job, request.priority()));

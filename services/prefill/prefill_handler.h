@@ -32,6 +32,7 @@ class ModelInfoResponse;
 class PrefillRequest;
 class PrefillResponse;
 class Prompt;
+class RopeScaling;
 class TokenizeRequest;
 class TokenizeResponse;
 }  // namespace maskkv::v1
@@ -72,7 +73,8 @@ class PrefillHandler {
   };
 
   absl::StatusOr<Job> MakeJob(const v1::Prompt* prompt, std::int64_t masks,
-                              const v1::KeepPolicy* keep) const;
+                              const v1::KeepPolicy* keep,
+                              const v1::RopeScaling* rope_scaling) const;
   absl::StatusOr<Done> Serve(const services::Call& call, const v1::PrefillRequest& request);
   absl::StatusOr<Done> ServeOnce(const services::Call& call, const v1::PrefillRequest& request,
                                  const Job& job);

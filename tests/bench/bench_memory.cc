@@ -97,16 +97,19 @@ class Bench {
     }
     AlignedBuffer<float> hidden(rows * width);
     transformer.Embed(tokens, hidden.data());
+    const auto rope = transformer.Rope(1, rows);
+    const transformer::RopeRun run{rows, rope.get()};
     std::vector<AlignedBuffer<float>> kv, inputs, outputs;
     for (std::int64_t layer = 0; layer < transformer.config().layers; ++layer) {
       AlignedBuffer<float>& pairs = kv.emplace_back(rows * 2 * kv_width);
-      transformer.ProjectKeysValues(layer, hidden.data(), rows, at.data(), pairs.data());
+      transformer.ProjectKeysValues(layer, hidden.data(), rows, at.data(), {&run, 1}, pairs.data());
       if (features) {
         std::copy_n(hidden.data(), rows * width, inputs.emplace_back(rows * width).data());
       }
       for (std::int64_t begin = 0; begin < rows; begin += transformer::kRowBlock) {
         const std::int64_t count = std::min(transformer::kRowBlock, rows - begin);
         const transformer::AttentionSource source{.rows = count,
+                                                  .rope = rope.get(),
                                                   .keys = pairs.data(),
                                                   .values = pairs.data() + kv_width,
                                                   .ldkv = 2 * kv_width,

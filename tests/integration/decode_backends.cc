@@ -74,7 +74,8 @@ struct DecodeBackends::Impl final : v1::PrefillService::Service {
     metadata.masks = request.masks();
 
     StoredEntry& stored = entries[metadata.entry_id];
-    const engine::EntryShape shape{config.layers, config.kv_heads, config.head_dim, model->dtype()};
+    const engine::EntryShape shape{config.layers, config.kv_heads, config.head_dim, model->dtype(),
+                                   rope_scale};
     MASKKV_ASSIGN_OR_RETURN(const std::uint64_t bytes,
                             arena::MaxEntryBytes(shape, tokens * config.layers * config.kv_heads));
     stored.memory.Resize(static_cast<std::int64_t>(bytes));
@@ -83,6 +84,7 @@ struct DecodeBackends::Impl final : v1::PrefillService::Service {
         engine::PromptThenMasks(prompt.ids, request.masks(), config);
     engine::PrefillRequest prefill;
     prefill.rows = rows;
+    prefill.rope_scale = rope_scale;
     prefill.plan = PlanOf(request.keep());
     prefill.kv_dtype = model->dtype();
     MASKKV_ASSIGN_OR_RETURN(const engine::PrefillResult result,
@@ -148,6 +150,7 @@ struct DecodeBackends::Impl final : v1::PrefillService::Service {
   absl::Status failure;
   int evictions = 0;
   bool poison = false;
+  double rope_scale = 1;
 };
 
 DecodeBackends::DecodeBackends(std::shared_ptr<const services::ModelRuntime> model)
@@ -184,6 +187,11 @@ void DecodeBackends::FailPrefill(absl::Status status) {
 void DecodeBackends::PoisonEntry() {
   const std::lock_guard lock(impl_->mu);
   impl_->poison = true;
+}
+
+void DecodeBackends::SetRopeScale(double scale) {
+  const std::lock_guard lock(impl_->mu);
+  impl_->rope_scale = scale;
 }
 
 void DecodeBackends::BlockPrefills(bool block) { impl_->blocked = block; }

@@ -51,6 +51,8 @@ class DecodeBackends {
   void FailPrefill(absl::Status status);
   // The next prefill's first values are NaN.
   void PoisonEntry();
+  // Prefills rotate keys with this factor, whatever the request says.
+  void SetRopeScale(double scale);
   // Prefills wait until the call is given up.
   void BlockPrefills(bool block);
 

@@ -56,7 +56,7 @@ class GenerateTest : public ::testing::Test {
     return harness_.model->Tokenize(request.prompt())->ids;
   }
 
-  Trace Alone(const v1::GenerateRequest& request, std::uint64_t sample = 0) {
+  Trace Alone(const v1::GenerateRequest& request, std::uint64_t sample = 0, double rope_scale = 1) {
     engine::GenerateParams params;
     params.gen_length = params.steps = request.sampler().gen_length();
     params.block_length = 8;
@@ -65,7 +65,7 @@ class GenerateTest : public ::testing::Test {
     params.ignore_eos = request.sampler().ignore_eos();
     params.stop_ids = harness_.model->stop_ids();
     return alone_.Run(Ids(request), params,
-                      request.cache() == v1::CACHE_NONE ? nullptr : &request.keep());
+                      request.cache() == v1::CACHE_NONE ? nullptr : &request.keep(), rope_scale);
   }
 
   void ExpectNothingLeased() {
@@ -224,6 +224,67 @@ TEST_F(GenerateTest, AnotherQuestionUsesTheDocumentsPairsOrVotesAgain) {
   ASSERT_THAT(voted.status, IsOk());
   EXPECT_EQ(harness_.backends.prefills(), 2);
   EXPECT_EQ(voted.trace(), Alone(request));
+}
+
+TEST_F(GenerateTest, TheEntrySaysWithWhichFactorItIsDecoded) {
+  harness_.backends.SetRopeScale(3);
+  v1::GenerateRequest request = Request(3);
+  request.set_keep_entry_ms(60'000);
+  const Reply reply = harness_.Ask(request);
+  ASSERT_THAT(reply.status, IsOk());
+  EXPECT_EQ(reply.started.rope_scale(), 3);
+  EXPECT_EQ(reply.trace(), Alone(request, 0, 3));
+  EXPECT_NE(reply.trace(), Alone(request)) << "and that matters";
+
+  // A second question over the document: the entry's, whatever is asked for.
+  request.set_reuse(v1::REUSE_KEPT);
+  *request.mutable_handle() = reply.started.handle();
+  const Reply again = harness_.Ask(request);
+  ASSERT_THAT(again.status, IsOk());
+  EXPECT_EQ(again.trace(), reply.trace());
+  request.mutable_prompt()->mutable_document()->set_question("Who works in Rome?");
+  const Reply other = harness_.Ask(request);
+  request.mutable_rope_scaling()->set_factor(7);
+  const Reply ignored = harness_.Ask(request);
+  for (const Reply* kept : {&again, &other, &ignored}) {
+    ASSERT_THAT(kept->status, IsOk());
+    EXPECT_EQ(kept->started.rope_scale(), 3);
+  }
+  EXPECT_EQ(ignored.trace(), other.trace());
+}
+
+TEST_F(GenerateTest, WithoutACacheTheRequestsFactorCounts) {
+  v1::GenerateRequest request = Request(4);
+  EXPECT_EQ(harness_.Ask(request).started.rope_scale(), 1);
+  request.mutable_rope_scaling()->set_factor(5);
+  const Reply reply = harness_.Ask(request);
+  ASSERT_THAT(reply.status, IsOk());
+  EXPECT_EQ(reply.started.rope_scale(), 5);
+  EXPECT_EQ(reply.trace(), Alone(request, 0, 5));
+  EXPECT_NE(reply.trace(), Alone(request));
+  request.mutable_rope_scaling()->set_factor(0.5);
+  EXPECT_EQ(ErrorReason(harness_.Ask(request).status), "BAD_ROPE_SCALING");
+  request.mutable_rope_scaling()->mutable_longllada();
+  EXPECT_EQ(harness_.Ask(request).started.rope_scale(), 1) << "within the trained length";
+}
+
+TEST_F(GenerateTest, RequestsOfDifferentFactorsAtOnceGetWhatTheEngineAloneGives) {
+  constexpr std::uint64_t kClients = 6;
+  std::vector<v1::GenerateRequest> requests;
+  for (std::uint64_t i = 0; i < kClients; ++i) {
+    requests.push_back(Request(4 * i));  // without a cache
+    requests.back().mutable_rope_scaling()->set_factor(1 + static_cast<double>(i));
+  }
+  std::vector<Reply> replies(kClients);
+  std::vector<std::thread> clients;
+  for (std::uint64_t i = 0; i < kClients; ++i) {
+    clients.emplace_back([&, i] { replies[i] = harness_.Ask(requests[i]); });
+  }
+  for (std::thread& client : clients) client.join();
+  for (std::uint64_t i = 0; i < kClients; ++i) {
+    ASSERT_THAT(replies[i].status, IsOk());
+    EXPECT_EQ(replies[i].trace(), Alone(requests[i], 0, 1 + static_cast<double>(i))) << i;
+  }
 }
 
 TEST_F(GenerateTest, AHandleOfAnotherDocumentOrLengthOrOfNothingIsRefused) {

@@ -146,10 +146,12 @@ EngineAlone::EngineAlone(std::shared_ptr<const services::ModelRuntime> model)
       transformer_(model_->weights(), pool_, model_->max_positions()) {}
 
 Trace EngineAlone::Run(const std::vector<std::int32_t>& prompt,
-                       const engine::GenerateParams& params, const v1::KeepPolicy* keep) {
+                       const engine::GenerateParams& params, const v1::KeepPolicy* keep,
+                       double rope_scale) {
   engine::DecodeRequest request;
   request.prompt_tokens = static_cast<std::int64_t>(prompt.size());
   request.params = params;
+  request.rope_scale = rope_scale;
   if (keep == nullptr) {
     request.prompt = prompt;
   } else {
@@ -157,6 +159,7 @@ Trace EngineAlone::Run(const std::vector<std::int32_t>& prompt,
         engine::PromptThenMasks(prompt, params.gen_length, model_->config());
     engine::PrefillRequest prefill;
     prefill.rows = rows;
+    prefill.rope_scale = rope_scale;
     prefill.plan = PlanOf(*keep);
     prefill.kv_dtype = model_->dtype();
     auto entry = std::make_shared<engine::HeapKvEntry>();

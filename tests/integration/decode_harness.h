@@ -77,7 +77,7 @@ class EngineAlone {
 
   // selection unset and cache none: the whole canvas in every step.
   Trace Run(const std::vector<std::int32_t>& prompt, const engine::GenerateParams& params,
-            const v1::KeepPolicy* keep);
+            const v1::KeepPolicy* keep, double rope_scale = 1);
 
  private:
   std::shared_ptr<const services::ModelRuntime> model_;

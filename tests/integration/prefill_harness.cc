@@ -247,7 +247,7 @@ v1::PrefillRequest RequestOf(const std::vector<std::int32_t>& ids, std::int64_t 
 
 std::unique_ptr<EngineEntry> EngineAlone(const services::ModelRuntime& model,
                                          const std::vector<std::int32_t>& ids, std::int64_t masks,
-                                         const engine::EvictionPlan& plan) {
+                                         const engine::EvictionPlan& plan, double rope_scale) {
   kernels::WorkerPool pool(2);
   transformer::Transformer transformer(model.weights(), pool,
                                        static_cast<std::int64_t>(ids.size()) + masks);
@@ -256,6 +256,7 @@ std::unique_ptr<EngineEntry> EngineAlone(const services::ModelRuntime& model,
   auto alone = std::make_unique<EngineEntry>();
   engine::PrefillRequest request;
   request.rows = rows;
+  request.rope_scale = rope_scale;
   request.plan = plan;
   request.kv_dtype = model.dtype();
   auto result = prefiller.Run(request, alone->entry);

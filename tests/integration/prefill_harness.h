@@ -120,7 +120,7 @@ struct EngineEntry {
 };
 std::unique_ptr<EngineEntry> EngineAlone(const services::ModelRuntime& model,
                                          const std::vector<std::int32_t>& ids, std::int64_t masks,
-                                         const engine::EvictionPlan& plan);
+                                         const engine::EvictionPlan& plan, double rope_scale = 1);
 // Positions, keys and values, bit for bit.
 void ExpectSameEntry(const engine::KvView& expected, const engine::KvView& found);
 

@@ -73,7 +73,7 @@ def test_messages_need_a_chat_template(untexted):
     ({**TEXT, "gen_length": 8, "request_id": "a\nb"}, "INVALID_ARGUMENT", "BAD_REQUEST_ID"),
     ({"tokens": [1 << 20], "gen_length": 8}, "INVALID_ARGUMENT", "TOKEN_OUT_OF_RANGE"),
     ({"messages": [("nobody", "Hi")], "gen_length": 8}, "INVALID_ARGUMENT", "BAD_PROMPT"),
-    ({"tokens": [5] * 100_000, "gen_length": 8}, "INVALID_ARGUMENT", "PROMPT_TOO_LONG"),
+    ({"tokens": [5] * 140_000, "gen_length": 8}, "INVALID_ARGUMENT", "PROMPT_TOO_LONG"),
 ])
 def test_a_bad_request_is_named_by_decode(tiny, case, code, reason):
     with tiny.client() as client:

@@ -41,6 +41,7 @@ inline EntryContent RandomContent(std::mt19937_64& random) {
   content.shape.kv_heads = static_cast<std::int64_t>(1 + random() % 3);
   content.shape.head_dim = static_cast<std::int64_t>(1 + random() % 9);
   content.shape.dtype = random() % 2 == 0 ? kernels::DType::kF32 : kernels::DType::kBF16;
+  content.shape.rope_scale = random() % 2 == 0 ? 1 : 1 + static_cast<double>(random() % 100) / 8;
   for (std::int64_t i = 0; i < content.shape.layers * content.shape.kv_heads; ++i) {
     content.pairs.push_back(static_cast<std::int64_t>(random() % 7));
   }

@@ -90,7 +90,7 @@ TEST(ValidateEntry, RefusesAHeaderThatIsWrong) {
   using H = EntryHeader;
   const std::vector<Damage> damages = {
       {"magic", header(&H::magic, 1U), kLost, "BAD_HEADER", "magic"},
-      {"version", header(&H::format_version, 2U), kPrecondition, "LAYOUT_MISMATCH", "layout"},
+      {"version", header(&H::format_version, 1U), kPrecondition, "LAYOUT_MISMATCH", "layout"},
       {"header", header(&H::header_bytes, 256U), kPrecondition, "LAYOUT_MISMATCH", "layout"},
       {"hash", header(&H::layout_hash, 3U), kPrecondition, "LAYOUT_MISMATCH", "layout"},
       {"epoch", header(&H::epoch, 1U), absl::StatusCode::kAborted, "EPOCH_MOVED", "identity"},
@@ -99,7 +99,7 @@ TEST(ValidateEntry, RefusesAHeaderThatIsWrong) {
        kPrecondition, "MODEL_MISMATCH", "model"},
       {"reserved 0", header(&H::reserved0, 1U), kLost, "BAD_HEADER", "reserved"},
       {"reserved 1", header(&H::reserved1, 1U), kLost, "BAD_HEADER", "reserved"},
-      {"reserved 2", [](EntryBytes& entry) { entry.header().reserved2[47] = std::byte{1}; }, kLost,
+      {"reserved 2", [](EntryBytes& entry) { entry.header().reserved2[39] = std::byte{1}; }, kLost,
        "BAD_HEADER", "reserved"},
       {"total beyond", header(&H::total_bytes, kHuge - 63), kLost, "BAD_HEADER", "total_bytes"},
       {"total odd", [](EntryBytes& entry) { entry.header().total_bytes -= 8; }, kLost, "BAD_HEADER",
@@ -136,6 +136,10 @@ TEST(ValidateEntry, RefusesAHeaderThatIsWrong) {
       {"mass over one", header(&H::kept_mass, 1.5), kLost, "BAD_HEADER", "kept_mass"},
       {"mass negative", header(&H::kept_mass, -0.5), kLost, "BAD_HEADER", "kept_mass"},
       {"mass none", header(&H::kept_mass, std::nan("")), kLost, "BAD_HEADER", "kept_mass"},
+      {"rope scale below one", header(&H::rope_scale, 0.5), kLost, "BAD_HEADER", "rope_scale"},
+      {"rope scale none", header(&H::rope_scale, std::nan("")), kLost, "BAD_HEADER", "rope_scale"},
+      {"rope scale infinite", header(&H::rope_scale, std::numeric_limits<double>::infinity()),
+       kLost, "BAD_HEADER", "rope_scale"},
       {"extents none", header(&H::extents, 0U), kLost, "BAD_HEADER", "extents"},
       {"extents many", header(&H::extents, ~0U), kLost, "BAD_HEADER", "extents"},
       {"extents one", header(&H::extents, 1U), kLost, "BAD_HEADER", "heads_offset"},

@@ -74,7 +74,9 @@ TEST(MaxEntryBytes, RefusesWhatIsNoSize) {
   for (const engine::EntryShape& shape :
        {engine::EntryShape{.layers = 0, .kv_heads = 1, .head_dim = 1},
         {.layers = 1, .kv_heads = -1, .head_dim = 1},
-        {.layers = 1, .kv_heads = 1, .head_dim = wide + 1}}) {
+        {.layers = 1, .kv_heads = 1, .head_dim = wide + 1},
+        {.layers = 1, .kv_heads = 1, .head_dim = 1, .rope_scale = 0.5},
+        {.layers = 1, .kv_heads = 1, .head_dim = 1, .rope_scale = std::nan("")}}) {
     EXPECT_EQ(MaxEntryBytes(shape, 1).status().code(), absl::StatusCode::kInvalidArgument);
   }
   EXPECT_EQ(MaxEntryBytes(kShape, -1).status().code(), absl::StatusCode::kInvalidArgument);

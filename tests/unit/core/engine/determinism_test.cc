@@ -49,6 +49,7 @@ struct Job {
   std::optional<EvictionPlan> plan;  // absent: no cache
   std::int64_t served = 0;           // first tokens of the prompt that the cache stands for
   bool provisional = false;
+  double rope_scale = 1;
 };
 
 std::vector<Job> RandomJobs(const model::ModelConfig& config, std::size_t count,
@@ -72,6 +73,8 @@ std::vector<Job> RandomJobs(const model::ModelConfig& config, std::size_t count,
     job.params.stop_ids = {config.eos_id};
     job.params.ignore_eos = i % 2 == 0;
     job.provisional = i % 5 == 1;
+    // More factors than tables are kept.
+    job.rope_scale = i % 3 == 0 ? 1.0 : static_cast<double>(1 + random() % 7);
     if (i % 4 == 3) continue;
     job.plan.emplace();
     job.plan->selection = i % 4 == 2 ? Selection::kFull : Selection::kMaskKv;
@@ -100,6 +103,7 @@ std::shared_ptr<const HeapKvEntry> Prefill(TestModel& model, const Job& job) {
       PromptThenMasks(job.prompt, job.params.gen_length, model.weights.config());
   PrefillRequest request;
   request.rows = rows;
+  request.rope_scale = job.rope_scale;
   request.plan = *job.plan;
   request.kv_dtype = model.weights.compute();
   auto entry = std::make_shared<HeapKvEntry>();
@@ -113,6 +117,7 @@ RequestId AddJob(TestModel& model, Decoder& decoder, const Job& job) {
   request.prompt_tokens = static_cast<std::int64_t>(job.prompt.size());
   request.params = job.params;
   request.provisional = job.provisional;
+  request.rope_scale = job.rope_scale;
   request.prompt.assign(job.prompt.begin() + job.served, job.prompt.end());
   if (job.plan) request.cache = std::make_shared<PrefixView>(Prefill(model, job), job.served);
   const auto id = decoder.Add(std::move(request));

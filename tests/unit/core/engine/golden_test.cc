@@ -79,12 +79,16 @@ TEST_P(GoldenTest, HiddenStatesAndLogitsOfTheUncachedCanvasLieWithinTheBound) {
   std::vector<float> hidden(static_cast<std::size_t>(count * width));
   std::vector<float> kv(static_cast<std::size_t>(count * 2 * transformer.kv_width()));
   transformer.Embed(tokens, hidden.data());
+  const auto rope = transformer.Rope(1, transformer.max_positions());
+  const transformer::RopeRun run{count, rope.get()};
   std::span<const float> expected;  // to keep the files small, few cases hold hidden states
   if (golden_.Has("hidden")) expected = golden_.Tensor("hidden");
   for (std::int64_t layer = 0; layer < layers(); ++layer) {
-    transformer.ProjectKeysValues(layer, hidden.data(), count, positions.data(), kv.data());
+    transformer.ProjectKeysValues(layer, hidden.data(), count, positions.data(), {&run, 1},
+                                  kv.data());
     transformer::AttentionSource source;
     source.rows = count;
+    source.rope = rope.get();
     source.keys = kv.data();
     source.values = kv.data() + transformer.kv_width();
     source.ldkv = 2 * transformer.kv_width();

@@ -106,9 +106,13 @@ class ShiftTest : public ::testing::Test {
     std::vector<float> hidden(static_cast<std::size_t>(rows * width));
     std::vector<float> kv(static_cast<std::size_t>(rows * ld)), normed(hidden.size());
     transformer.Embed(tokens, hidden.data());
+    const auto rope = transformer.Rope(1, rows);
+    const transformer::RopeRun run{rows, rope.get()};
     for (std::int64_t layer = 0; layer < config().layers; ++layer) {
-      transformer.ProjectKeysValues(layer, hidden.data(), rows, positions.data(), kv.data());
+      transformer.ProjectKeysValues(layer, hidden.data(), rows, positions.data(), {&run, 1},
+                                    kv.data());
       const transformer::AttentionSource source{.rows = rows,
+                                                .rope = rope.get(),
                                                 .keys = kv.data(),
                                                 .values = kv.data() + transformer.kv_width(),
                                                 .ldkv = ld,

@@ -34,12 +34,15 @@ class BlockTest : public ::testing::TestWithParam<std::string> {
 
 // Rows that see each other, through one block.
 std::vector<float> RunBlock(Transformer& transformer, std::int64_t layer, std::vector<float> hidden,
-                            const std::vector<std::int32_t>& positions) {
+                            const std::vector<std::int32_t>& positions, double scale = 1) {
+  const auto rope = transformer.Rope(scale, kPositions);
   const auto rows = static_cast<std::int64_t>(positions.size());
   const std::int64_t ld = 2 * transformer.kv_width();
   std::vector<float> kv(static_cast<std::size_t>(rows * ld));
-  transformer.ProjectKeysValues(layer, hidden.data(), rows, positions.data(), kv.data());
+  const RopeRun run{rows, rope.get()};
+  transformer.ProjectKeysValues(layer, hidden.data(), rows, positions.data(), {&run, 1}, kv.data());
   const AttentionSource source{.rows = rows,
+                               .rope = rope.get(),
                                .keys = kv.data(),
                                .values = kv.data() + transformer.kv_width(),
                                .ldkv = ld,
@@ -94,8 +97,11 @@ TEST_P(BlockTest, RowsAreTheSameBitsWithAnyThreadsAndNeighbours) {
       // The last 30 rows alone, over the same keys and values.
       const std::int64_t ld = 2 * transformer.kv_width();
       std::vector<float> kv(static_cast<std::size_t>(100 * ld));
-      transformer.ProjectKeysValues(1, hidden.data(), 100, positions.data(), kv.data());
+      const auto rope = transformer.Rope(1, kPositions);
+      const RopeRun run{100, rope.get()};
+      transformer.ProjectKeysValues(1, hidden.data(), 100, positions.data(), {&run, 1}, kv.data());
       const AttentionSource source{.rows = 30,
+                                   .rope = rope.get(),
                                    .keys = kv.data(),
                                    .values = kv.data() + transformer.kv_width(),
                                    .ldkv = ld,

@@ -55,7 +55,7 @@ TEST(ModelRuntimeTest, SaysWhatItLoaded) {
   EXPECT_EQ(model.fingerprint().size(), 64U);
   EXPECT_EQ(model.fingerprint_digest()[0],
             static_cast<std::byte>(std::stoi(model.fingerprint().substr(0, 2), nullptr, 16)));
-  EXPECT_EQ(model.max_positions(), model.config().max_sequence);
+  EXPECT_EQ(model.max_positions(), kLongestDefault);
   EXPECT_EQ(model.stop_ids().front(), model.config().eos_id);
   ASSERT_NE(model.profile(), nullptr);
   EXPECT_EQ(static_cast<std::int64_t>(model.profile()->importance.size()), model.config().layers);
@@ -148,7 +148,7 @@ TEST(ModelRuntimeTest, LengthsAreBoundedByThePositions) {
 
 TEST(ModelRuntimeTest, WhatCannotBeLoadedIsRefused) {
   const std::string mha = Folder("tests/data/golden/checkpoints/mha");
-  EXPECT_THAT(ModelRuntime::Load({.directory = mha, .threads = 1, .max_positions = 1 << 23}),
+  EXPECT_THAT(ModelRuntime::Load({.directory = mha, .threads = 1, .max_positions = (1 << 24) + 1}),
               testing::StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("max_positions")));
   EXPECT_THAT(ModelRuntime::Load({.directory = mha, .threads = 1, .profile = mha + "/none.json"}),
               testing::StatusIs(absl::StatusCode::kNotFound, HasSubstr("none.json")));
