@@ -242,6 +242,7 @@ TEST_F(KeepResolutionTest, CoverageIsMaskKvsAlone) {
                 testing::StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("coverage")));
   }
   keep_.clear_amount();
+  plan_.max_budget = 50;
   plan_.coverage = 0.8;  // an operator's target is no other policy's
   keep_.set_policy("snapkv");
   EXPECT_EQ(Resolve(keep_).plan.coverage, 0);
