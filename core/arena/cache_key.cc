@@ -13,7 +13,7 @@ namespace {
 
 static_assert(std::endian::native == std::endian::little, "numbers are hashed as they lie");
 
-constexpr std::string_view kVersionTag = "maskkv cache key 1";
+constexpr std::string_view kVersionTag = "maskkv cache key 2";
 constexpr std::byte kDocument{1}, kQuestion{2};  // roles of prompt tokens
 
 // Every field is a part of its own, in the order of the calls.
@@ -59,11 +59,15 @@ CacheKeyPolicy UsedPart(const CacheKeyPolicy& all) {
     return used;
   }
   used = all;
-  used.random_seed = 0;
   used.max_budget = 0;
-  if (all.layer_rule != engine::LayerRule::kOffline) used.importance = {};
+  if (all.voters != engine::Voters::kRandom) used.random_seed = 0;
+  if (!policy::NeedsImportance(all.layer_rule)) used.importance = {};
   if (all.layer_rule != engine::LayerRule::kWeights) used.layer_weights = {};
-  if (!all.head_rates.empty()) used.alpha = 0;  // they are in its place
+  if (!policy::UsesBeta(all.layer_rule)) used.beta = 0;
+  if (all.head_rule != engine::HeadRule::kPreference) used.head_rates = {};
+  if (all.head_rule != engine::HeadRule::kPreference || !all.head_rates.empty()) {
+    used.alpha = 0;  // head rates are in its place
+  }
   return used;
 }
 
@@ -87,7 +91,9 @@ Digest CacheKey(const CacheKeyFields& fields) {
   hash.Text(kernels::Name(fields.dtype));
   const CacheKeyPolicy policy = UsedPart(fields.policy);
   hash.Number(static_cast<std::uint64_t>(policy.selection));
+  hash.Number(static_cast<std::uint64_t>(policy.voters));
   hash.Number(static_cast<std::uint64_t>(policy.layer_rule));
+  hash.Number(static_cast<std::uint64_t>(policy.head_rule));
   hash.Number(policy.budget);
   hash.Real(policy.coverage);
   hash.Number(policy.max_budget);

@@ -23,7 +23,9 @@ namespace maskkv::arena {
 // entries. The fields of engine::EvictionPlan; what it says is not used in a case does not enter.
 struct CacheKeyPolicy {
   engine::Selection selection = engine::Selection::kMaskKv;
+  engine::Voters voters = engine::Voters::kMasks;
   engine::LayerRule layer_rule = engine::LayerRule::kOffline;
+  engine::HeadRule head_rule = engine::HeadRule::kPreference;
   std::int64_t budget = 0;
   double coverage = 0;
   std::int64_t max_budget = 0;

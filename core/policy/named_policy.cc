@@ -170,7 +170,7 @@ std::string PolicyName(const PolicyParts& parts) {
 
 std::string PolicyLabel(const PolicyParts& parts) {
   const std::string_view name = WordOf(kNames, parts);
-  return name.empty() ? "custom" : std::string(name);
+  return std::string(name.empty() ? kCustomPolicy : name);
 }
 
 }  // namespace maskkv::policy

@@ -71,12 +71,18 @@ absl::StatusOr<PolicyParts> ParsePolicy(std::string_view name);
 // "weights". Distinct parts have distinct names.
 std::string PolicyName(const PolicyParts& parts);
 
-// The name of the table, or "custom": few enough for a label of a metric.
+// The name of the table, or kCustomPolicy: few enough for a label of a metric.
+inline constexpr std::string_view kCustomPolicy = "custom";
 std::string PolicyLabel(const PolicyParts& parts);
 
 // Whether the rule reads a measured importance profile.
 inline bool NeedsImportance(LayerRule rule) {
   return rule == LayerRule::kOffline || rule == LayerRule::kSqueeze;
+}
+
+// Whether the rule gives every layer a base (beta) first.
+inline bool UsesBeta(LayerRule rule) {
+  return rule == LayerRule::kOffline || rule == LayerRule::kOnline || rule == LayerRule::kWeights;
 }
 
 }  // namespace maskkv::policy

@@ -38,11 +38,19 @@ def prompt(messages=None, document=None, question="", tokens=None, document_toke
 
 
 def keep(selection=None, budget=None, coverage=None, max_budget=0, alpha=None, beta=None,
-         layer_rule=None, random_seed=0):
-    """A KeepPolicy, or None when everything is left to the plan."""
+         layer_rule=None, random_seed=0, policy=None):
+    """A KeepPolicy, or None when everything is left to the plan.
+
+    policy: a name of docs/policies.md or "VOTERS/LAYERS/HEADS", instead of selection and layer_rule.
+    """
     if budget is not None and coverage is not None:
         raise ValueError("keep: expected budget or coverage, found both")
-    message = common_pb2.KeepPolicy(max_budget=max_budget, random_seed=random_seed)
+    if policy is not None and (selection is not None or layer_rule is not None):
+        raise ValueError("keep: expected policy, or selection and layer_rule, found both")
+    if policy == "":
+        raise ValueError("keep: policy: expected a name, found an empty one")
+    message = common_pb2.KeepPolicy(max_budget=max_budget, random_seed=random_seed,
+                                    policy=policy or "")
     for name, value in (("budget", budget), ("coverage", coverage), ("alpha", alpha),
                         ("beta", beta)):
         if value is not None:
@@ -56,7 +64,7 @@ def keep(selection=None, budget=None, coverage=None, max_budget=0, alpha=None, b
 
 _PROMPT = ("messages", "document", "question", "tokens", "document_tokens")
 _KEEP = ("selection", "budget", "coverage", "max_budget", "alpha", "beta", "layer_rule",
-         "random_seed")
+         "random_seed", "policy")
 _SAMPLER = ("gen_length", "block_length", "steps", "temperature", "seed", "ignore_eos",
             "suppress_eos")
 

@@ -56,7 +56,8 @@ def table(report, chance=None):
         share = "" if budget is None else f"{100 * budget / report['mean_prompt_tokens']:.1f} %"
         none = {"questions": 0, "correct": 0}
         counts = [cell["kinds"].get(kind, none) for kind in kinds] + [cell]
-        rows.append([PROMPT_CACHES[cell["cache"]], "" if budget is None else str(budget), share,
+        name = cell["policy"] if cell["cache"] == "policy" else PROMPT_CACHES[cell["cache"]]
+        rows.append([name, "" if budget is None else str(budget), share,
                      *(_accuracy(count) if count["questions"] else "" for count in counts),
                      f"{cell['kept_mass']:.3f}"])
     if chance is not None:

@@ -86,16 +86,21 @@ engine::GenerateParams DecodeFlags::params() const {
 }
 
 void CacheFlags::Declare(CLI::App& app) {
+  CLI::Option* named = app.add_option(
+      "--policy", policy, "Eviction policy by name: maskkv, snapkv, ... (docs/policies.md)");
+  named->check(AnyPolicy());
   app.add_option(
          "--cache", cache,
          "maskkv: evict by mask voting; full: keep every pair; none: recompute the prompt in "
          "every step; random: keep --budget random pairs a head")
       ->check(OneOf({"maskkv", "full", "none", "random"}))
+      ->excludes(named)
       ->capture_default_str();
   app.add_option("--layers", layers,
                  "Layer budgets from the profile (offline), from this prompt (online), all equal "
                  "(uniform)")
       ->check(OneOf({"offline", "online", "uniform"}))
+      ->excludes(named)
       ->capture_default_str();
   CLI::Option* count = app.add_option("--budget", budget, "Mean pairs kept a head a layer");
   count->check(IntegerIn(1, kLargestCount))->capture_default_str();
@@ -117,33 +122,58 @@ void CacheFlags::Declare(CLI::App& app) {
 }
 
 CacheMode CacheFlags::mode() const {
+  if (!policy.empty()) {
+    const policy::Voters voters = parts().voters;
+    return voters == policy::Voters::kFull     ? CacheMode::kFull
+           : voters == policy::Voters::kRandom ? CacheMode::kRandom
+                                               : CacheMode::kMaskKv;
+  }
   if (cache == "full") return CacheMode::kFull;
   if (cache == "none") return CacheMode::kNone;
   if (cache == "random") return CacheMode::kRandom;
   return CacheMode::kMaskKv;
 }
 
+policy::PolicyParts CacheFlags::parts() const {
+  using policy::HeadRule;
+  using policy::LayerRule;
+  using policy::Voters;
+  if (!policy.empty()) return policy::ParsePolicy(policy).value();
+  if (cache != "maskkv") {
+    const Voters voters = cache == "random" ? Voters::kRandom : Voters::kFull;
+    return {voters, LayerRule::kUniform, HeadRule::kUniform};
+  }
+  const LayerRule rule = layers == "online"    ? LayerRule::kOnline
+                         : layers == "uniform" ? LayerRule::kUniform
+                                               : LayerRule::kOffline;
+  return {Voters::kMasks, rule, HeadRule::kPreference};
+}
+
+bool CacheFlags::HoldsAllLayers() const {
+  return mode() == CacheMode::kFull ||
+         (parts().layers == policy::LayerRule::kOnline && coverage == 0);
+}
+
 absl::StatusOr<engine::EvictionPlan> CacheFlags::Plan(const model::Checkpoint& checkpoint,
                                                       std::uint64_t seed) const {
   engine::EvictionPlan plan;
-  plan.selection = mode() == CacheMode::kFull     ? engine::Selection::kFull
-                   : mode() == CacheMode::kRandom ? engine::Selection::kRandom
-                                                  : engine::Selection::kMaskKv;
-  plan.layer_rule = layers == "online"    ? engine::LayerRule::kOnline
-                    : layers == "uniform" ? engine::LayerRule::kUniform
-                                          : engine::LayerRule::kOffline;
+  plan.Follow(parts());
   plan.budget = budget;
   plan.coverage = coverage;
   plan.max_budget = max_budget;
   plan.alpha = alpha;
   plan.beta = beta;
   plan.random_seed = seed;
+  if (coverage > 0 && !policy.empty() && policy::PolicyName(parts()) != "maskkv") {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("--coverage: expected --policy maskkv, found --policy %s", policy));
+  }
   if (coverage > 0 && plan.selection != engine::Selection::kMaskKv) {
     return absl::InvalidArgumentError(
         absl::StrFormat("--coverage: expected --cache maskkv, found --cache %s", cache));
   }
   if (plan.selection != engine::Selection::kMaskKv || coverage > 0 ||
-      plan.layer_rule != engine::LayerRule::kOffline) {
+      !policy::NeedsImportance(plan.layer_rule)) {
     return plan;
   }
   const std::string path =
@@ -153,8 +183,8 @@ absl::StatusOr<engine::EvictionPlan> CacheFlags::Plan(const model::Checkpoint& c
   if (absl::IsNotFound(loaded.status())) {
     return absl::NotFoundError(absl::StrFormat(
         "%s: expected the model's importance profile, found no file: run maskkv calibrate, or use "
-        "--layers online or uniform",
-        path));
+        "%s",
+        path, policy.empty() ? "--layers online or uniform" : "a --policy without one"));
   }
   MASKKV_RETURN_IF_ERROR(loaded.status());
   if (loaded->model_fingerprint != checkpoint.Fingerprint()) {

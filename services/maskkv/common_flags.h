@@ -12,6 +12,7 @@
 #include "core/engine/eviction_plan.h"
 #include "core/engine/generate_params.h"
 #include "core/model/checkpoint.h"
+#include "core/policy/named_policy.h"
 #include "kernels/base/dtype.h"
 
 namespace CLI {
@@ -58,6 +59,7 @@ struct DecodeFlags {
 enum class CacheMode { kMaskKv, kFull, kNone, kRandom };
 
 struct CacheFlags {
+  std::string policy;              // a name (docs/policies.md) in the place of the next two; or ""
   std::string cache = "maskkv";    // maskkv | full | none | random
   std::string layers = "offline";  // offline | online | uniform
   std::int64_t budget = 64;
@@ -69,13 +71,13 @@ struct CacheFlags {
 
   void Declare(CLI::App& app);
   CacheMode mode() const;
-  // True if prefill holds the K and V of every layer at once.
-  bool HoldsAllLayers() const {
-    return mode() == CacheMode::kFull || (layers == "online" && coverage == 0);
-  }
+  // Whose the plan is; of a cache where the policy is empty. REQUIRES: the flags' checks passed.
+  policy::PolicyParts parts() const;
+  // True if prefill holds the K and V of every layer at once, as full keeps them.
+  bool HoldsAllLayers() const;
   // The plan; reads the importance profile when the offline rule needs one.
   // Errors: of policy::LoadProfile; FAILED_PRECONDITION if it was made for other weights;
-  // INVALID_ARGUMENT for coverage of another cache than maskkv.
+  // INVALID_ARGUMENT for coverage of another cache or policy than maskkv.
   absl::StatusOr<engine::EvictionPlan> Plan(const model::Checkpoint& checkpoint,
                                             std::uint64_t seed) const;
 };

@@ -1,16 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// maskkv evaluate: exact-match accuracy over a file of questions, for several caches and budgets
-// side by side. Every configuration answers the same questions: one forward over a prompt serves
-// all cached ones, and all answers are decoded in one batch.
+// maskkv evaluate: exact-match accuracy over a file of questions, for several caches or policies
+// and budgets side by side. Every configuration answers the same questions: one forward over a
+// prompt serves all cached ones, and all answers are decoded in one batch.
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>
 #include <map>
+#include <set>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_format.h"
 #include "core/base/status_macros.h"
+#include "core/policy/named_policy.h"
 #include "services/common/prompt_text.h"
 #include "services/maskkv/command.h"
 #include "services/maskkv/flag_checks.h"
@@ -24,6 +26,7 @@ namespace {
 
 constexpr const char* kExamples = R"(Examples:
   maskkv evaluate --model models/tiny-llada --questions test.jsonl --caches none,full,maskkv,random --budgets 8,32,128 --json
+  maskkv evaluate --model DIR --questions test.jsonl --policies full,maskkv,snapkv,adakv --budgets 4,8 --json
   python -m maskkv_tools.accuracy_table result.json   draws the table)";
 
 // One configuration and its counts by kind of question.
@@ -35,7 +38,12 @@ struct Cell {
     std::int64_t correct = 0;
   };
   std::map<std::string, Count> by_kind;
-  double mass = 0;  // sum of kept mass over questions
+  double mass = 0;       // sum of kept mass over questions
+  std::string outcomes;  // a question each: '1' if the answer was correct, else '0'
+
+  bool HasBudget() const {
+    return flags.mode() == CacheMode::kMaskKv || flags.mode() == CacheMode::kRandom;
+  }
 };
 
 // White space at the ends of an answer does not count.
@@ -57,11 +65,15 @@ class EvaluateCommand final : public Command {
     sub->add_option("--limit", limit_, "Questions to ask; 0 is all")
         ->check(IntegerIn(0, kLargestCount))
         ->capture_default_str();
-    sub->add_option("--caches", caches_, "Which caches to compare")
+    sub->add_option("--caches", caches_, "Which caches to compare [all four, without --policies]")
         ->delimiter(',')
-        ->check(OneOf({"none", "full", "maskkv", "random"}))
-        ->capture_default_str();
-    sub->add_option("--budgets", budgets_, "Budgets of maskkv and random")
+        ->check(OneOf({"none", "full", "maskkv", "random"}));
+    sub->add_option("--policies", policies_,
+                    "Which eviction policies to compare, by name (docs/policies.md); then only the "
+                    "caches that --caches names")
+        ->delimiter(',')
+        ->check(AnyPolicy());
+    sub->add_option("--budgets", budgets_, "Budgets of everything that has one")
         ->delimiter(',')
         ->check(IntegerIn(1, kLargestCount))
         ->capture_default_str();
@@ -107,17 +119,33 @@ class EvaluateCommand final : public Command {
   }
 
   absl::Status MakeCells() {
+    if (caches_.empty() && policies_.empty()) caches_ = {"none", "full", "maskkv", "random"};
     for (const std::string& cache : caches_) {
       CacheFlags flags = base_;
       flags.cache = cache;
-      const bool budgeted = cache == "maskkv" || cache == "random";
-      for (const std::int64_t budget : budgeted ? budgets_ : std::vector<std::int64_t>{1}) {
-        flags.budget = budget;
-        Cell& cell = cells_.emplace_back();
-        cell.flags = flags;
-        if (cache == "none") continue;
+      MASKKV_RETURN_IF_ERROR(AddCells(flags));
+    }
+    std::set<std::string> named;
+    for (const std::string& name : policies_) {
+      MASKKV_ASSIGN_OR_RETURN(const policy::PolicyParts parts, policy::ParsePolicy(name));
+      CacheFlags flags = base_;
+      flags.policy = policy::PolicyName(parts);
+      if (named.insert(flags.policy).second) MASKKV_RETURN_IF_ERROR(AddCells(flags));
+    }
+    return absl::OkStatus();
+  }
+
+  // One cell for each budget, or the only one.
+  absl::Status AddCells(CacheFlags flags) {
+    const std::size_t first = cells_.size();
+    for (const std::int64_t budget : budgets_) {
+      flags.budget = budget;
+      Cell& cell = cells_.emplace_back();
+      cell.flags = flags;
+      if (flags.mode() != CacheMode::kNone) {
         MASKKV_ASSIGN_OR_RETURN(cell.plan, flags.Plan(host_->checkpoint(), /*seed=*/0));
       }
+      if (!cells_[first].HasBudget()) break;
     }
     return absl::OkStatus();
   }
@@ -170,7 +198,9 @@ class EvaluateCommand final : public Command {
       Cell::Count& count = cells_[i].by_kind[question.kind];
       ++count.questions;
       const std::string answer = Trimmed(host_->Text(decoder.Find(ids[i])->Answer()));
-      if (answer == Trimmed(question.answer)) ++count.correct;
+      const bool correct = answer == Trimmed(question.answer);
+      count.correct += correct ? 1 : 0;
+      cells_[i].outcomes.push_back(correct ? '1' : '0');
     }
     return static_cast<std::int64_t>(prompt.size());
   }
@@ -185,14 +215,16 @@ class EvaluateCommand final : public Command {
         questions += count.questions;
         correct += count.correct;
       }
-      const CacheMode mode = cell.flags.mode();
-      const bool budgeted = mode == CacheMode::kMaskKv || mode == CacheMode::kRandom;
-      cells.push_back({{"cache", cell.flags.cache},
-                       {"budget", budgeted ? Json(cell.flags.budget) : Json(nullptr)},
-                       {"questions", questions},
-                       {"correct", correct},
-                       {"kept_mass", cell.mass / static_cast<double>(questions)},
-                       {"kinds", std::move(kinds)}});
+      const bool none = cell.flags.mode() == CacheMode::kNone;
+      cells.push_back(
+          {{"cache", cell.flags.policy.empty() ? cell.flags.cache : "policy"},
+           {"policy", none ? Json(nullptr) : Json(policy::PolicyName(cell.plan.Parts()))},
+           {"budget", cell.HasBudget() ? Json(cell.flags.budget) : Json(nullptr)},
+           {"questions", questions},
+           {"correct", correct},
+           {"kept_mass", cell.mass / static_cast<double>(questions)},
+           {"kinds", std::move(kinds)},
+           {"outcomes", cell.outcomes}});
     }
     if (json_) {
       const Json report = {{"model", host_->directory()},
@@ -211,8 +243,8 @@ class EvaluateCommand final : public Command {
       return;
     }
     for (const Json& cell : cells) {
-      std::printf("%-7s %6s  %5.1f %% of %lld, kept mass %.3f ",
-                  cell["cache"].get<std::string>().c_str(),
+      const Json& name = cell[cell["cache"] == "policy" ? "policy" : "cache"];
+      std::printf("%-7s %6s  %5.1f %% of %lld, kept mass %.3f ", name.get<std::string>().c_str(),
                   cell["budget"].is_null() ? "" : cell["budget"].dump().c_str(),
                   100 * cell["correct"].get<double>() / cell["questions"].get<double>(),
                   cell["questions"].get<long long>(), cell["kept_mass"].get<double>());
@@ -229,7 +261,8 @@ class EvaluateCommand final : public Command {
   CacheFlags base_;
   std::string questions_;
   std::int64_t limit_ = 0;
-  std::vector<std::string> caches_{"none", "full", "maskkv", "random"};
+  std::vector<std::string> caches_;
+  std::vector<std::string> policies_;
   std::vector<std::int64_t> budgets_{8, 16, 32, 64, 128};
   bool json_ = false;
 

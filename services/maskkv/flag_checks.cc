@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "core/policy/named_policy.h"
 
 namespace maskkv::cli {
 namespace {
@@ -66,6 +67,18 @@ CLI::Validator NumberIn(double least, double most) {
                  double value = 0;
                  return ParseNumber(text, value) && value >= least && value <= most;
                });
+}
+
+CLI::Validator AnyPolicy() {
+  return CLI::Validator(
+      [](std::string& text) {
+        const auto parts = policy::ParsePolicy(text);
+        if (parts.ok()) return std::string();
+        std::string problem(parts.status().message());
+        constexpr std::string_view kPrefix = "policy: ";  // the flag's own name comes before it
+        return problem.starts_with(kPrefix) ? problem.substr(kPrefix.size()) : problem;
+      },
+      "NAME|VOTERS/LAYERS/HEADS");
 }
 
 CLI::Validator OneOf(std::vector<std::string> words) {

@@ -25,6 +25,9 @@ CLI::Validator AnySeed();
 // A finite number in [least, most].
 CLI::Validator NumberIn(double least, double most);
 
+// A policy's name or VOTERS/LAYERS/HEADS (core/policy/named_policy.h).
+CLI::Validator AnyPolicy();
+
 // One of `words`.
 CLI::Validator OneOf(std::vector<std::string> words);
 

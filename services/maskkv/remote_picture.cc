@@ -34,14 +34,18 @@ absl::Status FillPrompt(const PromptFlags& flags, v1::Prompt& prompt) {
 }
 
 void FillKeep(const CacheFlags& flags, v1::KeepPolicy& keep) {
-  if (flags.mode() == CacheMode::kFull) return keep.set_selection(v1::SELECTION_FULL);
-  keep.set_selection(flags.mode() == CacheMode::kRandom ? v1::SELECTION_RANDOM
-                                                        : v1::SELECTION_MASKKV);
+  if (!flags.policy.empty()) {
+    keep.set_policy(flags.policy);
+  } else {
+    if (flags.mode() == CacheMode::kFull) return keep.set_selection(v1::SELECTION_FULL);
+    keep.set_selection(flags.mode() == CacheMode::kRandom ? v1::SELECTION_RANDOM
+                                                          : v1::SELECTION_MASKKV);
+    keep.set_layer_rule(flags.layers == "online"    ? v1::LAYER_RULE_ONLINE
+                        : flags.layers == "uniform" ? v1::LAYER_RULE_UNIFORM
+                                                    : v1::LAYER_RULE_OFFLINE);
+  }
   keep.set_alpha(flags.alpha);
   keep.set_beta(flags.beta);
-  keep.set_layer_rule(flags.layers == "online"    ? v1::LAYER_RULE_ONLINE
-                      : flags.layers == "uniform" ? v1::LAYER_RULE_UNIFORM
-                                                  : v1::LAYER_RULE_OFFLINE);
   if (flags.coverage > 0) {
     keep.set_coverage(flags.coverage);
     keep.set_max_budget(flags.max_budget);

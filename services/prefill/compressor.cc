@@ -18,11 +18,6 @@
 namespace maskkv::prefill {
 namespace {
 
-bool HoldsAllLayers(const engine::EvictionPlan& plan) {
-  return plan.selection == engine::Selection::kMaskKv && plan.coverage == 0 &&
-         plan.layer_rule == engine::LayerRule::kOnline;
-}
-
 engine::EntryShape ShapeOf(const services::ModelRuntime& model) {
   const model::ModelConfig& config = model.config();
   return {config.layers, config.kv_heads, config.head_dim, model.dtype()};
@@ -39,7 +34,9 @@ arena::Digest KeyOf(const services::ModelRuntime& model, const std::string& tena
                           .rope_scaling = "",
                           .dtype = model.dtype(),
                           .policy = {.selection = plan.selection,
+                                     .voters = plan.voters,
                                      .layer_rule = plan.layer_rule,
+                                     .head_rule = plan.head_rule,
                                      .budget = job.keep.budget(),
                                      .coverage = plan.coverage,
                                      .max_budget = plan.max_budget,
@@ -94,11 +91,17 @@ absl::StatusOr<EntryFacts> Complete(arena::EntryWriter& writer,
 
 std::uint64_t WorkingBytes(const model::ModelConfig& config, const Job& job) {
   const auto rows = static_cast<std::int64_t>(job.prompt.ids.size()) + job.masks;
-  const std::int64_t kv_layers = HoldsAllLayers(job.keep.plan) ? config.layers : 1;
+  const std::int64_t kv_layers = job.keep.plan.HoldsAllLayers() ? config.layers : 1;
   const std::int64_t floats_a_row = config.hidden +
                                     2 * config.kv_heads * config.head_dim * kv_layers +
                                     config.kv_heads * kv_layers;
-  return static_cast<std::uint64_t>(rows * floats_a_row) * sizeof(float);
+  std::int64_t staged = 0;  // pairs, at most f32
+  if (job.keep.plan.StagesPairs()) {
+    staged = job.keep.plan.MaxPairsAHead(static_cast<std::int64_t>(job.prompt.ids.size())) *
+             config.layers * config.kv_heads;
+  }
+  return static_cast<std::uint64_t>(rows * floats_a_row + staged * 2 * config.head_dim) *
+         sizeof(float);
 }
 
 Compressor::Compressor(std::shared_ptr<const services::ModelRuntime> model,
@@ -113,7 +116,7 @@ absl::StatusOr<engine::PrefillResult> Compressor::RunInto(
     engine::KvSink& sink, const Job& job, const std::function<absl::Status()>& alive,
     const ScoreObserver& on_scores) {
   const model::ModelConfig& config = model_->config();
-  if (HoldsAllLayers(job.keep.plan)) {
+  if (job.keep.plan.HoldsAllLayers()) {
     const auto rows = static_cast<std::int64_t>(job.prompt.ids.size()) + job.masks;
     MASKKV_RETURN_IF_ERROR(services::CheckFits(config, rows, config.layers));
   }

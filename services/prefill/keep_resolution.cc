@@ -12,6 +12,9 @@
 namespace maskkv::prefill {
 namespace {
 
+// What the policy's own messages begin with: the field is named once.
+constexpr std::string_view kPolicyPrefix = "policy: ";
+
 absl::Status BadKeep(std::string_view field, const std::string& problem) {
   return MakeError(absl::StatusCode::kInvalidArgument, "BAD_KEEP",
                    absl::StrFormat("keep: %s: %s", field, problem),
@@ -77,6 +80,23 @@ void ResolveRates(const v1::KeepPolicy& keep, const budget::Plan* plan, engine::
   if (keep.has_beta()) out.beta = keep.beta();
 }
 
+// The measured importance: the profile's, else the plan's.
+absl::Status ResolveImportance(std::string_view field, const KeepSources& sources,
+                               const budget::Plan* plan, engine::EvictionPlan& out) {
+  if (sources.profile != nullptr) {
+    out.importance = sources.profile->importance;
+  } else if (plan != nullptr && !plan->importance.empty()) {
+    out.importance = plan->importance;
+  } else {
+    return MakeError(
+        absl::StatusCode::kFailedPrecondition, "NO_PROFILE",
+        absl::StrFormat("keep: %s: expected the model's importance profile, found none: run maskkv "
+                        "calibrate, or ask for another %s",
+                        field, field == "policy" ? "policy" : "rule"));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status ResolveLayers(v1::LayerRule rule, const KeepSources& sources, const budget::Plan* plan,
                            engine::EvictionPlan& out) {
   out.layer_rule = engine::LayerRule::kUniform;
@@ -89,16 +109,8 @@ absl::Status ResolveLayers(v1::LayerRule rule, const KeepSources& sources, const
       out.layer_rule = engine::LayerRule::kOnline;
       break;
     case v1::LAYER_RULE_OFFLINE:
-      if (sources.profile != nullptr) {
-        by_importance(sources.profile->importance);
-      } else if (plan != nullptr && !plan->importance.empty()) {
-        by_importance(plan->importance);
-      } else {
-        return MakeError(absl::StatusCode::kFailedPrecondition, "NO_PROFILE",
-                         "keep: layer_rule: expected the model's importance profile, found none: "
-                         "run maskkv calibrate, or ask for another rule");
-      }
-      break;
+      out.layer_rule = engine::LayerRule::kOffline;
+      return ResolveImportance("layer_rule", sources, plan, out);
     case v1::LAYER_RULE_UNIFORM:
       break;
     default:  // the plan's
@@ -114,6 +126,15 @@ absl::Status ResolveLayers(v1::LayerRule rule, const KeepSources& sources, const
   return absl::OkStatus();
 }
 
+// A coverage decides each layer by itself: the rest is not used.
+void KeepCoverageAlone(engine::EvictionPlan& plan) {
+  engine::EvictionPlan only;
+  only.layer_rule = engine::LayerRule::kUniform;
+  only.coverage = plan.coverage;
+  only.max_budget = plan.max_budget;
+  plan = std::move(only);
+}
+
 absl::Status ResolveMaskKv(const v1::KeepPolicy& keep, const KeepSources& sources,
                            const budget::Plan* plan, ResolvedKeep& resolved) {
   ResolveAmount(keep, plan, resolved);
@@ -122,12 +143,77 @@ absl::Status ResolveMaskKv(const v1::KeepPolicy& keep, const KeepSources& source
   const engine::EvictionPlan unused;
   if (resolved.plan.layer_rule == engine::LayerRule::kUniform) resolved.plan.beta = unused.beta;
   if (!resolved.plan.head_rates.empty()) resolved.plan.alpha = unused.alpha;
-  if (resolved.plan.coverage > 0) {  // decides each layer by itself
-    engine::EvictionPlan only;
-    only.layer_rule = engine::LayerRule::kUniform;
-    only.coverage = resolved.plan.coverage;
-    only.max_budget = resolved.plan.max_budget;
-    resolved.plan = std::move(only);
+  if (resolved.plan.coverage > 0) KeepCoverageAlone(resolved.plan);
+  return absl::OkStatus();
+}
+
+// A policy by name: exactly what docs/policies.md says, so head rates and weights that a controller
+// learned stay out; the amount and the base rates may be the plan's.
+absl::Status ResolveNamed(const v1::KeepPolicy& keep, const KeepSources& sources,
+                          const budget::Plan* plan, ResolvedKeep& resolved) {
+  if (keep.selection() != v1::SELECTION_UNSPECIFIED ||
+      keep.layer_rule() != v1::LAYER_RULE_UNSPECIFIED) {
+    return BadKeep("policy", "expected no selection and no layer_rule beside a policy, found one");
+  }
+  const absl::StatusOr<policy::PolicyParts> parts = policy::ParsePolicy(keep.policy());
+  if (!parts.ok()) {
+    return BadKeep("policy", std::string(parts.status().message().substr(kPolicyPrefix.size())));
+  }
+  engine::EvictionPlan& out = resolved.plan;
+  const std::string name = policy::PolicyName(*parts);
+  const bool maskkv = *parts == policy::PolicyParts{};
+  if (keep.has_coverage() && !maskkv) {
+    return BadKeep(
+        "coverage",
+        absl::StrFormat("expected a budget with policy %s, found a coverage target", name));
+  }
+  out.Follow(*parts);
+  if (parts->voters == policy::Voters::kFull) return absl::OkStatus();
+  if (maskkv || keep.has_budget()) {
+    ResolveAmount(keep, plan, resolved);
+  } else if (plan != nullptr && plan->coverage == 0) {
+    out.budget = plan->budget;
+  }
+  if (out.coverage > 0) {
+    KeepCoverageAlone(out);
+    return absl::OkStatus();
+  }
+  if (parts->voters == policy::Voters::kRandom) out.random_seed = keep.random_seed();
+  if (parts->heads == policy::HeadRule::kPreference) {
+    if (plan != nullptr) out.alpha = plan->alpha;
+    if (keep.has_alpha()) out.alpha = keep.alpha();
+  }
+  if (policy::UsesBeta(parts->layers)) {
+    if (plan != nullptr) out.beta = plan->beta;
+    if (keep.has_beta()) out.beta = keep.beta();
+  }
+  if (!policy::NeedsImportance(parts->layers)) return absl::OkStatus();
+  return ResolveImportance("policy", sources, plan, out);
+}
+
+absl::Status ResolveSelection(const v1::KeepPolicy& asked, const KeepSources& sources,
+                              const budget::Plan* plan, ResolvedKeep& resolved) {
+  engine::EvictionPlan& out = resolved.plan;
+  switch (asked.selection()) {
+    case v1::SELECTION_FULL:
+      out.selection = engine::Selection::kFull;
+      out.layer_rule = engine::LayerRule::kUniform;
+      break;
+    case v1::SELECTION_RANDOM:
+      if (asked.has_coverage()) {
+        return BadKeep("coverage", "expected a budget for random pairs, found a coverage target");
+      }
+      out.selection = engine::Selection::kRandom;
+      out.layer_rule = engine::LayerRule::kUniform;
+      out.random_seed = asked.random_seed();
+      if (asked.has_budget()) {
+        out.budget = asked.budget();
+      } else if (plan != nullptr && plan->coverage == 0) {
+        out.budget = plan->budget;
+      }
+      break;
+    default:
+      return ResolveMaskKv(asked, sources, plan, resolved);
   }
   return absl::OkStatus();
 }
@@ -154,28 +240,9 @@ absl::StatusOr<ResolvedKeep> ResolveKeep(const v1::KeepPolicy* keep, const KeepS
   if (plan != nullptr && !FitsModel(*plan, sources)) plan = nullptr;
   ResolvedKeep resolved;
   if (plan != nullptr) resolved.plan_generation = plan->generation;
-  engine::EvictionPlan& out = resolved.plan;
-  switch (asked.selection()) {
-    case v1::SELECTION_FULL:
-      out.selection = engine::Selection::kFull;
-      out.layer_rule = engine::LayerRule::kUniform;
-      break;
-    case v1::SELECTION_RANDOM:
-      if (asked.has_coverage()) {
-        return BadKeep("coverage", "expected a budget for random pairs, found a coverage target");
-      }
-      out.selection = engine::Selection::kRandom;
-      out.layer_rule = engine::LayerRule::kUniform;
-      out.random_seed = asked.random_seed();
-      if (asked.has_budget()) {
-        out.budget = asked.budget();
-      } else if (plan != nullptr && plan->coverage == 0) {
-        out.budget = plan->budget;
-      }
-      break;
-    default:
-      MASKKV_RETURN_IF_ERROR(ResolveMaskKv(asked, sources, plan, resolved));
-  }
+  MASKKV_RETURN_IF_ERROR(asked.policy().empty() ? ResolveSelection(asked, sources, plan, resolved)
+                                                : ResolveNamed(asked, sources, plan, resolved));
+  const engine::EvictionPlan& out = resolved.plan;
   if (absl::Status status = engine::Validate(out, sources.layers, sources.kv_heads); !status.ok()) {
     return BadKeep("plan", std::string(status.message()));
   }

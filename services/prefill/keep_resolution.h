@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Which pairs a prefill keeps: a request's own fields, then the budget controller's plan, then the
-// importance profile, then built-in defaults. What a selection does not use stays at its default,
-// so that equal outcomes have equal cache keys. Pure.
+// Which pairs a prefill keeps: a request's own fields (a policy by name among them), then the
+// budget controller's plan, then the importance profile, then built-in defaults. What a selection
+// does not use stays at its default, so that equal outcomes have equal cache keys. Pure.
 #ifndef MASKKV_SERVICES_PREFILL_KEEP_RESOLUTION_H_
 #define MASKKV_SERVICES_PREFILL_KEEP_RESOLUTION_H_
 

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "services/prefill/metrics.h"
 
+#include <vector>
+
+#include "core/policy/named_policy.h"
 #include "services/common/request_metrics.h"
 
 namespace maskkv::prefill {
@@ -38,6 +41,11 @@ constexpr MetricSpec kMass{"maskkv_score_mass_kept_ratio",
                            "",
                            kRatios};
 
+constexpr MetricSpec kPolicies{"maskkv_prefills_total", MetricType::kCounter, "1",
+                               "Forwards that made an entry, by eviction policy "
+                               "(docs/policies.md); custom for one without a name of its own.",
+                               "policy"};
+
 constexpr std::array kSpecs{services::kRequestsRunning,
                             services::kRequestsWaiting,
                             services::kRequestsWaitingByReason,
@@ -50,7 +58,8 @@ constexpr std::array kSpecs{services::kRequestsRunning,
                             kOutputBytes,
                             kKept,
                             kConsidered,
-                            kMass};
+                            kMass,
+                            kPolicies};
 
 constexpr std::array<const char*, kOutcomes> kOutcomeNames{
     "forward", "cached", "remembered", "explained", "cancelled", "deadline", "refused", "error"};
@@ -106,7 +115,19 @@ Metrics Metrics::Create(telemetry::Registry& registry) {
   metrics.pairs_kept = registry.AddCounter(kKept);
   metrics.pairs_considered = registry.AddCounter(kConsidered);
   metrics.mass_kept = registry.AddHistogram(kMass);
+  std::vector<std::string> labels = policy::PolicyNames();
+  labels.emplace_back(policy::kCustomPolicy);
+  for (const std::string& label : labels) {
+    metrics.by_policy[label] = registry.AddCounter(kPolicies, {{"policy", label}});
+  }
   return metrics;
+}
+
+void Metrics::CountPolicy(const engine::EvictionPlan& plan) const {
+  // A coverage keeps by its own rule, whatever the plan's parts are.
+  const auto counter = by_policy.find(plan.coverage > 0 ? std::string(policy::kCustomPolicy)
+                                                        : policy::PolicyLabel(plan.Parts()));
+  if (counter != by_policy.end()) counter->second.Add();
 }
 
 }  // namespace maskkv::prefill

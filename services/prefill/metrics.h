@@ -7,9 +7,12 @@
 
 #include <array>
 #include <cstddef>
+#include <map>
 #include <span>
+#include <string>
 
 #include "absl/status/status.h"
+#include "core/engine/eviction_plan.h"
 #include "core/telemetry/metrics.h"
 
 namespace maskkv::prefill {
@@ -42,9 +45,11 @@ struct Metrics {
   telemetry::Counter input_bytes, output_bytes;
   telemetry::Counter pairs_kept, pairs_considered;
   telemetry::Histogram mass_kept;
+  std::map<std::string, telemetry::Counter> by_policy;  // by policy::PolicyLabel
 
   static Metrics Create(telemetry::Registry& registry);
 
+  void CountPolicy(const engine::EvictionPlan& plan) const;
   void Finish(Outcome outcome) const { finished[static_cast<std::size_t>(outcome)].Add(); }
 };
 

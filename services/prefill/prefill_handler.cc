@@ -251,6 +251,7 @@ void PrefillHandler::Observe(const Compressed& compressed, const Job& job) {
   metrics_.pairs_considered.Add(static_cast<double>(
       forward.prompt_tokens * static_cast<std::int64_t>(compressed.facts.per_head.size())));
   metrics_.mass_kept.Observe(compressed.facts.metadata.kept_mass);
+  metrics_.CountPolicy(job.keep.plan);
   if (job.keep.plan_amount) observations_.AddForward(forward);
 }
 

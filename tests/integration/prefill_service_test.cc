@@ -7,6 +7,7 @@
 #include <numeric>
 #include <string>
 
+#include "absl/strings/str_format.h"
 #include "core/arena/layout.h"
 #include "core/base/error.h"
 #include "core/base/sha256.h"
@@ -85,6 +86,17 @@ TEST(PrefillServiceTest, AnEntryIsWhatTheEngineAloneKeepsBitForBit) {
   plan = UniformPlan(64);
   plan.coverage = 0.9;
   ExpectAsEngineAlone(harness, request, plan);
+
+  for (const char* name : {"snapkv", "adakv", "streaming", "maskkv-pool", "all-voting",
+                           "masks-back/pyramid/preference"}) {
+    SCOPED_TRACE(name);
+    request.mutable_keep()->Clear();
+    request.mutable_keep()->set_policy(name);
+    request.mutable_keep()->set_budget(6);
+    plan = UniformPlan(6);
+    plan.Follow(policy::ParsePolicy(name).value());
+    ExpectAsEngineAlone(harness, request, plan);
+  }
 
   // One token, no token, one mask.
   for (const std::int64_t tokens : {1, 0}) {
@@ -352,6 +364,12 @@ TEST(PrefillServiceTest, CountsWhatItsCallersSaw) {
   EXPECT_EQ(harness.Metric("maskkv_pairs_considered_total"), considered);
   EXPECT_EQ(harness.Metric("maskkv_prompt_tokens_total{service=\"prefill\"}"), tokens);
   EXPECT_EQ(harness.Metric("maskkv_score_mass_kept_ratio_count"), 5);
+  double by_policy = 0;
+  for (const char* name : {"maskkv", "maskkv-no-layers", "custom", "snapkv"}) {
+    by_policy += harness.Metric(absl::StrFormat("maskkv_prefills_total{policy=\"%s\"}", name));
+  }
+  EXPECT_EQ(by_policy, 5);
+  EXPECT_EQ(harness.Metric("maskkv_prefills_total{policy=\"snapkv\"}"), 0);
   EXPECT_EQ(harness.Metric("maskkv_request_duration_seconds_count{service=\"prefill\"}"), 6);
   EXPECT_EQ(harness.Finished("forward"), 5);
   EXPECT_EQ(harness.Finished("refused"), 1);

@@ -127,6 +127,34 @@ def test_evaluate_asks_every_configuration_the_same_questions(tiny):
     assert text.code == 0 and len(text.text.splitlines()) == 2
 
 
+def test_evaluate_compares_policies_by_name(tiny):
+    args = ("evaluate", "--model", TINY, "--profile", tiny.profile, "--questions", tiny.questions,
+            "--gen-length", 8, "--limit", 3, "--budgets", "4,16")
+    cells = validated("evaluate", run(
+        *args, "--policies", "full,maskkv,snapkv,window/uniform/uniform,random", "--json").json)["cells"]
+    assert [(cell["cache"], cell["policy"], cell["budget"]) for cell in cells] == [
+        ("policy", "full", None), ("policy", "maskkv", 4), ("policy", "maskkv", 16),
+        ("policy", "snapkv", 4), ("policy", "snapkv", 16), ("policy", "random", 4),
+        ("policy", "random", 16)]
+    for cell in cells:
+        assert len(cell["outcomes"]) == 3 and cell["outcomes"].count("1") == cell["correct"]
+    # A policy is what the cache of the same name is.
+    caches = validated("evaluate", run(*args, "--caches", "maskkv,random", "--json").json)["cells"]
+    for cache, named in zip(caches, cells[1:3] + cells[5:], strict=True):
+        assert {**cache, "cache": "policy"} == named
+    text = run(*args, "--policies", "adakv", "--caches", "full")
+    assert text.code == 0 and len(text.text.splitlines()) == 3
+
+
+@pytest.mark.parametrize("policy", ["streaming", "maskkv-pool", "prompt/pyramid/adakv"])
+def test_generate_and_inspect_take_a_policy_by_name(tiny, policy):
+    args = ("--policy", policy, "--budget", 5)
+    assert tiny.generate(*args, "--json").code == 0
+    shown = validated("inspect", run("inspect", "--model", TINY, "--document", tiny.document, "-q",
+                                     tiny.question, "--gen-length", 8, *args, "--json").json)
+    assert shown["pairs"] == 5 * len(shown["per_layer"]) * len(shown["per_head"][0])
+
+
 def test_evaluate_counts_an_answer_that_generate_gives(tiny, tmp_path):
     given = tiny.generate("--cache", "full", "--json").json["text"]
     questions = tmp_path / "questions.jsonl"

@@ -79,6 +79,12 @@ def test_a_bad_flag_value(tiny, flag, value, said):
     (("evaluate", "--model", TINY), "--questions is required"),
     (("evaluate", "--model", TINY, "--questions", "x", "--budgets", "8,0"), "--budgets"),
     (("evaluate", "--model", TINY, "--questions", "x", "--caches", "full,all"), "--caches"),
+    (("evaluate", "--model", TINY, "--questions", "x", "--policies", "full,h2o"),
+     "--policies: expected one of maskkv, "),
+    (("generate", "--model", TINY, "--policy", "h2o"), "--policy: expected one of maskkv, "),
+    (("generate", "--model", TINY, "--policy", "recent/uniform/adakv"), "--policy: heads: "),
+    (("generate", "--model", TINY, "--policy", "snapkv", "--cache", "full"), "--policy"),
+    (("inspect", "--model", TINY, "--policy", "snapkv", "--layers", "online"), "--policy"),
     (("bench", "--model", TINY, "--prompt-lengths", "16,x"), "--prompt-lengths"),
     (("bench", "--model", TINY, "--caches", "random"), "--caches"),
     (("bench", "--model", TINY, "--batch", "0"), "--batch"),
@@ -99,6 +105,13 @@ def test_a_bad_command_line(args, said):
 def test_flags_that_do_not_go_together(tiny, flags, said):
     failed = run("generate", "--model", TINY, "--document", tiny.document, "--cache", "none", *flags)
     assert failed.code == BAD_INPUT and said in failed.error
+
+
+def test_a_coverage_is_maskkvs_alone(tiny):
+    failed = run("generate", "--model", TINY, "--document", tiny.document, "--policy", "snapkv",
+                 "--coverage", 0.5)
+    assert failed.code == BAD_INPUT
+    assert "--coverage: expected --policy maskkv, found --policy snapkv" in failed.error
 
 
 @pytest.mark.parametrize("command", ["generate", "inspect"])

@@ -213,6 +213,8 @@ def test_the_other_services_answer_with_values(server):
     ({"document": "d", "tokens": [1]}, "found document and tokens"),
     ({"document": "d", "budget": 1, "coverage": 0.5}, "expected budget or coverage"),
     ({"document": "d", "selection": "best"}, "expected one of maskkv, full, random, found 'best'"),
+    ({"document": "d", "policy": "snapkv", "selection": "full"}, "expected policy, or selection"),
+    ({"document": "d", "policy": ""}, "policy: expected a name"),
     ({"document": "d", "reuse": "maybe"}, "expected one of vote_again, kept"),
 ])
 def test_arguments_that_contradict_each_other_are_refused(kwargs, complaint):

@@ -45,7 +45,7 @@ CacheKeyFields Example() {
 // Computed with Python's hashlib from the encoding that docs/shm_format.md describes.
 TEST(CacheKey, IsTheDocumentedDigest) {
   EXPECT_EQ(Hex(CacheKey(Example())),
-            "b656b08995885f3e38a24ad72d271e976c3da74305170f4dad6244730cee6498");
+            "6458474340f21d864b5719e916561fb07f2409fe158e44692465d9673cc543fe");
 }
 
 using Change = std::function<void(CacheKeyFields&)>;
@@ -86,6 +86,22 @@ TEST(CacheKey, EveryFieldThatIsUsedChangesIt) {
       [](auto& f) { f.policy.layer_rule = engine::LayerRule::kOnline; },
       [](auto& f) { f.policy.layer_rule = engine::LayerRule::kOffline; },
       [](auto& f) { f.policy.layer_rule = engine::LayerRule::kUniform; },
+      [](auto& f) { f.policy.layer_rule = engine::LayerRule::kPyramid; },
+      [](auto& f) { f.policy.layer_rule = engine::LayerRule::kSqueeze; },
+      [](auto& f) {
+        f.policy.layer_rule = engine::LayerRule::kSqueeze;
+        f.policy.importance = kOther;
+      },
+      [](auto& f) { f.policy.layer_rule = engine::LayerRule::kPool; },
+      [](auto& f) { f.policy.voters = engine::Voters::kMasksBack; },
+      [](auto& f) { f.policy.voters = engine::Voters::kWindow; },
+      [](auto& f) { f.policy.voters = engine::Voters::kRandom; },
+      [](auto& f) {
+        f.policy.voters = engine::Voters::kRandom;
+        f.policy.random_seed = 10;
+      },
+      [](auto& f) { f.policy.head_rule = engine::HeadRule::kUniform; },
+      [](auto& f) { f.policy.head_rule = engine::HeadRule::kAdaKv; },
       [](auto& f) { f.policy.budget = 65; },
       [](auto& f) { f.policy.alpha = 0.2; },
       [](auto& f) { f.policy.beta = 0.5; },
@@ -112,6 +128,8 @@ TEST(CacheKey, WhatTheEngineDoesNotReadChangesNothing) {
                                       [](auto& f) { f.policy.importance = kOther; },
                                       [](auto& f) { f.policy.layer_weights = kOther; },
                                       [](auto& f) { f.policy.head_rates = kOther; },
+                                      [](auto& f) { f.policy.voters = engine::Voters::kAll; },
+                                      [](auto& f) { f.policy.head_rule = engine::HeadRule::kPool; },
                                       [](auto& f) { f.policy.layer_rule = {}; }};
   std::vector<Change> coverage, full;
   for (const Change& change : unused) {
@@ -129,6 +147,22 @@ TEST(CacheKey, WhatTheEngineDoesNotReadChangesNothing) {
   EXPECT_EQ(DistinctKeys({[](auto&) {}, [](auto& f) { f.policy.max_budget = 513; },
                           [](auto& f) { f.policy.random_seed = 10; },
                           [](auto& f) { f.policy.importance = kOther; }}),
+            1U);
+}
+
+TEST(CacheKey, RulesThatReadNoRateDoNotDependOnIt) {
+  const auto with = [](const Change& change) {
+    return [change](CacheKeyFields& f) {
+      f.policy.layer_rule = engine::LayerRule::kPyramid;
+      f.policy.head_rule = engine::HeadRule::kAdaKv;
+      change(f);
+    };
+  };
+  EXPECT_EQ(DistinctKeys({with([](auto&) {}), with([](auto& f) { f.policy.alpha = 0.2; }),
+                          with([](auto& f) { f.policy.beta = 0.5; }),
+                          with([](auto& f) { f.policy.head_rates = kOther; }),
+                          with([](auto& f) { f.policy.importance = kOther; }),
+                          with([](auto& f) { f.policy.layer_weights = kOther; })}),
             1U);
 }
 

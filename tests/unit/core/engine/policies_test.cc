@@ -5,6 +5,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "absl/strings/str_cat.h"
 #include "core/engine/heap_kv.h"
 #include "core/engine/prefill.h"
 #include "core/policy/window.h"
@@ -24,7 +25,7 @@ constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
 class PoliciesTest : public ::testing::Test {
  protected:
   explicit PoliciesTest(int threads = 2)
-      : model_(std::string(MASKKV_SOURCE_DIR) + "/tests/data/golden/checkpoints/deep",
+      : model_(absl::StrCat(MASKKV_SOURCE_DIR, "/tests/data/golden/checkpoints/deep"),
                kernels::DType::kF32, threads, 400) {}
 
   const model::ModelConfig& config() const { return model_.weights.config(); }

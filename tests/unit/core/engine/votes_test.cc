@@ -8,6 +8,7 @@
 
 #include <cmath>
 
+#include "absl/strings/str_cat.h"
 #include "tests/support/seed.h"
 #include "tests/unit/core/engine/golden_case.h"
 
@@ -52,7 +53,7 @@ TEST(VotersOf, AreRowsOfTheForward) {
 class VotesTest : public ::testing::Test {
  protected:
   VotesTest()
-      : model_(std::string(MASKKV_SOURCE_DIR) + "/tests/data/golden/checkpoints/deep",
+      : model_(absl::StrCat(MASKKV_SOURCE_DIR, "/tests/data/golden/checkpoints/deep"),
                kernels::DType::kF32, 2, kRows),
         queries_(testing::NormalValues(kRows * transformer().query_width(), 1)),
         kv_(testing::NormalValues(kRows * 2 * transformer().kv_width(), 2)) {

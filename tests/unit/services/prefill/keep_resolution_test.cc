@@ -190,6 +190,99 @@ TEST_F(KeepResolutionTest, FullAndRandomUseNothingThatTheyDoNotNeed) {
   EXPECT_EQ(ErrorReason(Refused(keep_)), "BAD_KEEP");
 }
 
+TEST_F(KeepResolutionTest, APolicyByNameIsExactlyThat) {
+  plan_.layer_weights = {0.5, 1, 1.5};
+  plan_.head_rates = {0.1, 0.2, 0.3, 0.4, 0.5, 0.6};
+  keep_.set_policy("snapkv");
+  ResolvedKeep resolved = Resolve(keep_);
+  EXPECT_EQ(policy::PolicyName(resolved.plan.Parts()), "snapkv");
+  EXPECT_EQ(resolved.plan.budget, 40);  // the plan's
+  EXPECT_FALSE(resolved.plan_amount);   // but nothing to learn from
+  EXPECT_TRUE(resolved.plan.layer_weights.empty() && resolved.plan.head_rates.empty());
+  EXPECT_EQ(resolved.plan.alpha, engine::EvictionPlan{}.alpha);
+  EXPECT_EQ(resolved.plan.beta, engine::EvictionPlan{}.beta);
+  keep_.set_policy("maskkv-back");
+  keep_.set_budget(5);
+  keep_.set_beta(0.75);
+  resolved = Resolve(keep_);
+  EXPECT_EQ(policy::PolicyName(resolved.plan.Parts()), "maskkv-back");
+  EXPECT_EQ(resolved.budget(), 5);
+  EXPECT_EQ(resolved.plan.alpha, 0.25);
+  EXPECT_EQ(resolved.plan.beta, 0.75);
+  EXPECT_EQ(resolved.plan.importance, profile_.importance);
+  EXPECT_TRUE(resolved.plan.head_rates.empty());
+  keep_.set_policy("masks/pyramid/adakv");
+  EXPECT_EQ(policy::PolicyName(Resolve(keep_).plan.Parts()), "masks/pyramid/adakv");
+}
+
+TEST_F(KeepResolutionTest, NamesOfSelectionsAreThose) {
+  keep_.set_random_seed(5);
+  keep_.set_policy("random");
+  ResolvedKeep resolved = Resolve(keep_);
+  EXPECT_EQ(resolved.plan.selection, Selection::kRandom);
+  EXPECT_EQ(resolved.plan.random_seed, 5U);
+  EXPECT_EQ(resolved.plan.budget, 40);
+  keep_.set_policy("full");
+  resolved = Resolve(keep_);
+  EXPECT_EQ(resolved.plan.selection, Selection::kFull);
+  EXPECT_EQ(resolved.budget(), 0);
+  EXPECT_EQ(resolved.plan.random_seed, 0U);
+}
+
+TEST_F(KeepResolutionTest, CoverageIsMaskKvsAlone) {
+  keep_.set_coverage(0.9);
+  keep_.set_policy("maskkv");
+  EXPECT_EQ(Resolve(keep_).plan.coverage, 0.9);
+  keep_.set_policy("masks/offline/preference");
+  EXPECT_EQ(Resolve(keep_).plan.coverage, 0.9);
+  for (const char* name : {"snapkv", "maskkv-online", "random", "full"}) {
+    keep_.set_policy(name);
+    EXPECT_EQ(ErrorReason(Refused(keep_)), "BAD_KEEP");
+    EXPECT_THAT(Refused(keep_),
+                testing::StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("coverage")));
+  }
+  keep_.clear_amount();
+  plan_.max_budget = 50;
+  plan_.coverage = 0.8;  // an operator's target is no other policy's
+  keep_.set_policy("snapkv");
+  EXPECT_EQ(Resolve(keep_).plan.coverage, 0);
+  EXPECT_EQ(Resolve(keep_).plan.budget, engine::EvictionPlan{}.budget);
+  keep_.set_policy("maskkv");
+  EXPECT_EQ(Resolve(keep_).plan.coverage, 0.8);
+}
+
+TEST_F(KeepResolutionTest, PoliciesFromAProfileNeedOne) {
+  with_profile_ = false;
+  for (const char* name : {"maskkv", "squeeze", "maskkv-no-heads"}) {
+    keep_.set_policy(name);
+    EXPECT_EQ(ErrorReason(Refused(keep_)), "NO_PROFILE");
+    EXPECT_THAT(Refused(keep_), testing::StatusIs(absl::StatusCode::kFailedPrecondition,
+                                                  HasSubstr("keep: policy: expected")));
+  }
+  keep_.set_policy("adakv");
+  EXPECT_EQ(policy::PolicyName(Resolve(keep_).plan.Parts()), "adakv");
+  plan_.importance = {0.1, 0.1, 0.9};
+  keep_.set_policy("squeeze");
+  EXPECT_EQ(Resolve(keep_).plan.importance, plan_.importance);
+}
+
+TEST_F(KeepResolutionTest, APolicyThatIsNoneIsRefused) {
+  keep_.set_policy("h2o");
+  EXPECT_EQ(ErrorReason(Refused(keep_)), "BAD_KEEP");
+  EXPECT_THAT(Refused(keep_),
+              testing::StatusIs(absl::StatusCode::kInvalidArgument,
+                                HasSubstr("keep: policy: expected one of maskkv, ")));
+  keep_.set_policy("recent/uniform/adakv");
+  EXPECT_EQ(ErrorReason(Refused(keep_)), "BAD_KEEP");
+  keep_.set_policy("snapkv");
+  keep_.set_selection(v1::SELECTION_MASKKV);
+  EXPECT_THAT(Refused(keep_),
+              testing::StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("selection")));
+  keep_.clear_selection();
+  keep_.set_layer_rule(v1::LAYER_RULE_UNIFORM);
+  EXPECT_EQ(ErrorReason(Refused(keep_)), "BAD_KEEP");
+}
+
 TEST_F(KeepResolutionTest, ValuesOutOfRangeAreRefusedByName) {
   const auto refused = [&](const char* field, auto&& set) {
     v1::KeepPolicy keep;
