@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // maskkv calibrate: measures layer importance (equation 8) over a set of prompts and writes the
-// profile that offline layer budgets are cut from.
+// profile that offline layer budgets are cut from; with --quality, what budgets cost on them.
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
@@ -20,6 +20,7 @@
 #include "services/maskkv/flag_checks.h"
 #include "services/maskkv/generation.h"
 #include "services/maskkv/progress.h"
+#include "services/maskkv/quality_run.h"
 #include "services/maskkv/questions.h"
 #include "services/maskkv/rope_flags.h"
 
@@ -28,7 +29,8 @@ namespace {
 
 constexpr const char* kExamples = R"(Examples:
   maskkv calibrate --model models/tiny-llada --prompts models/tiny-llada/calibration.jsonl
-  maskkv calibrate --model DIR --prompts mine.jsonl --samples 64 --output my_profile.json)";
+  maskkv calibrate --model DIR --prompts mine.jsonl --samples 64 --output my_profile.json
+  maskkv calibrate --model DIR --prompts mine.jsonl --quality --budgets 16,32,64 --agreement 0.99)";
 
 class CalibrateCommand final : public Command {
  public:
@@ -46,7 +48,9 @@ class CalibrateCommand final : public Command {
         ->check(IntegerIn(1, 1 << 16))
         ->capture_default_str();
     rope_.Declare(*sub);
-    sub->add_option("--output", output_, "Profile [maskkv_profile.json in the model]")
+    quality_.Declare(*sub);
+    sub->add_option("--output", output_,
+                    "Profile [maskkv_profile.json in the model; maskkv_quality.json of --quality]")
         ->type_name("FILE");
   }
 
@@ -66,8 +70,9 @@ class CalibrateCommand final : public Command {
       prompts.push_back(std::move(prompt));
     }
     MASKKV_RETURN_IF_ERROR(host->Prepare(static_cast<std::int64_t>(longest) + gen_length_,
-                                         /*all_layers=*/false));
+                                         /*all_layers=*/quality_.quality));
 
+    if (quality_.quality) return Quality(*host, prompts, path);
     policy::ImportanceAccumulator accumulator(host->config().layers);
     {
       ProgressBar progress("prompts", static_cast<std::int64_t>(prompts.size()));
@@ -88,13 +93,23 @@ class CalibrateCommand final : public Command {
   }
 
  private:
-  // Where the profile goes.
+  // Where the result goes.
   std::string OutputPath(const ModelHost& host) const {
-    return output_.empty() ? host.directory() + "/" + std::string(policy::kProfileFileName)
-                           : output_;
+    if (!output_.empty()) return output_;
+    return host.directory() + "/" +
+           std::string(quality_.quality ? budget::kQualityFileName : policy::kProfileFileName);
   }
 
-  // Before minutes of measuring, whether the profile will have a place.
+  absl::Status Quality(ModelHost& host, const std::vector<std::vector<std::int32_t>>& prompts,
+                       const std::string& path) const {
+    MASKKV_ASSIGN_OR_RETURN(const budget::QualityCurve curve,
+                            MeasureQuality(host, prompts, gen_length_, quality_, rope_));
+    MASKKV_RETURN_IF_ERROR(budget::SaveQualityCurve(curve, path));
+    PrintQuality(curve, path, quality_);
+    return absl::OkStatus();
+  }
+
+  // Before minutes of measuring, whether the result will have a place.
   static absl::Status CheckFolder(const std::string& path) {
     const std::filesystem::path folder = std::filesystem::path(path).parent_path();
     if (access(folder.empty() ? "." : folder.c_str(), W_OK) == 0) return absl::OkStatus();
@@ -141,6 +156,7 @@ class CalibrateCommand final : public Command {
 
   ModelFlags model_;
   RopeFlags rope_;
+  QualityFlags quality_;
   std::string prompts_;
   std::string output_;
   std::int64_t samples_ = 0;
