@@ -96,8 +96,8 @@ async def _evaluate(args, address, names):
     wanted = runner.cells(names, args.budgets)
     sampling = serving.Sampling(args.block_length, args.tokens_per_step, seed=args.seed)
     async with serving.Asker(address, args.token, args.timeout) as asker:
-        if any(name not in (policies.NONE, policies.PLAN) for name in names):
-            await asker.check_names()
+        if named := [name for name in names if name not in (policies.NONE, policies.PLAN)]:
+            await asker.check_names(named)
         with maskkv.Client(address, token=args.token, timeout=args.timeout) as client:
             made = tasks.make(args.tasks, Options(
                 questions=args.questions, length=args.length, seed=args.seed, data=args.data,

@@ -6,8 +6,8 @@ NONE, PLAN = "none", "plan"
 
 VOTERS = ("masks", "masks-front", "masks-second", "masks-third", "masks-back", "prompt", "all",
           "window", "recent", "random", "full")
-LAYERS = ("uniform", "offline", "online", "pyramid", "squeeze")
-HEADS = ("uniform", "preference", "adakv")
+LAYERS = ("uniform", "offline", "online", "pyramid", "squeeze", "pool")
+HEADS = ("uniform", "preference", "adakv", "pool")
 NAMED = {
     "maskkv": "masks/offline/preference",
     "maskkv-online": "masks/online/preference",
@@ -18,6 +18,8 @@ NAMED = {
     "maskkv-second": "masks-second/offline/preference",
     "maskkv-third": "masks-third/offline/preference",
     "maskkv-back": "masks-back/offline/preference",
+    "maskkv-pool": "masks/pool/pool",
+    "maskkv-head-pool": "masks/offline/pool",
     "prompt-voting": "prompt/uniform/uniform",
     "all-voting": "all/uniform/uniform",
     "snapkv": "window/uniform/uniform",

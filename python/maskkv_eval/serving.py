@@ -129,20 +129,33 @@ class Asker:
         for channel in self._stubs.channels.values():
             await channel.close()
 
-    async def check_names(self):
-        """Stop unless the server looks at KeepPolicy.policy: it must refuse an unknown name."""
-        request = prefill_pb2.ExplainRequest(
-            prompt=common_pb2.Prompt(document=common_pb2.DocumentQuestion(document="a")), masks=1,
-            keep=common_pb2.KeepPolicy(policy=_UNKNOWN, budget=1))
-        try:
-            await self._stubs.prefill.Explain(request, **self._options)
-        except grpc.aio.AioRpcError as error:
-            if error.code() == grpc.StatusCode.INVALID_ARGUMENT:
-                return
-            raise Stop(f"{self.address}: {errors.from_rpc_error(error)}") from None
+    async def check_names(self, names):
+        """Stop unless the server takes these names of policies and refuses an unknown one.
+
+        An older one would not look at KeepPolicy.policy at all.
+        """
+        refusal = await self._refusal(_UNKNOWN)
+        if refusal and refusal.code != grpc.StatusCode.INVALID_ARGUMENT:
+            raise Stop(f"{self.address}: {refusal}")
+        for name in names if refusal else ():
+            if refused := await self._refusal(name):
+                raise Stop(f"{self.address}: policy {name}: {refused}")
+        if refusal:
+            return
         raise Stop(f"{self.address}: expected the server to refuse the policy {_UNKNOWN!r}, found "
                    f"an answer: it does not know policies by name and would answer every one "
                    f"alike; use a newer maskkv, or --policies {policies.PLAN},{policies.NONE}")
+
+    async def _refusal(self, name):
+        """The Error of a small prefill under the policy; None if it is answered."""
+        request = prefill_pb2.ExplainRequest(
+            prompt=common_pb2.Prompt(document=common_pb2.DocumentQuestion(document="a")), masks=1,
+            keep=common_pb2.KeepPolicy(policy=name, budget=1))
+        try:
+            await self._stubs.prefill.Explain(request, **self._options)
+        except grpc.aio.AioRpcError as error:
+            return errors.from_rpc_error(error)
+        return None
 
     async def ask(self, request, policy, budget):
         """The Reply; waits while the server is full. Stop if it does not fit the policy."""

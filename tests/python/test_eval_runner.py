@@ -109,6 +109,12 @@ def test_a_server_that_ignores_policies_is_noticed(server, tmp_path):
     run(server, tmp_path, policies="plan,none", questions=1)  # those need no names
 
 
+def test_a_name_that_the_server_refuses_is_said_before_anything_is_asked(server, tmp_path):
+    with pytest.raises(SystemExit, match="policy masks/pyramid/best: INVALID_ARGUMENT: keep.policy"):
+        run(server, tmp_path, policies="snapkv,masks/pyramid/best")
+    assert server.service.requests == []
+
+
 @pytest.mark.parametrize("keeps, complaint", [
     (([9, 7], [5, 4, 3, 4]), "expected the same number of pairs in every layer, found [9, 7]"),
     (([8, 8], [5, 3, 4, 4]), "expected the same number of pairs in every head, found [5, 3]"),
