@@ -74,7 +74,7 @@ std::string Reply::text(int sample) const {
 }
 
 DecodeHarness::DecodeHarness(const HarnessOptions& options)
-    : model(TestModelRuntime()),
+    : model(options.model != nullptr ? options.model : TestModelRuntime()),
       backends(model),
       gate(options.gate, clock),
       kept(decode::KeptLimits(), clock),

@@ -41,6 +41,7 @@ struct HarnessOptions {
   std::size_t gate = 64;
   decode::RequestLimits limits;
   const decode::TokenTable* tokens = nullptr;
+  std::shared_ptr<const services::ModelRuntime> model;  // null: TestModelRuntime()
 };
 
 class DecodeHarness {
