@@ -112,34 +112,7 @@ double PrefillResult::kept_mass() const {
 absl::Status Prefiller::CheckForward(std::span<const Row> rows, double rope_scale) const {
   const model::ModelConfig& config = transformer_.config();
   MASKKV_RETURN_IF_ERROR(model::CheckRopeScale(rope_scale, config.rope_theta));
-  bool response = false;
-  for (std::size_t i = 0; i < rows.size(); ++i) {
-    const Row& row = rows[i];
-    if (row.token < 0 || row.token >= config.vocab_rows) {
-      return absl::InvalidArgumentError(
-          absl::StrFormat("rows: row %d: expected an id from 0 to %d, found %d", i,
-                          config.vocab_rows - 1, row.token));
-    }
-    if (row.position < 0 || row.position >= transformer_.max_positions()) {
-      return absl::InvalidArgumentError(
-          absl::StrFormat("rows: row %d: expected a position from 0 to %d, found %d", i,
-                          transformer_.max_positions() - 1, row.position));
-    }
-    if (response && row.role == Role::kPrompt) {
-      return absl::InvalidArgumentError(absl::StrFormat(
-          "rows: row %d: expected prompt rows before response rows, found a prompt row", i));
-    }
-    response |= row.role == Role::kResponse;
-    if (i > 0 && row.role == Role::kPrompt && rows[i - 1].position >= row.position) {
-      return absl::InvalidArgumentError(
-          absl::StrFormat("rows: row %d: expected prompt positions to ascend, found %d after %d", i,
-                          row.position, rows[i - 1].position));
-    }
-  }
-  if (!response) {
-    return absl::InvalidArgumentError("rows: expected at least one response row, found none");
-  }
-  return absl::OkStatus();
+  return ValidateRows(config, rows, transformer_.max_positions());
 }
 
 std::unique_ptr<Prefiller::Pass> Prefiller::MakePass(std::span<const Row> rows, double rope_scale) {

@@ -49,6 +49,11 @@ absl::Status ValidatePrompt(const model::ModelConfig& config, std::span<const st
 absl::Status ValidateIds(const model::ModelConfig& config, std::span<const std::int32_t> ids,
                          std::int64_t first_position);
 
+// The rows of a forward: ids and positions in range, prompt rows first and at ascending positions,
+// at least one response row. Errors: INVALID_ARGUMENT naming the row, expected, found.
+absl::Status ValidateRows(const model::ModelConfig& config, std::span<const Row> rows,
+                          std::int64_t max_positions);
+
 }  // namespace maskkv::engine
 
 #endif  // MASKKV_CORE_ENGINE_PROMPT_H_
