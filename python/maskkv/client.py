@@ -45,7 +45,8 @@ class Client:
         """Yields Started, Steps and Finished of one request; closing the generator cancels it.
 
         Prompt: messages=[(role, text)] | document=, question= | tokens=. Kept: budget= | coverage=,
-        policy= | selection="maskkv" | "full" | "random", layer_rule; alpha, beta; compress=False for no cache.
+        policy= | selection="maskkv" | "full" | "random", layer_rule; alpha, beta;
+        compress=False for no cache.
         Decoding: gen_length, block_length, steps, temperature, seed, ignore_eos, suppress_eos, stop,
         samples, provisional. Serving: request_id, priority, handle, reuse, keep_entry_ms, timeout.
         """
