@@ -41,7 +41,7 @@ def keep(selection=None, budget=None, coverage=None, max_budget=0, alpha=None, b
          layer_rule=None, random_seed=0, policy=None):
     """A KeepPolicy, or None when everything is left to the plan.
 
-    policy: a name of docs/policies.md or "VOTERS/LAYERS/HEADS", instead of selection and layer_rule.
+    policy: a name of docs/policies.md or "VOTERS/LAYERS/HEADS"; then no selection, no layer_rule.
     """
     if budget is not None and coverage is not None:
         raise ValueError("keep: expected budget or coverage, found both")

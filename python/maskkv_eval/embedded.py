@@ -53,20 +53,23 @@ def finished_chunks(journal, args):
     return chunks
 
 
-def gather(chunks):
-    """Cells a model, policy, budget and kind of question from the chunks, in order."""
+def gather(chunks, kinds):
+    """Cells a model, policy, budget and kind of question from the chunks, in order.
+
+    kinds: of every question. The command line gives the kept mass of a chunk, over all kinds.
+    """
     cells = {}
-    for (model, _), chunk in sorted(chunks.items()):
+    for (model, first), chunk in sorted(chunks.items()):
         for part in chunk:
-            for kind, count in part["kinds"].items():
+            for kind, outcome in zip(kinds[first:], part["outcomes"]):
                 key = (model, part["policy"], part["budget"], kind)
                 cell = cells.setdefault(key, {
                     "model": model, "policy": part["policy"], "budget": part["budget"],
                     "task": kind, "questions": 0, "correct": 0, "kept_mass": 0.0, "right": []})
-                cell["questions"] += count["questions"]
-                cell["correct"] += count["correct"]
-                cell["kept_mass"] += count["kept_mass"] * count["questions"]
-                cell["right"] += count["right"]
+                cell["questions"] += 1
+                cell["correct"] += outcome == "1"
+                cell["kept_mass"] += part["kept_mass"]
+                cell["right"].append(int(outcome))
     for cell in cells.values():
         cell["kept_mass"] /= cell["questions"]
     return list(cells.values())
@@ -88,7 +91,7 @@ def run(args):
                                     "cells": chunks[model, first]})
                 bar.update(len(part))
     wanted = {key: cells for key, cells in chunks.items() if key[0] in models}
-    report = {"arguments": identity(args), "cells": gather(wanted)}
+    report = {"arguments": identity(args), "cells": gather(wanted, [q["kind"] for q in questions])}
     args.json.write_text(json.dumps(report) + "\n", encoding="utf-8")
     partial.unlink()
 
