@@ -4,7 +4,9 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 
+#include "absl/strings/str_format.h"
 #include "core/base/status_macros.h"
+#include "core/budget/quality_curve.h"
 
 namespace maskkv::budget_service {
 
@@ -14,10 +16,16 @@ void PolicyFlags::Declare(CLI::App& app) {
       app.add_option("--budget", policy_.budget, "B at rest: mean pairs kept a head a layer")
           ->check(pairs)
           ->capture_default_str();
-  app.add_option("--coverage", policy_.coverage,
-                 "instead of B: share of the score mass to keep, of at most --max-budget pairs")
-      ->check(CLI::Range(1e-6, 1.0))
-      ->excludes(budget);
+  CLI::Option* const coverage =
+      app.add_option("--coverage", policy_.coverage,
+                     "instead of B: share of the score mass to keep, of at most --max-budget pairs")
+          ->check(CLI::Range(1e-6, 1.0))
+          ->excludes(budget);
+  app.add_option("--quality", quality_,
+                 "curve of maskkv calibrate --quality: B at rest is the budget that it names")
+      ->type_name("FILE")
+      ->excludes(budget)
+      ->excludes(coverage);
   app.add_option("--min-budget", min_budget_, "the loop never goes below; default 16")
       ->check(pairs);
   app.add_option("--max-budget", max_budget_, "the loop never goes beyond; default 512")
@@ -42,6 +50,17 @@ void PolicyFlags::Declare(CLI::App& app) {
 
 absl::StatusOr<budget::Policy> PolicyFlags::policy() const {
   budget::Policy policy = policy_;
+  if (!quality_.empty()) {
+    MASKKV_ASSIGN_OR_RETURN(const budget::QualityCurve curve, budget::LoadQualityCurve(quality_));
+    const std::optional<std::int64_t> named = curve.NamedBudget();
+    if (!named) {
+      return absl::InvalidArgumentError(absl::StrFormat(
+          "%s: field budget: expected a budget, found null: none that was measured leaves %g of "
+          "predictions unchanged",
+          quality_, curve.agreement));
+    }
+    policy.budget = *named;
+  }
   policy.max_budget = max_budget_.value_or(std::max(policy.max_budget, policy.budget));
   policy.min_budget =
       min_budget_.value_or(std::min({policy.min_budget, policy.budget, policy.max_budget}));

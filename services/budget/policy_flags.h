@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <string>
 
 #include "absl/status/statusor.h"
 #include "core/budget/plan.h"
@@ -19,17 +20,20 @@ namespace maskkv::budget_service {
 
 class PolicyFlags {
  public:
-  // Adds --budget, --coverage, --min-budget, --max-budget, --alpha, --beta, --adapt-budget,
+  // Adds --budget, --coverage, --quality, --min-budget, --max-budget, --alpha, --beta,
+  // --adapt-budget,
   // --adapt-shares, --target-mass to `app`; they write to this object.
   void Declare(CLI::App& app);
 
   // Limits that were not given make room for a budget that was.
-  // Errors: INVALID_ARGUMENT (BAD_POLICY): flags that do not go together.
+  // Errors: INVALID_ARGUMENT (BAD_POLICY): flags that do not go together; of LoadQualityCurve, and
+  // INVALID_ARGUMENT for a curve that names no budget.
   absl::StatusOr<budget::Policy> policy() const;
 
  private:
   budget::Policy policy_;
   std::optional<std::int64_t> min_budget_, max_budget_;
+  std::string quality_;
 };
 
 }  // namespace maskkv::budget_service

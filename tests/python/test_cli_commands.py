@@ -190,3 +190,25 @@ def test_bench_prints_what_its_schema_says(flags):
         assert row["full_kv_bytes"] % layers == 0
     text = run(*args)
     assert text.code == 0 and len(text.text.splitlines()) > 2 * len(caches)
+
+
+def test_calibrate_quality_names_a_budget_that_the_controller_takes(tiny, tmp_path):
+    curve = tmp_path / "quality.json"
+    done = run("calibrate", "--model", TINY, "--prompts", TINY / "calibration.jsonl", "--samples", 4,
+               "--gen-length", 8, "--quality", "--budgets", "64,1,8", "--agreement", 0.9,
+               "--output", curve, "--json")
+    assert done.returncode == 0, done.stderr
+    printed = json.loads(done.stdout)
+    assert printed == json.loads(curve.read_text())
+    points = printed["points"]
+    assert [p["budget"] for p in points] == [1, 8, 64]
+    assert len({p["predictions"] for p in points}) == 1 and points[0]["predictions"] > 0
+    masses = [p["kept_mass"] for p in points]
+    assert masses == sorted(masses) and points[0]["divergence"] > points[2]["divergence"] >= 0
+    reaching = [p["budget"] for p in points if p["agreed"] >= 0.9 * p["predictions"]]
+    assert printed["budget"] == min(reaching) == 8
+
+
+def test_calibrate_quality_flags_need_each_other(tiny):
+    done = run("calibrate", "--model", TINY, "--prompts", TINY / "calibration.jsonl", "--budgets", 8)
+    assert done.returncode == 2 and "--quality" in done.stderr

@@ -21,16 +21,9 @@ if (here / "fail").exists() and (here / "fail").read_text() in [q["id"] for q in
 cells = []
 for policy in flags["--policies"].split(","):
     for budget in flags["--budgets"].split(","):
-        kinds = {{}}
-        for q in questions:
-            kind = kinds.setdefault(q["kind"], {{"questions": 0, "correct": 0, "kept_mass": 0.0,
-                                                "right": []}})
-            right = int(q["id"].split("-")[-1]) % 4 < 2
-            kind["questions"] += 1
-            kind["correct"] += right
-            kind["right"].append(int(right))
-            kind["kept_mass"] = 1 / kind["questions"]
-        cells.append({{"policy": policy, "budget": int(budget), "kinds": kinds}})
+        outcomes = "".join("01"[int(q["id"].split("-")[-1]) % 4 < 2] for q in questions)
+        cells.append({{"policy": policy, "budget": int(budget), "outcomes": outcomes,
+                      "kept_mass": 1 / len(questions)}})
 print(json.dumps({{"cells": cells}}))
 """
 
@@ -61,8 +54,8 @@ def test_chunks_are_gathered_in_order(fake):
         for t in ("single", "two_hop")} and len(cells) == 16
     # Kinds alternate: 0, 2, 4, 6, 8 are of one, 1, 3, 5, 7, 9 of the other; right: i % 4 < 2.
     assert all(c["right"] == [1, 0, 1, 0, 1] for c in cells)
-    # Two, two and one questions a kind in the chunks: masses 1/2, 1/2, 1.
-    assert all(c["kept_mass"] == pytest.approx((2 / 2 + 2 / 2 + 1) / 5) for c in cells)
+    # Two, two and one questions a kind in chunks of four, four and two.
+    assert all(c["kept_mass"] == pytest.approx((2 / 4 + 2 / 4 + 1 / 2) / 5) for c in cells)
     assert len(calls(fake)) == 6 and calls(fake)[0] == (
         "models/one test-1-0 test-1-1 test-1-2 test-1-3")
     assert not (fake / "out.json.partial.jsonl").exists()

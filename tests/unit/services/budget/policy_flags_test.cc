@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "services/budget/policy_flags.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <CLI/CLI.hpp>
 #include <string>
 
 #include "core/base/error.h"
+#include "core/budget/quality_curve.h"
 #include "tests/support/status_matchers.h"
 
 namespace maskkv::budget_service {
@@ -46,6 +48,27 @@ TEST(PolicyFlagsTest, ACoverageTakesThePlaceOfABudget) {
   EXPECT_FALSE(Parse("--coverage 0.95 --budget 8").ok());
   EXPECT_FALSE(Parse("--coverage 0").ok());
   EXPECT_FALSE(Parse("--coverage 1.5").ok());
+}
+
+TEST(PolicyFlagsTest, AQualityCurveNamesTheBudget) {
+  budget::QualityCurve curve{.model_fingerprint = "abc",
+                             .policy = "maskkv",
+                             .prompts = 1,
+                             .agreement = 0.9,
+                             .points = {{.budget = 700, .predictions = 10, .agreed = 9}}};
+  const std::string path = ::testing::TempDir() + "policy_flags_quality.json";
+  ASSERT_TRUE(budget::SaveQualityCurve(curve, path).ok());
+  MASKKV_ASSERT_OK_AND_ASSIGN(const budget::Policy policy, Parse("--quality " + path));
+  EXPECT_EQ(policy.budget, 700);
+  EXPECT_EQ(policy.max_budget, 700);
+  EXPECT_FALSE(Parse("--budget 4 --quality " + path).ok());
+  EXPECT_FALSE(Parse("--coverage 0.5 --quality " + path).ok());
+  curve.agreement = 1;
+  ASSERT_TRUE(budget::SaveQualityCurve(curve, path).ok());
+  EXPECT_THAT(Parse("--quality " + path).status(),
+              testing::StatusIs(absl::StatusCode::kInvalidArgument,
+                                ::testing::HasSubstr("field budget")));
+  EXPECT_FALSE(Parse("--quality " + path + ".none").ok());
 }
 
 TEST(PolicyFlagsTest, AdaptationIsSwitchedByTrueAndFalse) {
