@@ -142,10 +142,10 @@ TEST_P(QualityTest, WhatFailsLeavesTheCountsAsTheyWere) {
   EXPECT_THAT(
       meter.Add(prompt_,
                 [&] { return --left > 0 ? absl::OkStatus() : absl::CancelledError("stopped"); }),
-      StatusIs(absl::StatusCode::kCancelled));
+      StatusIs(absl::StatusCode::kCancelled, ::testing::HasSubstr("stopped")));
   prompt_[0] = -1;
   EXPECT_THAT(meter.Add(prompt_, [] { return absl::OkStatus(); }),
-              StatusIs(absl::StatusCode::kInvalidArgument));
+              StatusIs(absl::StatusCode::kInvalidArgument, ::testing::HasSubstr("row 0")));
   EXPECT_EQ(meter.prompts(), 1);
   EXPECT_EQ(meter.Points(), before);
   meter.CheckInvariants();
