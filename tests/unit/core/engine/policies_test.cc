@@ -45,7 +45,7 @@ class PoliciesTest : public ::testing::Test {
                         std::int64_t masks = 6) {
     std::vector<std::int32_t> prompt;
     for (std::int32_t i = 0; i < tokens; ++i) prompt.push_back((11 * i) % 47);
-    const std::vector<Row> rows = PromptThenMasks(prompt, masks, config().mask_id);
+    const std::vector<Row> rows = PromptThenMasks(prompt, masks, config());
     PrefillRequest request;
     request.rows = rows;
     request.plan = plan;
