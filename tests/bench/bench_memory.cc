@@ -58,7 +58,7 @@ class Bench {
           static_cast<std::int32_t>(random() % static_cast<std::uint64_t>(config.vocab_rows));
       if (id != config.mask_id) prompt.push_back(id);
     }
-    rows_ = engine::PromptThenMasks(prompt, arguments.masks, config.mask_id);
+    rows_ = engine::PromptThenMasks(prompt, arguments.masks, config);
   }
 
   // Peak bytes of a layout above what is resident before it.
