@@ -63,7 +63,8 @@ LogitComparison CompareLogits(std::span<const float> reference, std::span<const 
     const double log_q = other[i] - q.max - q.log_sum;
     divergence += std::exp(log_p) * (log_p - log_q);
   }
-  return {std::max(0.0, divergence), p.best == q.best};
+  // Rounding can make it a hair negative; NaN stays what it is.
+  return {divergence < 0 ? 0 : divergence, p.best == q.best};
 }
 
 QualityMeter::QualityMeter(transformer::Transformer& transformer, std::vector<EvictionPlan> plans,
