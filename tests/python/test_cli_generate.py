@@ -38,22 +38,30 @@ def check_consistent(report, model, gen_length, cache, budget):
     check_kept(report, model, cache, budget)
 
 
+def shape_of(model):
+    """(layers, KV heads, prompt tokens that every step recomputes) by a checkpoint's config.json."""
+    c = config(model)
+    if "hidden_size" in c:
+        return c["num_hidden_layers"], c["num_key_value_heads"], int(c["model_type"] == "Dream")
+    heads = c["n_kv_heads"] or (1 if c["multi_query_attention"] else c["n_heads"])
+    return c["n_layers"], heads, 0
+
+
 def check_kept(report, model, cache, budget):
     kept, entry = report["kept"], report["memory_bytes"]["entry"]
     if cache == "none":
         assert kept is None and entry == 0 and report["timings_ms"]["prefill"] == 0
         return
-    c = config(model)
-    heads = c["n_kv_heads"] or (1 if c["multi_query_attention"] else c["n_heads"])
-    prompt = report["prompt_tokens"]
-    expected = (prompt if cache == "full" else min(budget, prompt)) * c["n_layers"] * heads
+    layers, heads, recomputed = shape_of(model)
+    prompt = report["prompt_tokens"] - recomputed
+    expected = (prompt if cache == "full" else min(budget, prompt)) * layers * heads
     assert kept["pairs"] == expected
     assert kept["per_layer"] == [sum(layer) for layer in kept["per_head"]]
     assert sum(kept["per_layer"]) == kept["pairs"]
-    assert len(kept["per_head"]) == c["n_layers"]
+    assert len(kept["per_head"]) == layers
     assert all(len(layer) == heads for layer in kept["per_head"])
     assert max(max(layer) for layer in kept["per_head"]) <= prompt
-    assert kept["mass"] == pytest.approx(1, abs=1e-9) if expected == prompt * c["n_layers"] * heads \
+    assert kept["mass"] == pytest.approx(1, abs=1e-9) if expected == prompt * layers * heads \
         else kept["mass"] < 1
     if cache == "random":
         assert {pairs for layer in kept["per_head"] for pairs in layer} == {min(budget, prompt)}
