@@ -12,6 +12,7 @@
 #include "services/maskkv/command.h"
 #include "services/maskkv/common_flags.h"
 #include "services/maskkv/flag_checks.h"
+#include "services/maskkv/json_report.h"
 #include "services/maskkv/progress.h"
 
 namespace maskkv::cli {
@@ -77,7 +78,7 @@ absl::StatusOr<budget::QualityCurve> MeasureQuality(
 void PrintQuality(const budget::QualityCurve& curve, const std::string& path,
                   const QualityFlags& flags) {
   if (flags.json) {
-    std::printf("%s", budget::FormatQualityCurve(curve).c_str());
+    PrintJson(Json::parse(budget::FormatQualityCurve(curve)));
     return;
   }
   std::printf("%8s %10s %12s %14s %10s\n", "budget", "agreement", "KL, nats", "equal answers",

@@ -197,8 +197,7 @@ def test_calibrate_quality_names_a_budget_that_the_controller_takes(tiny, tmp_pa
     done = run("calibrate", "--model", TINY, "--prompts", TINY / "calibration.jsonl", "--samples", 4,
                "--gen-length", 8, "--quality", "--budgets", "64,1,8", "--agreement", 0.9,
                "--output", curve, "--json")
-    assert done.returncode == 0, done.stderr
-    printed = json.loads(done.stdout)
+    printed = validated("quality", done.json)
     assert printed == json.loads(curve.read_text())
     points = printed["points"]
     assert [p["budget"] for p in points] == [1, 8, 64]
@@ -211,4 +210,4 @@ def test_calibrate_quality_names_a_budget_that_the_controller_takes(tiny, tmp_pa
 
 def test_calibrate_quality_flags_need_each_other(tiny):
     done = run("calibrate", "--model", TINY, "--prompts", TINY / "calibration.jsonl", "--budgets", 8)
-    assert done.returncode == 2 and "--quality" in done.stderr
+    assert done.code == 2 and "--quality" in done.error
