@@ -11,7 +11,7 @@ import pathlib
 from tqdm import tqdm
 
 from maskkv_eval import embedded
-from maskkv_eval.tables import percent
+from maskkv_eval.statistics import wilson
 from maskkv_tiny import world
 
 RATES = (0.0, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
@@ -31,8 +31,8 @@ GROUPS = {
 
 
 def total(cell):
-    counts = cell["kinds"].values()
-    return percent(sum(c["correct"] for c in counts), sum(c["questions"] for c in counts))
+    low, high = wilson(cell["correct"], cell["questions"])
+    return f"{100 * cell['correct'] / cell['questions']:.1f} ({100 * low:.1f} to {100 * high:.1f})"
 
 
 def table(head, cells_by_row, budgets):
