@@ -67,10 +67,9 @@ absl::Status PairPool::AddLayer(std::span<const float> scores, std::int64_t keys
 std::vector<std::int32_t> PairPool::Kept(std::int64_t layer, std::int64_t head) const {
   MASKKV_CHECK(layer >= 0 && layer < layers_ && head >= 0 && head < heads_, "a head that was seen");
   const auto unit = static_cast<std::int32_t>(layer * heads_ + head);
-  const auto range = std::ranges::equal_range(pairs_, unit, {}, &Pair::unit);
+  auto pair = std::ranges::lower_bound(pairs_, unit, {}, &Pair::unit);
   std::vector<std::int32_t> positions;
-  positions.reserve(range.size());
-  for (const Pair& pair : range) positions.push_back(pair.position);
+  for (; pair != pairs_.end() && pair->unit == unit; ++pair) positions.push_back(pair->position);
   return positions;
 }
 
