@@ -55,10 +55,9 @@ std::vector<int> ClusterValues(std::span<const double> values) {
   std::vector<std::int64_t> counts;
   {
     const std::vector<double> sorted = distinct;
-    const auto rest = std::ranges::unique(distinct);
-    distinct.erase(rest.begin(), rest.end());
+    distinct.erase(std::unique(distinct.begin(), distinct.end()), distinct.end());
     for (const double value : distinct) {
-      counts.push_back(std::ssize(std::ranges::equal_range(sorted, value)));
+      counts.push_back(std::count(sorted.begin(), sorted.end(), value));
     }
   }
   const std::size_t n = distinct.size();
