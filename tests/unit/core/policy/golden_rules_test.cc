@@ -8,7 +8,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
-#include <fstream>
 #include <string>
 #include <vector>
 
@@ -19,6 +18,7 @@
 #include "core/policy/window.h"
 #include "nlohmann/json.hpp"
 #include "tests/support/status_matchers.h"
+#include "tests/unit/core/policy/golden_policy.h"
 
 namespace maskkv::policy {
 namespace {
@@ -27,16 +27,6 @@ using nlohmann::json;
 using Integers = std::vector<std::int64_t>;
 using Positions = std::vector<std::int32_t>;
 using Kept = std::vector<Positions>;
-
-// The cases of one kind, at least `least` of them.
-json Golden(const char* kind, std::size_t least) {
-  std::ifstream file(MASKKV_SOURCE_DIR "/tests/data/golden/policy.json");
-  json all = json::parse(file, nullptr, /*allow_exceptions=*/false);
-  EXPECT_FALSE(all.is_discarded()) << "tests/data/golden/policy.json";
-  if (all.is_discarded()) return json::array();
-  EXPECT_GE(all[kind].size(), least) << kind;
-  return std::move(all[kind]);
-}
 
 std::vector<float> Flat(const json& rows) {
   std::vector<float> flat;
@@ -47,7 +37,7 @@ std::vector<float> Flat(const json& rows) {
 }
 
 TEST(GoldenRules, PyramidLayersAreTheOracles) {
-  for (const json& golden : Golden("pyramid", 50)) {
+  for (const json& golden : GoldenCases("pyramid", 50)) {
     SCOPED_TRACE(golden.dump());
     MASKKV_ASSERT_OK_AND_ASSIGN(
         const Integers budgets,
@@ -57,7 +47,7 @@ TEST(GoldenRules, PyramidLayersAreTheOracles) {
 }
 
 TEST(GoldenRules, SqueezeLayersAreTheOracles) {
-  for (const json& golden : Golden("squeeze", 50)) {
+  for (const json& golden : GoldenCases("squeeze", 50)) {
     SCOPED_TRACE(golden.dump());
     MASKKV_ASSERT_OK_AND_ASSIGN(const Integers budgets,
                                 SqueezeLayerBudgets(golden["importance"].get<std::vector<double>>(),
@@ -68,7 +58,7 @@ TEST(GoldenRules, SqueezeLayersAreTheOracles) {
 
 TEST(GoldenRules, AdaKvHeadsAndTheirPairsAreTheOracles) {
   int ties = 0, differing = 0;
-  for (const json& golden : Golden("adakv", 50)) {
+  for (const json& golden : GoldenCases("adakv", 50)) {
     SCOPED_TRACE(golden.dump());
     const std::vector<float> scores = Flat(golden["scores"]);
     const auto candidates = static_cast<std::int64_t>(golden["scores"][0].size());
@@ -97,7 +87,7 @@ TEST(GoldenRules, AdaKvHeadsAndTheirPairsAreTheOracles) {
 }
 
 TEST(GoldenRules, ThePoolOfAllLayersKeepsTheOraclesPairs) {
-  for (const json& golden : Golden("pool", 30)) {
+  for (const json& golden : GoldenCases("pool", 30)) {
     SCOPED_TRACE(golden.dump());
     const json& layers = golden["scores"];
     const auto heads = static_cast<std::int64_t>(layers[0].size());
@@ -118,7 +108,7 @@ TEST(GoldenRules, ThePoolOfAllLayersKeepsTheOraclesPairs) {
 }
 
 TEST(GoldenRules, ThePoolOfALayersHeadsKeepsTheOraclesPairs) {
-  for (const json& golden : Golden("head_pool", 30)) {
+  for (const json& golden : GoldenCases("head_pool", 30)) {
     SCOPED_TRACE(golden.dump());
     const auto candidates = static_cast<std::int64_t>(golden["scores"][0].size());
     const std::int64_t k = golden["layer_budget"];

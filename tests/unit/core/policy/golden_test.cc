@@ -6,7 +6,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <fstream>
 #include <string>
 #include <vector>
 
@@ -18,6 +17,7 @@
 #include "core/policy/selection.h"
 #include "nlohmann/json.hpp"
 #include "tests/support/status_matchers.h"
+#include "tests/unit/core/policy/golden_policy.h"
 
 namespace maskkv::policy {
 namespace {
@@ -28,18 +28,8 @@ using Positions = std::vector<std::int32_t>;
 using Reals = std::vector<double>;
 using Scores = std::vector<float>;
 
-// The cases of one kind, at least `least` of them.
-json Golden(const char* kind, std::size_t least) {
-  std::ifstream file(MASKKV_SOURCE_DIR "/tests/data/golden/policy.json");
-  json all = json::parse(file, nullptr, /*allow_exceptions=*/false);
-  EXPECT_FALSE(all.is_discarded()) << "tests/data/golden/policy.json";
-  if (all.is_discarded()) return json::array();
-  EXPECT_GE(all[kind].size(), least) << kind;
-  return std::move(all[kind]);
-}
-
 TEST(Golden, LayerBudgetsAreTheOracles) {
-  for (const json& golden : Golden("layers", 100)) {
+  for (const json& golden : GoldenCases("layers", 100)) {
     SCOPED_TRACE(golden.dump());
     MASKKV_ASSERT_OK_AND_ASSIGN(
         const Integers budgets,
@@ -50,7 +40,7 @@ TEST(Golden, LayerBudgetsAreTheOracles) {
 }
 
 TEST(Golden, HeadBudgetsAreTheOracles) {
-  for (const json& golden : Golden("heads", 100)) {
+  for (const json& golden : GoldenCases("heads", 100)) {
     SCOPED_TRACE(golden.dump());
     MASKKV_ASSERT_OK_AND_ASSIGN(
         const Integers budgets,
@@ -61,7 +51,7 @@ TEST(Golden, HeadBudgetsAreTheOracles) {
 }
 
 TEST(Golden, LayersByWeightAreTheOracles) {
-  for (const json& golden : Golden("weights", 100)) {
+  for (const json& golden : GoldenCases("weights", 100)) {
     SCOPED_TRACE(golden.dump());
     MASKKV_ASSERT_OK_AND_ASSIGN(
         const Integers budgets,
@@ -72,7 +62,7 @@ TEST(Golden, LayersByWeightAreTheOracles) {
 }
 
 TEST(Golden, HeadBudgetsByRatesAreTheOracles) {
-  for (const json& golden : Golden("rates", 100)) {
+  for (const json& golden : GoldenCases("rates", 100)) {
     SCOPED_TRACE(golden.dump());
     MASKKV_ASSERT_OK_AND_ASSIGN(
         const Integers budgets,
@@ -83,7 +73,7 @@ TEST(Golden, HeadBudgetsByRatesAreTheOracles) {
 }
 
 TEST(Golden, PositionsByCoverageAreTheOracles) {
-  for (const json& golden : Golden("coverage", 50)) {
+  for (const json& golden : GoldenCases("coverage", 50)) {
     SCOPED_TRACE(golden.dump());
     Scores scores;
     for (const json& head : golden["scores"]) {
@@ -98,7 +88,7 @@ TEST(Golden, PositionsByCoverageAreTheOracles) {
 }
 
 TEST(Golden, KeptPositionsAreTheOracles) {
-  for (const json& golden : Golden("selection", 30)) {
+  for (const json& golden : GoldenCases("selection", 30)) {
     SCOPED_TRACE(golden.dump());
     MASKKV_ASSERT_OK_AND_ASSIGN(const Positions kept,
                                 SelectKept(golden["scores"].get<Scores>(), golden["k"]));
@@ -107,7 +97,7 @@ TEST(Golden, KeptPositionsAreTheOracles) {
 }
 
 TEST(Golden, LayerDecisionsAreTheOracles) {
-  for (const json& golden : Golden("decisions", 30)) {
+  for (const json& golden : GoldenCases("decisions", 30)) {
     SCOPED_TRACE(golden.dump());
     Scores scores;
     for (const json& head : golden["scores"]) {
