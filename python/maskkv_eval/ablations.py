@@ -96,8 +96,9 @@ def main():
     questions = list(world.records("test", args.questions, args.length, args.seed, args.lookalikes))
     models = args.models.split(",")
     lines = ["# Ablations", "",
-             f"Made by `scripts/ablations`; do not edit. Accuracy in per cent with 95 % Wilson "
-             f"intervals over {args.questions} held-out",
+             f"Made by `scripts/ablations --models {args.models} --questions {args.questions} --budgets "
+             f"{args.budgets} --dtype {args.dtype}`;",
+             f"do not edit. Accuracy in per cent with 95 % Wilson intervals over {args.questions} held-out",
              f"questions of {args.length} tokens (single facts and two hops), exact match. Policies: "
              "[policies.md](policies.md).", ""]
     with tqdm(total=len(models) * (2 * len(RATES) + 1), unit="run") as bar:
