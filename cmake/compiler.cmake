@@ -14,18 +14,20 @@ target_compile_options(maskkv_flags INTERFACE
   # The compiler may not contract a*b+c on its own: which ISA a kernel was compiled for would
   # change results. Kernels that want FMA say so.
   -ffp-contract=off)
-if(NOT MASKKV_WERROR)
-  # Tests are compiled more often than they run; what they test is compiled as people run it. At -O1
-  # GCC 12 sees overruns in std::string's operator+ that are not there; builds whose warnings are
-  # errors look at the tests at their own level, with every warning.
+if(CMAKE_BUILD_TYPE STREQUAL Release)
+  # Kernels are compiled at -O3, what calls them once a layer at -O2, what waits for sockets and reads
+  # flags (CLI11, gRPC and protobuf are mostly headers) at -O1. Tests are compiled more often than they
+  # run; what they test is compiled as people run it.
+  set(MASKKV_CORE_OPTIONS -O2)
+  set(MASKKV_SERVICE_OPTIONS -O1)
+  set(MASKKV_TEST_OPTIONS -O0)
+elseif(NOT MASKKV_WERROR)
+  # At -O1 GCC 12 sees overruns in std::string's operator+ that are not there; builds whose warnings
+  # are errors look at the tests at their own level, with every warning.
   set(MASKKV_TEST_OPTIONS -O1 -Wno-array-bounds)
 endif()
 if(MASKKV_WERROR)
   target_compile_options(maskkv_flags INTERFACE -Werror)
-endif()
-if(CMAKE_BUILD_TYPE STREQUAL Release)
-  # What waits for sockets: -O3 would cost the compiler a fifth more time.
-  set(MASKKV_SERVICE_OPTIONS -O2)
 endif()
 find_program(MASKKV_GOLD ld.gold)
 if(MASKKV_GOLD AND NOT MASKKV_SANITIZE AND CMAKE_CXX_COMPILER_ID STREQUAL GNU)

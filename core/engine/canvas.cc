@@ -7,12 +7,16 @@
 
 namespace maskkv::engine {
 
-Canvas::Canvas(const GenerateParams& params, std::int32_t mask_id)
+Canvas::Canvas(const GenerateParams& params, std::int32_t mask_id, std::int64_t first_position)
     : params_(params),
       mask_id_(mask_id),
+      first_position_(first_position),
+      scheduled_(decoding::IsScheduled(params.rule.rule)),
+      rule_(decoding::MakeCommitRule(params.rule)),
       tokens_(static_cast<std::size_t>(params.gen_length), mask_id),
       masked_(static_cast<std::size_t>(params.gen_length), 1) {
   MASKKV_CHECK(Validate(params).ok(), "parameters of a canvas were validated");
+  EnterBlock();
   EnterStep();
 }
 
@@ -21,13 +25,20 @@ bool Canvas::IsStop(std::int32_t token) const {
          params_.stop_ids.end();
 }
 
-void Canvas::EnterStep() {
-  const std::int64_t steps = params_.steps_per_block();
-  // Steps beyond the number of masks commit nothing and would only repeat the forward.
-  if (block_step_ == steps || CommitCount(params_.block_length, steps, block_step_) == 0) {
-    ++block_;
-    block_step_ = 0;
-  }
+std::int64_t Canvas::step() const {
+  return scheduled_ ? block_ * params_.steps_per_block() + block_step_ : steps_taken_;
+}
+
+decoding::StepContext Canvas::Context() const {
+  return {.step = step(),
+          .block_step = block_step_,
+          .block_steps = scheduled_ ? params_.steps_per_block() : 0,
+          .block_masks = block_masks_,
+          .first_position = first_position_,
+          .seed = params_.seed};
+}
+
+void Canvas::GatherCandidates() {
   candidates_.clear();
   if (block_ == params_.blocks()) return;
   const std::int64_t begin = block_ * params_.block_length;
@@ -36,25 +47,39 @@ void Canvas::EnterStep() {
   }
 }
 
+void Canvas::EnterBlock() {
+  block_step_ = 0;
+  GatherCandidates();
+  while (candidates_.empty() && block_ < params_.blocks()) {
+    ++block_;
+    GatherCandidates();
+  }
+  block_masks_ = static_cast<std::int64_t>(candidates_.size());
+}
+
+void Canvas::EnterStep() {
+  while (!candidates_.empty() &&
+         rule_->Skips(Context(), static_cast<std::int64_t>(candidates_.size()))) {
+    ++block_step_;
+    MASKKV_CHECK(block_step_ < params_.steps_per_block(), "a schedule leaves no mask behind");
+  }
+}
+
 std::vector<Prediction> Canvas::Commit(std::span<const Prediction> predictions) {
   MASKKV_CHECK(!finished(), "a finished canvas takes no step");
   MASKKV_CHECK(predictions.size() == candidates_.size(), "a prediction for each candidate");
-  const std::int64_t count =
-      CommitCount(params_.block_length, params_.steps_per_block(), block_step_);
-  std::vector<Prediction> chosen(predictions.begin(), predictions.end());
-  std::stable_sort(chosen.begin(), chosen.end(), [](const Prediction& a, const Prediction& b) {
-    return a.confidence > b.confidence;
-  });
-  chosen.resize(static_cast<std::size_t>(count));
-  std::sort(chosen.begin(), chosen.end(),
-            [](const Prediction& a, const Prediction& b) { return a.position < b.position; });
-  for (const Prediction& prediction : chosen) {
-    const auto index = static_cast<std::size_t>(prediction.position);
+  std::vector<Prediction> chosen;
+  for (const std::size_t i : rule_->Choose(Context(), predictions)) {
+    const auto index = static_cast<std::size_t>(predictions[i].position);
     MASKKV_CHECK(masked_[index] != 0, "only a mask is committed");
-    tokens_[index] = prediction.token;
+    tokens_[index] = predictions[i].token;
     masked_[index] = 0;
+    chosen.push_back(predictions[i]);
   }
   ++block_step_;
+  ++steps_taken_;
+  GatherCandidates();
+  if (candidates_.empty()) EnterBlock();
   EnterStep();
   UpdateFinish();
   return chosen;
@@ -81,7 +106,7 @@ std::vector<std::int32_t> Canvas::Answer() const {
 }
 
 void Canvas::CheckInvariants() const {
-  for (std::int64_t i = 0; i < params_.gen_length; ++i) {
+  for (std::int64_t i = 0; i < length(); ++i) {
     const std::int64_t block = i / params_.block_length;
     MASKKV_CHECK(block >= block_ || !masked(i), "earlier blocks hold no mask");
     MASKKV_CHECK(block <= block_ || masked(i), "later blocks hold nothing but masks");

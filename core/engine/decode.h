@@ -8,7 +8,7 @@
 // (or the whole canvas when a request has no cache; or [kept pairs of a document | question rows |
 // response rows] when an entry serves another question over its document), projects the masked rows
 // of the current blocks onto the vocabulary (with shifted logits, the rows before them), and
-// commits by LLaDA's low-confidence remasking.
+// commits by each request's rule (core/decoding/rule.h).
 //
 // Ownership: borrows the transformer, shares each request's entry until it leaves. Not thread safe.
 #ifndef MASKKV_CORE_ENGINE_DECODE_H_
@@ -17,6 +17,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -27,7 +28,6 @@
 #include "core/engine/kv.h"
 #include "core/transformer/transformer.h"
 #include "kernels/base/aligned_buffer.h"
-#include "kernels/head/token_reducer.h"
 
 namespace maskkv::engine {
 
@@ -127,7 +127,7 @@ class Decoder {
   void GatherMaskedRows();
   std::span<const std::int64_t> QueryAnswers(const Sequence& sequence) const;
   std::vector<StepEvent> Sample();
-  StepEvent Commit(const Sequence& sequence, std::span<const kernels::TokenChoice> choices);
+  StepEvent Commit(const Sequence& sequence, std::span<const std::optional<Prediction>> predicted);
 
   transformer::Transformer& transformer_;
   std::map<RequestId, Request> requests_;

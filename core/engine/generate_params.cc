@@ -25,13 +25,16 @@ absl::Status Validate(const GenerateParams& params) {
   if (params.block_length < 1 || params.block_length > kMaxLength) {
     return OutOfRange("block_length", params.block_length);
   }
-  if (params.steps < 1 || params.steps > kMaxLength) return OutOfRange("steps", params.steps);
+  const bool scheduled = decoding::IsScheduled(params.rule.rule);
+  if (scheduled && (params.steps < 1 || params.steps > kMaxLength)) {
+    return OutOfRange("steps", params.steps);
+  }
   if (params.gen_length % params.block_length != 0) {
     return absl::InvalidArgumentError(
         absl::StrFormat("gen_length: expected a multiple of block_length %d, found %d",
                         params.block_length, params.gen_length));
   }
-  if (params.steps % params.blocks() != 0) {
+  if (scheduled && params.steps % params.blocks() != 0) {
     return absl::InvalidArgumentError(absl::StrFormat(
         "steps: expected a multiple of the %d blocks (gen_length / block_length), found %d",
         params.blocks(), params.steps));
@@ -44,11 +47,7 @@ absl::Status Validate(const GenerateParams& params) {
     return absl::InvalidArgumentError(
         "suppress_eos: expected an eos id among stop_ids, found none");
   }
-  return absl::OkStatus();
-}
-
-std::int64_t CommitCount(std::int64_t masks, std::int64_t steps, std::int64_t step) {
-  return masks / steps + (step < masks % steps ? 1 : 0);
+  return decoding::Validate(params.rule);
 }
 
 std::string_view Name(FinishReason reason) {

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What a caller may ask of LLaDA's decoding, and the commit schedule that follows from it. Pure
-// values and functions.
+// What a caller may ask of decoding: canvas, sampling, rule. Pure values and functions.
 #ifndef MASKKV_CORE_ENGINE_GENERATE_PARAMS_H_
 #define MASKKV_CORE_ENGINE_GENERATE_PARAMS_H_
 
@@ -10,18 +9,21 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "core/decoding/rule.h"
 
 namespace maskkv::engine {
 
 struct GenerateParams {
   std::int64_t gen_length = 128;   // masks appended to the prompt
   std::int64_t block_length = 32;  // decoded left to right, block by block; divides gen_length
-  std::int64_t steps = 128;        // denoising steps; a multiple of the number of blocks
-  double temperature = 0;          // 0: arg-max; else samples softmax(logits / temperature)
-  std::uint64_t seed = 0;          // of the sampling noise
+  // Denoising steps, a multiple of the number of blocks. Read by scheduled rules only.
+  std::int64_t steps = 128;
+  double temperature = 0;     // 0: arg-max; else samples softmax(logits / temperature)
+  std::uint64_t seed = 0;     // of the sampling noise
   bool suppress_eos = false;  // the first of stop_ids (the checkpoint's eos) is never predicted
   bool ignore_eos = false;    // decode the whole canvas even after an eos is decided
   std::vector<std::int32_t> stop_ids;  // ids that end an answer: eos first, then end of turn
+  decoding::RuleParams rule;
 
   std::int64_t blocks() const { return gen_length / block_length; }
   std::int64_t steps_per_block() const { return steps / blocks(); }
@@ -29,11 +31,6 @@ struct GenerateParams {
 
 // Errors: INVALID_ARGUMENT that names the parameter, what was found and what was expected.
 absl::Status Validate(const GenerateParams& params);
-
-// Tokens that step `step` (0-based within its block) commits of a block that began with `masks`
-// masks and has `steps` steps: masks / steps, the first masks mod steps steps one more. Zero once
-// the masks run out (steps > masks).
-std::int64_t CommitCount(std::int64_t masks, std::int64_t steps, std::int64_t step);
 
 enum class FinishReason : std::uint8_t {
   kNone,    // still running

@@ -20,8 +20,9 @@ using PhiloxKey = std::array<std::uint32_t, 2>;
 
 // What a counter is used for; the last counter word. Streams never share a number.
 enum class PhiloxStream : std::uint32_t {
-  kTokenNoise = 0,       // index = vocabulary id
-  kRandomConfidence = 1  // index = 0: the confidence of `random` remasking
+  kTokenNoise = 0,        // index = vocabulary id
+  kRandomConfidence = 1,  // index = 0: the confidence of `random` remasking
+  kPositionNoise = 2      // index = 0: which positions a step commits (origin, alg_temp)
 };
 
 inline constexpr std::uint32_t kPhiloxMultiplier0 = 0xD2511F53U;

@@ -143,12 +143,26 @@ def _tiny_cases():
     return files
 
 
+def _function_cases():
+    return {
+        "policy.json": _json(golden_policy.generate()),
+        "sampling.json": _json(golden_sampling.generate()),
+    }
+
+
+PARTS = {"random": _random_cases, "tiny": _tiny_cases, "functions": _function_cases}
+
+
+def part_of(name):
+    """Which of PARTS makes the file."""
+    if "/" not in name:
+        return "functions"
+    return "tiny" if name.startswith("cases/tiny-") else "random"
+
+
 def generate():
     """{path below the golden folder: bytes}"""
-    files = _random_cases() | _tiny_cases()
-    files["policy.json"] = _json(golden_policy.generate())
-    files["sampling.json"] = _json(golden_sampling.generate())
-    return files
+    return {name: data for make in PARTS.values() for name, data in make().items()}
 
 
 def _difference(found, expected, loose, path):
@@ -196,12 +210,12 @@ def compare(name, found, expected):
     return None
 
 
-def check(folder):
-    """-> list of differences between the files in `folder` and those generated now."""
-    files = generate()
-    stale = []
-    on_disk = {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
-    stale += [f"{n}: not generated any more" for n in sorted(on_disk - set(files) - {"README.md"})]
+def check(folder, parts=tuple(PARTS)):
+    """-> list of differences between the files of `parts` in `folder` and those generated now."""
+    files = {name: data for part in parts for name, data in PARTS[part]().items()}
+    on_disk = {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()} - {"README.md"}
+    old = sorted(n for n in on_disk - set(files) if part_of(n) in parts)
+    stale = [f"{n}: not generated any more" for n in old]
     for name, data in files.items():
         path = folder / name
         text = compare(name, path.read_bytes(), data) if path.exists() else f"{name}: missing"

@@ -33,14 +33,21 @@ def partitions(similarity):
     values = sorted(set(similarity))
     times = [similarity.count(v) for v in values]
     clusters = min(MOST_CLUSTERS, len(values))
+    # Sums of n, n v and n v^2 before each value: sum n (v - mean)^2 = sum n v^2 - (sum n v)^2 / sum n,
+    # exactly, in rational numbers.
+    sums = [
+        [F(0), *itertools.accumulate(n * F(v) ** power for v, n in zip(values, times))]
+        for power in range(3)
+    ]
+
+    def spread(begin, end):
+        count, total, squares = (s[end] - s[begin] for s in sums)
+        return squares - total**2 / count
+
     result = []
     for borders in itertools.combinations(range(1, len(values)), clusters - 1):
-        cost = F(0)
-        for begin, end in itertools.pairwise((0, *borders, len(values))):
-            run = [(F(v), n) for v, n in zip(values[begin:end], times[begin:end])]
-            mean = sum(v * n for v, n in run) / sum(n for _, n in run)
-            cost += sum(n * (v - mean) ** 2 for v, n in run)
-        result.append((cost, borders))
+        runs = itertools.pairwise((0, *borders, len(values)))
+        result.append((sum(spread(begin, end) for begin, end in runs), borders))
     return result
 
 

@@ -57,14 +57,11 @@ class GenerateCommand final : public Command {
     }
 
     LiveView view(*host, stdout);
-    std::optional<engine::Canvas> last;
     MASKKV_ASSIGN_OR_RETURN(const Generation generation,
                             Generate(
                                 *host, prompt, params, plan,
-                                [&](const engine::StepEvent& event, const engine::Canvas& now) {
+                                [&](const engine::StepEvent&, const engine::Canvas& now) {
                                   if (!json_) view.Show(now);
-                                  if (event.finish_reason != engine::FinishReason::kNone)
-                                    last.emplace(now);
                                 },
                                 rope_scale));
     if (json_) {
@@ -73,7 +70,7 @@ class GenerateCommand final : public Command {
     }
     const double seconds =
         std::accumulate(generation.step_seconds.begin(), generation.step_seconds.end(), 0.0);
-    view.Finish(*last, static_cast<double>(generation.tokens.size()) / seconds);
+    view.Finish(static_cast<double>(generation.tokens.size()) / seconds);
     return absl::OkStatus();
   }
 

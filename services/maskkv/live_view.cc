@@ -67,35 +67,34 @@ LiveView::~LiveView() {
 }
 
 void LiveView::Show(const engine::Canvas& canvas) {
+  tokens_.assign(canvas.tokens().begin(), canvas.tokens().end());
+  answer_ = canvas.Answer();
+  outcome_ = absl::StrFormat("%s %d steps", engine::Name(canvas.finish_reason()), canvas.step());
   if (!terminal_) {
-    PrintPrefix(canvas, /*last=*/false);
+    PrintPrefix();
     return;
   }
+  const auto length = std::ssize(tokens_);
   const std::int64_t done =
-      std::count_if(canvas.tokens().begin(), canvas.tokens().end(),
-                    [&](std::int32_t token) { return token != host_.config().mask_id; });
-  Redraw(canvas, absl::StrFormat("%s %d/%d tokens decided", Bar(done, canvas.params().gen_length),
-                                 done, canvas.params().gen_length));
+      length - std::count(tokens_.begin(), tokens_.end(), host_.config().mask_id);
+  Redraw(absl::StrFormat("%s %d/%d tokens decided", Bar(done, length), done, length));
 }
 
-void LiveView::Finish(const engine::Canvas& canvas, double tokens_per_second) {
+void LiveView::Finish(double tokens_per_second) {
   finished_ = true;
   if (!terminal_) {
-    PrintPrefix(canvas, /*last=*/true);
-    std::fputc('\n', out_);
+    PrintPrefix();
   } else {
-    Redraw(canvas,
-           absl::StrFormat("%s %d steps, %.1f tokens/s", engine::Name(canvas.finish_reason()),
-                           canvas.step(), tokens_per_second));
-    std::fputc('\n', out_);
+    Redraw(absl::StrFormat("%s, %.1f tokens/s", outcome_, tokens_per_second));
   }
+  std::fputc('\n', out_);
   std::fflush(out_);
 }
 
-void LiveView::PrintPrefix(const engine::Canvas& canvas, bool last) {
-  std::string text = host_.Text(canvas.Answer());
+void LiveView::PrintPrefix() {
+  std::string text = host_.Text(answer_);
   // The end of a prefix may be half a character until the next token is decided.
-  if (!last && text.ends_with("\xef\xbf\xbd")) return;
+  if (!finished_ && text.ends_with("\xef\xbf\xbd")) return;
   if (text.size() > printed_bytes_) {
     std::fwrite(text.data() + printed_bytes_, 1, text.size() - printed_bytes_, out_);
     std::fflush(out_);
@@ -103,17 +102,17 @@ void LiveView::PrintPrefix(const engine::Canvas& canvas, bool last) {
   }
 }
 
-void LiveView::Redraw(const engine::Canvas& canvas, const std::string& progress) {
+void LiveView::Redraw(const std::string& progress) {
   std::string text;
   std::vector<std::int32_t> run;
   const auto flush = [&] {
     text += host_.Text(run);
     run.clear();
   };
-  for (std::int64_t i = 0; i < canvas.params().gen_length; ++i) {
-    if (!canvas.masked(i)) {
-      run.push_back(canvas.tokens()[static_cast<std::size_t>(i)]);
-    } else if (!canvas.finished()) {
+  for (const std::int32_t token : tokens_) {
+    if (token != host_.config().mask_id) {
+      run.push_back(token);
+    } else if (!finished_) {
       flush();
       text += kMask;
     }

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <string>
+#include <vector>
 
 #include "core/engine/canvas.h"
 #include "services/maskkv/model_host.h"
@@ -28,16 +29,20 @@ class LiveView {
   // Shows the canvas after a step.
   void Show(const engine::Canvas& canvas);
 
-  // Ends the answer with a line feed. tokens_per_second is part of the last progress line.
-  void Finish(const engine::Canvas& canvas, double tokens_per_second);
+  // Ends the answer, as it was shown last, with a line feed. tokens_per_second is part of the last
+  // progress line.
+  void Finish(double tokens_per_second);
 
  private:
-  void Redraw(const engine::Canvas& canvas, const std::string& progress);
-  void PrintPrefix(const engine::Canvas& canvas, bool last);
+  void Redraw(const std::string& progress);
+  void PrintPrefix();
 
   const ModelHost& host_;
   std::FILE* const out_;
   const bool terminal_;
+  // Of the canvas that was shown last.
+  std::vector<std::int32_t> tokens_, answer_;
+  std::string outcome_;            // why it ended and after how many steps
   std::size_t printed_bytes_ = 0;  // of the decided prefix, without a terminal
   int drawn_lines_ = 0;            // to climb over on the next redraw
   bool finished_ = false;

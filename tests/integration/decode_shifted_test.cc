@@ -49,7 +49,7 @@ class ShiftedTest : public ::testing::Test {
     v1::GenerateRequest request;
     v1::TokenIds& tokens = *request.mutable_prompt()->mutable_tokens();
     tokens.mutable_ids()->Assign(ids.begin(), ids.end());
-    tokens.set_document_tokens(document);
+    tokens.set_document_tokens(static_cast<std::int32_t>(document));
     request.mutable_sampler()->set_gen_length(8);
     request.mutable_sampler()->set_ignore_eos(true);
     request.mutable_keep()->set_selection(v1::SELECTION_FULL);

@@ -10,8 +10,8 @@ from pathlib import Path
 
 LAYERS = ("kernels", "core", "services")  # an arrow may point to the left or stay
 # Inside core: a folder may include those of a lower rank only. A new folder takes its place here.
-CORE_RANK = {"base": 0, "model": 1, "policy": 1, "telemetry": 1, "schedule": 1, "budget": 2,
-             "transformer": 2, "engine": 3, "arena": 4}
+CORE_RANK = {"base": 0, "decoding": 1, "model": 1, "policy": 1, "telemetry": 1, "schedule": 1,
+             "budget": 2, "transformer": 2, "engine": 3, "arena": 4}
 SHARED_SERVICES = {"common"}  # what every service may include
 FREE_SERVICES = {"maskkv"}  # all services in one process
 KERNEL_FORBIDDEN = ("absl/", "nlohmann/", "spdlog/", "google/", "grpc", "grpcpp/", "maskkv/v1/")

@@ -30,7 +30,10 @@ std::vector<Prediction> Predict(const Canvas& canvas, std::int32_t token,
                                 const std::vector<float>& confidences) {
   std::vector<Prediction> predictions;
   for (std::size_t i = 0; i < canvas.candidates().size(); ++i) {
-    predictions.push_back({canvas.candidates()[i], token, confidences[i]});
+    predictions.push_back({.position = canvas.candidates()[i],
+                           .token = token,
+                           .confidence = confidences[i],
+                           .score = confidences[i]});
   }
   return predictions;
 }
@@ -39,14 +42,6 @@ std::vector<std::int64_t> Positions(const std::vector<Prediction>& predictions) 
   std::vector<std::int64_t> positions;
   for (const Prediction& prediction : predictions) positions.push_back(prediction.position);
   return positions;
-}
-
-TEST(CommitCount, SpreadsMasksOverStepsTheFirstOnesTakingTheRemainder) {
-  std::vector<std::int64_t> counts;
-  for (std::int64_t step = 0; step < 3; ++step) counts.push_back(CommitCount(8, 3, step));
-  EXPECT_THAT(counts, ElementsAre(3, 3, 2));
-  EXPECT_EQ(CommitCount(2, 5, 1), 1);
-  EXPECT_EQ(CommitCount(2, 5, 2), 0);
 }
 
 TEST(Canvas, CommitsTheMostConfidentPredictionsOfTheCurrentBlockOnly) {

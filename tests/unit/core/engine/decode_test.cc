@@ -6,7 +6,7 @@
 
 #include "core/engine/heap_kv.h"
 #include "core/engine/prefill.h"
-#include "tests/unit/core/engine/golden_case.h"
+#include "tests/unit/core/engine/test_model.h"
 
 namespace maskkv::engine {
 namespace {

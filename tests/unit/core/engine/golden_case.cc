@@ -2,26 +2,13 @@
 #include "tests/unit/core/engine/golden_case.h"
 
 #include <algorithm>
-#include <cstdio>
-#include <cstdlib>
 #include <filesystem>
 #include <fstream>
-#include <utility>
 
 namespace maskkv::engine {
 namespace {
 
 const std::string kCases = std::string(MASKKV_SOURCE_DIR) + "/tests/data/golden/cases/";
-
-// A golden file that cannot be read is a broken checkout: nothing to assert on.
-template <typename T>
-T ValueOrDie(absl::StatusOr<T> value) {
-  if (!value.ok()) {
-    std::fprintf(stderr, "%s\n", std::string(value.status().message()).c_str());
-    std::abort();
-  }
-  return std::move(value).value();
-}
 
 nlohmann::json ReadJson(const std::string& path) {
   std::ifstream file(path);
@@ -29,13 +16,6 @@ nlohmann::json ReadJson(const std::string& path) {
 }
 
 }  // namespace
-
-TestModel::TestModel(const std::string& directory, kernels::DType dtype, int threads,
-                     std::int64_t max_positions)
-    : pool(threads),
-      weights(ValueOrDie(
-          transformer::Weights::Load(ValueOrDie(model::Checkpoint::Open(directory)), dtype, pool))),
-      transformer(weights, pool, max_positions) {}
 
 GoldenCase::GoldenCase(const std::string& case_name)
     : name(case_name),

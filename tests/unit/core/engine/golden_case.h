@@ -8,28 +8,18 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "core/engine/eviction_plan.h"
 #include "core/engine/generate_params.h"
 #include "core/model/safetensors.h"
-#include "core/transformer/transformer.h"
+#include "tests/unit/core/engine/test_model.h"
 
 namespace maskkv::engine {
-
-// A loaded model on a pool of its own.
-struct TestModel {
-  TestModel(const std::string& directory, kernels::DType dtype, int threads,
-            std::int64_t max_positions);
-
-  kernels::WorkerPool pool;
-  transformer::Weights weights;
-  transformer::Transformer transformer;
-};
 
 struct GoldenCase {
   explicit GoldenCase(const std::string& name);

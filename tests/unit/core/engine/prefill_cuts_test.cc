@@ -10,7 +10,7 @@
 #include "core/engine/heap_kv.h"
 #include "core/engine/prefill.h"
 #include "tests/support/status_matchers.h"
-#include "tests/unit/core/engine/golden_case.h"
+#include "tests/unit/core/engine/test_model.h"
 
 namespace maskkv::engine {
 namespace {
@@ -144,7 +144,7 @@ class PrefillCutsTest : public ::testing::Test {
 
 TEST_F(PrefillCutsTest, EachEntryIsWhatItsPlanAloneMakes) {
   // With the online plan among them, and without.
-  for (const std::size_t first : {0, 1}) {
+  for (const std::size_t first : {0U, 1U}) {
     const std::vector<EvictionPlan> plans = Plans();
     std::deque<HeapKvEntry> entries;
     std::vector<PrefillCut> cuts;

@@ -12,7 +12,7 @@
 #include "core/engine/prefill.h"
 #include "core/policy/coverage.h"
 #include "core/policy/layer_weights.h"
-#include "tests/unit/core/engine/golden_case.h"
+#include "tests/unit/core/engine/test_model.h"
 
 namespace maskkv::engine {
 namespace {

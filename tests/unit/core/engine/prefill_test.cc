@@ -8,7 +8,7 @@
 
 #include "core/engine/decode.h"
 #include "core/engine/heap_kv.h"
-#include "tests/unit/core/engine/golden_case.h"
+#include "tests/unit/core/engine/test_model.h"
 
 namespace maskkv::engine {
 namespace {

@@ -10,7 +10,7 @@
 #include "core/engine/decode.h"
 #include "core/engine/prefill.h"
 #include "tests/support/status_matchers.h"
-#include "tests/unit/core/engine/golden_case.h"
+#include "tests/unit/core/engine/test_model.h"
 
 namespace maskkv::engine {
 namespace {

@@ -17,7 +17,7 @@
 #include "core/engine/heap_kv.h"
 #include "core/engine/prefill.h"
 #include "tests/support/status_matchers.h"
-#include "tests/unit/core/engine/golden_case.h"
+#include "tests/unit/core/engine/test_model.h"
 #include "tests/unit/core/model/family_checkpoints.h"
 
 namespace maskkv::engine {

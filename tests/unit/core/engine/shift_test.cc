@@ -13,7 +13,7 @@
 #include "core/engine/heap_kv.h"
 #include "core/engine/prefill.h"
 #include "core/engine/prefix_view.h"
-#include "tests/unit/core/engine/golden_case.h"
+#include "tests/unit/core/engine/test_model.h"
 #include "tests/unit/core/model/family_checkpoints.h"
 
 namespace maskkv::engine {

@@ -10,7 +10,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "tests/support/seed.h"
-#include "tests/unit/core/engine/golden_case.h"
+#include "tests/unit/core/engine/test_model.h"
 
 namespace maskkv::engine {
 namespace {

@@ -70,7 +70,7 @@ TEST(DecideLayer, EveryHeadRuleOnOneLayer) {
   EXPECT_THAT(kept(HeadRule::kAdaKv, 0), ElementsAre(ElementsAre(0, 1, 2), ElementsAre(3)));
   EXPECT_THAT(kept(HeadRule::kPool, 0), ElementsAre(ElementsAre(0, 1, 2), ElementsAre(3)));
   EXPECT_THAT(kept(HeadRule::kPool, 1), ElementsAre(ElementsAre(0, 1, 3), ElementsAre(3)));
-  EXPECT_THAT(DecideLayer(scores, 5, 4, 5, {.rule = HeadRule::kUniform}),
+  EXPECT_THAT(DecideLayer(scores, 5, 4, 5, {.rule = HeadRule::kUniform, .rates = {}}),
               StatusIs(kInvalid, HasSubstr("layer_budget")));
 }
 

@@ -29,7 +29,9 @@ TEST(Recent, PositionsAscendUpToTheWholePrompt) {
       EXPECT_EQ(std::ssize(rows), k);
       EXPECT_TRUE(std::ranges::is_sorted(rows, std::less_equal<>()) || k < 2);
       EXPECT_EQ(std::ranges::adjacent_find(rows), rows.end());
-      if (k > 0) EXPECT_EQ(rows.back(), n - 1);
+      if (k > 0) {
+        EXPECT_EQ(rows.back(), n - 1);
+      }
     }
   }
 }

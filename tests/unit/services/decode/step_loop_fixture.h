@@ -21,7 +21,7 @@
 #include "core/engine/heap_kv.h"
 #include "core/engine/prefill.h"
 #include "services/decode/step_loop.h"
-#include "tests/unit/core/engine/golden_case.h"
+#include "tests/unit/core/engine/test_model.h"
 
 namespace maskkv::decode {
 

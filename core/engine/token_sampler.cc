@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/engine/token_sampler.h"
+
+#include <algorithm>
+#include <cstring>
+#include <span>
+
+#include "kernels/sample/philox.h"
+
+namespace maskkv::engine {
+namespace {
+
+std::vector<std::int32_t> ForbiddenIds(const GenerateParams& params, std::int32_t mask_id) {
+  std::vector<std::int32_t> ids{mask_id};
+  if (params.suppress_eos && params.stop_ids.front() != mask_id) {
+    ids.push_back(params.stop_ids.front());
+  }
+  std::sort(ids.begin(), ids.end());
+  return ids;
+}
+
+}  // namespace
+
+// Reduces nothing: lays a row's tiles side by side.
+class TokenSampler::RowCollector : public kernels::LogitReducer {
+ public:
+  explicit RowCollector(float* logits) : logits_(logits) {}
+
+  std::size_t state_bytes() const override { return sizeof(std::uint64_t); }
+  void Init(void* state) const override { std::memset(state, 0, state_bytes()); }
+  void Consume(std::int64_t, std::int32_t first_id, std::span<float> logits, void*) const override {
+    std::copy(logits.begin(), logits.end(), logits_ + first_id);
+  }
+  void Merge(const void*, void*) const override {}
+
+  std::uint64_t result = 0;   // what the head writes for want of a state
+  std::int64_t position = 0;  // absolute, of the row's prediction
+
+ private:
+  float* const logits_;
+};
+
+TokenSampler::TokenSampler(const Canvas& canvas, std::int32_t mask_id, std::int64_t rows,
+                           std::int64_t vocabulary)
+    : canvas_(canvas),
+      forbidden_(ForbiddenIds(canvas.params(), mask_id)),
+      vocabulary_(vocabulary),
+      whole_rows_(decoding::NeedsWholeRows(canvas.params().rule)),
+      argmax_(forbidden_),
+      gumbel_(canvas.params().seed, static_cast<std::uint32_t>(canvas.step()),
+              static_cast<float>(canvas.params().temperature), forbidden_) {
+  if (!whole_rows_) {
+    choices_.resize(static_cast<std::size_t>(rows));
+    return;
+  }
+  logits_.resize(static_cast<std::size_t>(rows * vocabulary));
+  for (std::int64_t row = 0; row < rows; ++row) {
+    collectors_.push_back(std::make_unique<RowCollector>(logits_.data() + row * vocabulary));
+  }
+}
+
+TokenSampler::~TokenSampler() = default;
+
+kernels::HeadRow TokenSampler::Row(std::int64_t row, const float* hidden, std::int64_t position) {
+  const auto index = static_cast<std::size_t>(row);
+  if (whole_rows_) {
+    RowCollector& collector = *collectors_[index];
+    collector.position = position;
+    return {hidden, &collector, position, &collector.result};
+  }
+  const bool greedy = canvas_.params().temperature == 0;
+  const kernels::LogitReducer* reducer = &gumbel_;
+  if (greedy) reducer = &argmax_;
+  return {hidden, reducer, position, &choices_[index]};
+}
+
+std::optional<Prediction> TokenSampler::PredictStreamed(std::int64_t row,
+                                                        std::int64_t answer) const {
+  const kernels::TokenChoice& choice = choices_[static_cast<std::size_t>(row)];
+  if (!choice.valid()) return std::nullopt;
+  Prediction prediction{answer, choice.token, static_cast<float>(choice.confidence()),
+                        static_cast<float>(choice.log_confidence())};
+  prediction.score = prediction.confidence;
+  return prediction;
+}
+
+std::optional<Prediction> TokenSampler::Predict(std::int64_t row, std::int64_t answer) const {
+  const GenerateParams& params = canvas_.params();
+  std::optional<Prediction> prediction;
+  if (whole_rows_) {
+    const decoding::RowSampling sampling{.rule = params.rule,
+                                         .temperature = params.temperature,
+                                         .seed = params.seed,
+                                         .step = static_cast<std::uint32_t>(canvas_.step()),
+                                         .forbidden = forbidden_};
+    const RowCollector& collector = *collectors_[static_cast<std::size_t>(row)];
+    const decoding::RowChoice choice = decoding::ChooseFromRow(
+        sampling, static_cast<std::uint32_t>(collector.position),
+        std::span(logits_).subspan(static_cast<std::size_t>(row * vocabulary_),
+                                   static_cast<std::size_t>(vocabulary_)));
+    if (!choice.valid) return std::nullopt;
+    prediction =
+        Prediction{answer, choice.token, static_cast<float>(choice.confidence),
+                   static_cast<float>(choice.log_probability), static_cast<float>(choice.score)};
+  } else {
+    prediction = PredictStreamed(row, answer);
+  }
+  if (prediction.has_value() && params.rule.rule == decoding::Rule::kRandom) {
+    prediction->score = kernels::Uniform(
+        params.seed, static_cast<std::uint32_t>(canvas_.first_position() + answer),
+        static_cast<std::uint32_t>(canvas_.step()), 0, kernels::PhiloxStream::kRandomConfidence);
+  }
+  return prediction;
+}
+
+}  // namespace maskkv::engine

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// How one request chooses tokens in one step: streamed through the vocabulary head where its rule
+// reads nothing but the raw probability of the choice, from whole rows of logits otherwise
+// (core/decoding/row_choice.h). Holds what the head writes; lives as long as the step.
+//
+// Rows are numbered as the caller likes, 0 .. rows - 1. Not thread safe, but different rows may be
+// predicted by different threads.
+#ifndef MASKKV_CORE_ENGINE_TOKEN_SAMPLER_H_
+#define MASKKV_CORE_ENGINE_TOKEN_SAMPLER_H_
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "core/decoding/row_choice.h"
+#include "core/engine/canvas.h"
+#include "kernels/head/token_reducer.h"
+#include "kernels/head/vocab_head.h"
+
+namespace maskkv::engine {
+
+class TokenSampler {
+ public:
+  // vocabulary: ids that the head projects.
+  TokenSampler(const Canvas& canvas, std::int32_t mask_id, std::int64_t rows,
+               std::int64_t vocabulary);
+  ~TokenSampler();
+  TokenSampler(const TokenSampler&) = delete;
+  TokenSampler& operator=(const TokenSampler&) = delete;
+
+  // What the head needs to serve row `row` with hidden state `hidden` (normed), whose prediction is
+  // that of the absolute position `position`.
+  kernels::HeadRow Row(std::int64_t row, const float* hidden, std::int64_t position);
+
+  // After the head has run: what the row says about canvas position `answer`; nullopt where its
+  // logits are no numbers.
+  std::optional<Prediction> Predict(std::int64_t row, std::int64_t answer) const;
+
+ private:
+  class RowCollector;
+
+  std::optional<Prediction> PredictStreamed(std::int64_t row, std::int64_t answer) const;
+
+  const Canvas& canvas_;
+  const std::vector<std::int32_t> forbidden_;  // the reducers refer to it
+  const std::int64_t vocabulary_;
+  const bool whole_rows_;
+  const kernels::ArgmaxReducer argmax_;
+  const kernels::GumbelReducer gumbel_;
+  std::vector<kernels::TokenChoice> choices_;              // streamed: of each row
+  std::vector<std::unique_ptr<RowCollector>> collectors_;  // else: of each row
+  std::vector<float> logits_;                              // (rows, vocabulary)
+};
+
+}  // namespace maskkv::engine
+
+#endif  // MASKKV_CORE_ENGINE_TOKEN_SAMPLER_H_
