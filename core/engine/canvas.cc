@@ -7,20 +7,28 @@
 
 namespace maskkv::engine {
 
-Canvas::Canvas(const GenerateParams& params, std::int32_t mask_id, std::int64_t first_position)
+Canvas::Canvas(const GenerateParams& params, std::int32_t mask_id, std::int64_t first_position,
+               std::span<const std::int32_t> given)
     : params_(params),
       mask_id_(mask_id),
       first_position_(first_position),
       scheduled_(decoding::IsScheduled(params.rule.rule)),
       rule_(decoding::MakeCommitRule(params.rule)),
-      tokens_(static_cast<std::size_t>(params.gen_length), mask_id),
-      masked_(static_cast<std::size_t>(params.gen_length), 1) {
+      tokens_(static_cast<std::size_t>(params.gen_length), mask_id) {
   MASKKV_CHECK(Validate(params).ok(), "parameters of a canvas were validated");
+  if (!given.empty()) {
+    MASKKV_CHECK(given.size() == tokens_.size(), "a given token or a mask a position");
+    tokens_.assign(given.begin(), given.end());
+  }
+  for (const std::int32_t token : tokens_) masked_.push_back(token == mask_id ? 1 : 0);
+  was_masked_ = masked_;
   EnterBlock();
   EnterStep();
+  UpdateFinish();
 }
 
 bool Canvas::IsStop(std::int32_t token) const {
+  if (params_.whole_canvas) return false;
   return std::find(params_.stop_ids.begin(), params_.stop_ids.end(), token) !=
          params_.stop_ids.end();
 }
@@ -109,9 +117,11 @@ void Canvas::CheckInvariants() const {
   for (std::int64_t i = 0; i < length(); ++i) {
     const std::int64_t block = i / params_.block_length;
     MASKKV_CHECK(block >= block_ || !masked(i), "earlier blocks hold no mask");
-    MASKKV_CHECK(block <= block_ || masked(i), "later blocks hold nothing but masks");
-    MASKKV_CHECK(!masked(i) || tokens_[static_cast<std::size_t>(i)] == mask_id_,
-                 "a masked position shows the mask id");
+    const auto index = static_cast<std::size_t>(i);
+    MASKKV_CHECK(block <= block_ || masked_[index] == was_masked_[index],
+                 "later blocks are as they were given");
+    MASKKV_CHECK(was_masked_[index] != 0 || !masked(i), "a given token stays");
+    MASKKV_CHECK(!masked(i) || tokens_[index] == mask_id_, "a masked position shows the mask id");
   }
   MASKKV_CHECK(finished() == candidates_.empty(), "a running canvas has something to predict");
 }

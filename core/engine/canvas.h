@@ -4,8 +4,11 @@
 // schedule stands. It decides which positions a step predicts, and by its rule
 // (core/decoding/rule.h) which predictions a step commits; it knows no model. Not thread safe.
 //
+// It may start with given tokens between its masks: blocks without a mask take no step, and a
+// rule's quota counts the masks that a block began with.
+//
 // Invariants: blocks before the current one hold no mask, blocks after it are as they were given;
-// a committed token never changes; once finished nothing changes.
+// a given or committed token never changes; once finished nothing changes.
 #ifndef MASKKV_CORE_ENGINE_CANVAS_H_
 #define MASKKV_CORE_ENGINE_CANVAS_H_
 
@@ -24,11 +27,13 @@ using decoding::Prediction;
 
 class Canvas {
  public:
-  // first_position: absolute position of canvas position 0, which keys a rule's noise. Nothing but
-  // masks. REQUIRES: Validate(params) is OK.
-  Canvas(const GenerateParams& params, std::int32_t mask_id, std::int64_t first_position = 0);
+  // first_position: absolute position of canvas position 0, which keys a rule's noise.
+  // given: (gen_length) token ids, the mask id where nothing is decided; empty: nothing but masks.
+  // REQUIRES: Validate(params) is OK.
+  Canvas(const GenerateParams& params, std::int32_t mask_id, std::int64_t first_position = 0,
+         std::span<const std::int32_t> given = {});
 
-  // (gen_length) token ids, the mask id where nothing is committed.
+  // (gen_length) token ids, the mask id where nothing is decided.
   std::span<const std::int32_t> tokens() const { return tokens_; }
   std::int64_t length() const { return static_cast<std::int64_t>(tokens_.size()); }
   bool masked(std::int64_t position) const {
@@ -51,7 +56,8 @@ class Canvas {
   FinishReason finish_reason() const { return finish_reason_; }
   bool finished() const { return finish_reason_ != FinishReason::kNone; }
 
-  // The answer so far: committed tokens up to, without, the first stop id or mask.
+  // The answer so far: decided tokens up to, without, the first mask and, unless
+  // params().whole_canvas, the first stop id.
   std::vector<std::int32_t> Answer() const;
 
   const GenerateParams& params() const { return params_; }
@@ -59,7 +65,7 @@ class Canvas {
   void CheckInvariants() const;
 
  private:
-  bool IsStop(std::int32_t token) const;
+  bool IsStop(std::int32_t token) const;  // that ends the answer
   decoding::StepContext Context() const;
   void EnterBlock();  // the first from block_ on that holds a mask
   void EnterStep();   // skips steps that commit nothing; refreshes candidates_
@@ -75,6 +81,7 @@ class Canvas {
   std::unique_ptr<decoding::CommitRule> rule_;
   std::vector<std::int32_t> tokens_;
   std::vector<char> masked_;
+  std::vector<char> was_masked_;  // at the start
   std::vector<std::int64_t> candidates_;
   std::int64_t block_ = 0;
   std::int64_t block_step_ = 0;

@@ -2,6 +2,7 @@
 #include "core/engine/decode.h"
 
 #include <algorithm>
+#include <string>
 #include <utility>
 
 #include "absl/strings/str_format.h"
@@ -13,16 +14,39 @@
 namespace maskkv::engine {
 namespace {
 
-// Errors: INVALID_ARGUMENT if the entry has a pair at first_row's position or after it.
-absl::Status CheckPairsBefore(const KvView& cache, std::int64_t first_row) {
+// Positions that an entry may serve beside a request's rows: before `rows`, and from `after` to
+// `end` - 1.
+struct ServedPositions {
+  std::int64_t rows = 0;
+  std::int64_t after = 0;
+  std::int64_t end = 0;
+};
+
+ServedPositions ServedBy(const DecodeRequest& request) {
+  const std::int64_t rows = request.prompt_tokens - std::ssize(request.prompt);
+  if (request.suffix_tokens == std::ssize(request.suffix)) return {rows, rows, rows};
+  const std::int64_t after = request.prompt_tokens + request.params.gen_length;
+  return {rows, after, after + request.suffix_tokens};
+}
+
+// Errors: INVALID_ARGUMENT if the entry has a pair at another position.
+absl::Status CheckPairs(const KvView& cache, const ServedPositions& served) {
   for (std::int64_t layer = 0; layer < cache.shape().layers; ++layer) {
     for (std::int64_t head = 0; head < cache.shape().kv_heads; ++head) {
       const std::span<const std::int32_t> positions = cache.Positions(layer, head);
-      if (positions.empty() || positions.back() < first_row) continue;
+      auto wrong = std::ranges::lower_bound(positions, served.rows);
+      if (wrong != positions.end() && *wrong >= served.after) {
+        wrong = std::ranges::lower_bound(positions, served.end);
+      }
+      if (wrong == positions.end()) continue;
+      const std::string after =
+          served.after < served.end
+              ? absl::StrFormat(", or at %d to %d", served.after, served.end - 1)
+              : "";
       return absl::InvalidArgumentError(absl::StrFormat(
-          "cache: layer %d: head %d: expected pairs before position %d, which is recomputed, found "
-          "one at %d",
-          layer, head, first_row, positions.back()));
+          "cache: layer %d: head %d: expected pairs before position %d, which is recomputed%s, "
+          "found one at %d",
+          layer, head, served.rows, after, *wrong));
     }
   }
   return absl::OkStatus();
@@ -39,19 +63,33 @@ absl::Status Decoder::CheckRequest(const DecodeRequest& request) const {
   const model::ModelConfig& config = transformer_.config();
   MASKKV_RETURN_IF_ERROR(model::CheckRopeScale(request.rope_scale, config.rope_theta));
   const std::int64_t masks = request.params.gen_length;
+  MASKKV_RETURN_IF_ERROR(ValidateResponse(config, request.response, masks));
+  const std::int64_t suffix = std::ssize(request.suffix);
+  if (suffix != request.suffix_tokens && (request.cache == nullptr || suffix != 0)) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("suffix: expected suffix_tokens %d ids%s, found %d", request.suffix_tokens,
+                        request.cache == nullptr ? " without a cache" : " or none", suffix));
+  }
   if (request.cache == nullptr) {
     if (static_cast<std::int64_t>(request.prompt.size()) != request.prompt_tokens) {
       return absl::InvalidArgumentError(
           absl::StrFormat("prompt: expected prompt_tokens %d ids without a cache, found %d",
                           request.prompt_tokens, request.prompt.size()));
     }
-    return ValidatePrompt(config, request.prompt, masks, transformer_.max_positions());
+    return ValidatePrompt(config, request.prompt, masks, transformer_.max_positions(),
+                          request.suffix);
   }
-  if (request.prompt_tokens < 0 || masks > transformer_.max_positions() ||
-      request.prompt_tokens > transformer_.max_positions() - masks) {
+  const std::int64_t most = transformer_.max_positions();
+  if (request.suffix_tokens < 0 || masks > most || request.suffix_tokens > most - masks) {
     return absl::InvalidArgumentError(
-        absl::StrFormat("prompt_tokens: expected 0 to %d with %d masks, found %d",
-                        transformer_.max_positions() - masks, masks, request.prompt_tokens));
+        absl::StrFormat("suffix_tokens: expected 0 to %d with %d masks, found %d",
+                        std::max<std::int64_t>(0, most - masks), masks, request.suffix_tokens));
+  }
+  const std::int64_t room = most - masks - request.suffix_tokens;
+  if (request.prompt_tokens < 0 || request.prompt_tokens > room) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("prompt_tokens: expected 0 to %d with %d masks, found %d", room, masks,
+                        request.prompt_tokens));
   }
   const auto recomputed = static_cast<std::int64_t>(request.prompt.size());
   if (recomputed > request.prompt_tokens) {
@@ -65,11 +103,16 @@ absl::Status Decoder::CheckRequest(const DecodeRequest& request) const {
         "predicted, "
         "found none");
   }
-  const std::int64_t first_row = request.prompt_tokens - recomputed;
-  MASKKV_RETURN_IF_ERROR(ValidateIds(config, request.prompt, first_row));
-  const EntryShape& shape = request.cache->shape();
+  MASKKV_RETURN_IF_ERROR(ValidateIds(config, request.prompt, request.prompt_tokens - recomputed));
+  MASKKV_RETURN_IF_ERROR(ValidateIds(config, request.suffix, request.prompt_tokens + masks));
+  return CheckCache(request, *request.cache);
+}
+
+absl::Status Decoder::CheckCache(const DecodeRequest& request, const KvView& cache) const {
+  const model::ModelConfig& config = transformer_.config();
+  const EntryShape& shape = cache.shape();
   if (shape.layers != config.layers || shape.kv_heads != config.kv_heads ||
-      shape.head_dim != config.head_dim || request.cache->memory() != MemoryKind::kHost) {
+      shape.head_dim != config.head_dim || cache.memory() != MemoryKind::kHost) {
     return absl::FailedPreconditionError(absl::StrFormat(
         "cache: expected an entry in host memory of %d layers, %d KV heads of width %d, found %d, "
         "%d, %d",
@@ -81,15 +124,17 @@ absl::Status Decoder::CheckRequest(const DecodeRequest& request) const {
         absl::StrFormat("cache: expected keys rotated with the request's rope_scale %g, found %g",
                         request.rope_scale, shape.rope_scale));
   }
-  return CheckPairsBefore(*request.cache, first_row);
+  return CheckPairs(cache, ServedBy(request));
 }
 
 absl::StatusOr<RequestId> Decoder::Add(DecodeRequest request) {
   MASKKV_RETURN_IF_ERROR(CheckRequest(request));
   const RequestId id = next_id_++;
-  Canvas canvas(request.params, transformer_.config().mask_id, request.prompt_tokens);
+  Canvas canvas(request.params, transformer_.config().mask_id, request.prompt_tokens,
+                request.response);
   auto rope =
-      transformer_.Rope(request.rope_scale, request.prompt_tokens + request.params.gen_length);
+      transformer_.Rope(request.rope_scale,
+                        request.prompt_tokens + request.params.gen_length + request.suffix_tokens);
   requests_.emplace(id, Request{std::move(request), std::move(canvas), std::move(rope)});
   return id;
 }

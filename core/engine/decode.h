@@ -6,7 +6,9 @@
 //
 // Each step recomputes every response row of every request over [kept prompt pairs | response rows]
 // (or the whole canvas when a request has no cache; or [kept pairs of a document | question rows |
-// response rows] when an entry serves another question over its document), projects the masked rows
+// response rows] when an entry serves another question over its document). The response lies at the
+// end of the prompt or within it: pairs and rows may be at positions after the response's too. The
+// step then projects the masked rows
 // of the current blocks onto the vocabulary (with shifted logits, the rows before them), and
 // commits by each request's rule (core/decoding/rule.h).
 //
@@ -36,12 +38,19 @@ using RequestId = std::uint64_t;
 struct DecodeRequest {
   // The last tokens of the prompt, which every step recomputes at positions prompt_tokens -
   // prompt.size() to prompt_tokens - 1: the whole prompt without a cache; with one, what the entry
-  // is not to serve (PrefixView cuts a view), which may be nothing. All pairs of the entry lie
-  // before them. A model with shifted logits needs at least the prompt's last token
+  // is not to serve (PrefixView cuts a view), which may be nothing. No pair of the entry lies at a
+  // position that is recomputed. A model with shifted logits needs at least the prompt's last token
   // (RecomputedTail): the first mask is predicted from its row.
   std::vector<std::int32_t> prompt;
   // Where the response starts: prompt tokens at positions 0 .. prompt_tokens - 1.
   std::int64_t prompt_tokens = 0;
+  // What the canvas starts with: (params.gen_length) ids, the mask id where nothing is decided, at
+  // least once. Empty: nothing but masks.
+  std::vector<std::int32_t> response;
+  // How many tokens the prompt goes on with after the response, and their ids if every step
+  // recomputes them: without a cache always; with one, empty if the entry serves them.
+  std::int64_t suffix_tokens = 0;
+  std::vector<std::int32_t> suffix;
   GenerateParams params;
   // The prompt's entry; null recomputes the prompt in every step.
   std::shared_ptr<const KvView> cache;
@@ -70,8 +79,8 @@ class Decoder {
   explicit Decoder(transformer::Transformer& transformer) : transformer_(transformer) {}
 
   // The request takes part from the next step on.
-  // Errors: INVALID_ARGUMENT (parameters, prompt, length, an entry with pairs where rows are
-  // recomputed), FAILED_PRECONDITION (the entry belongs to another model's shape, its keys were
+  // Errors: INVALID_ARGUMENT (parameters, prompt, response, length, an entry with pairs where rows
+  // are recomputed), FAILED_PRECONDITION (the entry belongs to another model's shape, its keys were
   // rotated with another rope_scale).
   absl::StatusOr<RequestId> Add(DecodeRequest request);
 
@@ -117,6 +126,7 @@ class Decoder {
   };
 
   absl::Status CheckRequest(const DecodeRequest& request) const;
+  absl::Status CheckCache(const DecodeRequest& request, const KvView& cache) const;
   void GatherRows();
   void GatherQueries(Sequence& sequence);
   void RunLayers();

@@ -33,11 +33,13 @@ void Decoder::GatherRows() {
     Sequence sequence{.id = id, .request = &request};
     sequence.first_row = static_cast<std::int64_t>(tokens_.size());
     const std::vector<std::int32_t>& prompt = request.request.prompt;
+    const std::vector<std::int32_t>& suffix = request.request.suffix;
     const std::span<const std::int32_t> answer = request.canvas.tokens();
     tokens_.insert(tokens_.end(), prompt.begin(), prompt.end());
     tokens_.insert(tokens_.end(), answer.begin(), answer.end());
+    tokens_.insert(tokens_.end(), suffix.begin(), suffix.end());
     const auto start = static_cast<std::int32_t>(request.request.prompt_tokens);
-    const auto end = start + static_cast<std::int32_t>(answer.size());
+    const auto end = start + static_cast<std::int32_t>(answer.size() + suffix.size());
     for (std::int32_t i = start - static_cast<std::int32_t>(prompt.size()); i < end; ++i) {
       positions_.push_back(i);
     }
@@ -133,8 +135,7 @@ void Decoder::GatherMaskedRows() {
   query_hidden_.Resize(static_cast<std::int64_t>(query_answers_.size()) * width);
   float* out = query_hidden_.data();
   for (const Sequence& sequence : sequences_) {
-    const std::int64_t response =
-        sequence.first_row + sequence.rows - sequence.request->canvas.length();
+    const std::int64_t response = sequence.first_row + std::ssize(sequence.request->request.prompt);
     for (const std::int64_t index : QueryAnswers(sequence)) {
       out = std::copy_n(hidden_.data() + (response + index - shift()) * width, width, out);
     }

@@ -22,6 +22,9 @@ struct GenerateParams {
   std::uint64_t seed = 0;     // of the sampling noise
   bool suppress_eos = false;  // the first of stop_ids (the checkpoint's eos) is never predicted
   bool ignore_eos = false;    // decode the whole canvas even after an eos is decided
+  // The canvas is decided to its last mask and all of it is the answer, whatever ids it holds: what
+  // filling in between given tokens needs.
+  bool whole_canvas = false;
   std::vector<std::int32_t> stop_ids;  // ids that end an answer: eos first, then end of turn
   decoding::RuleParams rule;
 
@@ -35,7 +38,7 @@ absl::Status Validate(const GenerateParams& params);
 enum class FinishReason : std::uint8_t {
   kNone,    // still running
   kStop,    // everything up to the first stop id is decided
-  kLength,  // the canvas is decided and holds no stop id (or they are ignored)
+  kLength,  // the canvas is decided and holds no stop id (or they end nothing)
 };
 
 std::string_view Name(FinishReason reason);  // "none", "stop", "length"

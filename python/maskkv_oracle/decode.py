@@ -6,6 +6,10 @@ are never recomputed), or, without a cache, the whole canvas, or, where a cache 
 tokens of the prompt (a document that was asked about before), the rest of the prompt too. Only masked
 positions of the current block are candidates; all later masks are present. Where logits are shifted,
 every step computes the last prompt token's row too: its output is the first mask's prediction.
+
+A canvas may start with given tokens between its masks, and the prompt may go on after it (`suffix`):
+the cache then knows pairs on both sides of the canvas, or without one the suffix is rows too. All of
+such a canvas is the answer: stop ids end nothing.
 """
 
 import dataclasses
@@ -25,12 +29,24 @@ class Sampling:
     suppress_eos: bool = False  # the eos id is never predicted
     ignore_eos: bool = False  # decode the whole canvas even after an eos is decided
     stop_ids: tuple = ()  # ids that end an answer
+    canvas: tuple = ()  # token ids, mask ids where nothing is decided; (): masks
+    suffix: tuple = ()  # prompt tokens after the canvas
+
+    @property
+    def fills_in(self):
+        return bool(self.canvas or self.suffix)
+
+    def start(self, mask_id):
+        """The canvas before the first step."""
+        return list(self.canvas) or [mask_id] * self.gen_length
 
     def check(self):
         if self.gen_length % self.block_length:
             raise ValueError("gen_length must be a multiple of block_length")
         if self.steps % (self.gen_length // self.block_length):
             raise ValueError("steps must be a multiple of the number of blocks")
+        if self.canvas and len(self.canvas) != self.gen_length:
+            raise ValueError("canvas: expected gen_length ids")
 
 
 @dataclasses.dataclass
@@ -58,11 +74,12 @@ def commit_count(masks, steps, step):
     return masks // steps + (1 if step < masks % steps else 0)
 
 
-def answer_forward(model, prompt, canvas, cache, rows, noise=None, served=None):
+def answer_forward(model, prompt, canvas, cache, rows, noise=None, served=None, suffix=()):
     """Raw logits (rows, vocab) of answer positions `rows`, and each layer's router logits or None.
 
     The cache stands for the first `served` tokens of the prompt (None: all candidates; no cache:
-    none), the others are rows as the answer's are.
+    none), the others are rows as the answer's are. suffix: prompt tokens after the canvas, which the
+    cache stands for unless it stands for a part of the prompt only.
     """
     tokens, n_p = len(prompt), prefill.candidates_of(model.config, prompt)
     if served is None:
@@ -70,7 +87,9 @@ def answer_forward(model, prompt, canvas, cache, rows, noise=None, served=None):
     if served > n_p:
         raise ValueError(f"served: found {served}, expected at most {n_p}")
     ids = list(prompt[served:]) + list(canvas)
-    positions = np.arange(served, tokens + len(canvas))
+    if cache is None or served < n_p:
+        ids += suffix
+    positions = np.arange(served, served + len(ids))
     traces = list(forward.run_rows(model, ids, positions, cache, noise))
     predicting = n_p - served + np.asarray(rows)
     routers = [trace.router for trace in traces] if model.config.experts else None
@@ -120,20 +139,24 @@ def run(model, prompt, params, cache=None, served=None):
     """
     params.check()
     c, n_p = model.config, len(prompt)
-    canvas = [c.mask_id] * params.gen_length
-    masked = [True] * params.gen_length
+    canvas = params.start(c.mask_id)
+    masked = [token == c.mask_id for token in canvas]
     forbidden = [c.mask_id] + ([c.eos_id] if params.suppress_eos else [])
     blocks = params.gen_length // params.block_length
     per_block = params.steps // blocks
     steps, finish = [], "length"
     for number in range(params.steps):
         block, step = divmod(number, per_block)
-        count = commit_count(params.block_length, per_block, step)
+        begin = block * params.block_length
+        if step == 0:  # what the block's steps share out
+            block_masks = sum(masked[begin : begin + params.block_length])
+        count = commit_count(block_masks, per_block, step)
         if count == 0:
             continue
-        begin = block * params.block_length
         rows = np.array([i for i in range(begin, begin + params.block_length) if masked[i]])
-        raw = answer_logits(model, prompt, canvas, cache, rows, served=served)
+        raw = answer_forward(
+            model, prompt, canvas, cache, rows, served=served, suffix=params.suffix
+        )[0]
 
         def noise_of_row(i):
             return sampling.gumbel(params.seed, n_p + int(rows[i]), number, raw.shape[1])
@@ -149,12 +172,13 @@ def run(model, prompt, params, cache=None, served=None):
         for position, token, _ in committed:
             canvas[position], masked[position] = token, False
         steps.append(Step(number, rows, raw, tokens, confidence, gaps, committed, gap))
-        if not params.ignore_eos and stopped(canvas, c.mask_id, params.stop_ids):
+        ends = not params.ignore_eos and not params.fills_in
+        if ends and stopped(canvas, c.mask_id, params.stop_ids):
             finish = "stop"
             break
     tokens = []
     for token in canvas:
-        if token == c.mask_id or token in params.stop_ids:
+        if token == c.mask_id or (token in params.stop_ids and not params.fills_in):
             break
         tokens.append(token)
     return Answer(steps, canvas, tokens, finish)

@@ -61,6 +61,14 @@ def _json(fields):
     return ("{\n" + body + "\n}\n").encode()
 
 
+def _params_json(params):
+    fields = dataclasses.asdict(params) | {"stop_ids": list(params.stop_ids)}
+    for name in ("canvas", "suffix"):  # of cases that fill in
+        if not fields[name]:
+            del fields[name]
+    return fields
+
+
 def _case_files(name, head, model, prompt, params, cache, eviction, mode, reuse=None, **more):
     fields, tensors = golden_run.run(model, prompt, params, cache, eviction, reuse=reuse, **more)
     shown = None
@@ -73,7 +81,7 @@ def _case_files(name, head, model, prompt, params, cache, eviction, mode, reuse=
         "name": name,
         **head,
         "prompt_ids": prompt,
-        "params": dataclasses.asdict(params) | {"stop_ids": list(params.stop_ids)},
+        "params": _params_json(params),
         "cache": cache,
         "eviction": shown,
         **({"reuse": {"document_tokens": reuse[0], "question_ids": reuse[1]}} if reuse else {}),
@@ -99,7 +107,7 @@ def _random_cases():
             )
     for name, case in golden_cases.CASES.items():
         model, prompt = models[case.checkpoint], golden_cases.prompt_of(case)
-        params = dataclasses.replace(case.sampling, stop_ids=(model.config.eos_id,))
+        params = golden_cases.sampling_of(case, model.config)
         eviction = None
         if case.cache == "maskkv":
             profile = profiles[case.checkpoint] if case.mode == "offline" else None

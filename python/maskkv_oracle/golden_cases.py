@@ -53,6 +53,8 @@ class Case:
     beta: float = 0.4
     prompt_seed: int = 0
     reuse: tuple | None = None  # tokens of the document, tokens of another question about it
+    canvas: tuple = ()  # runs: n masks, or -n given tokens, the first of which is eos; (): masks
+    suffix: int = 0  # prompt tokens after the canvas
 
 
 def _s(gen, block, steps, **more):
@@ -124,6 +126,37 @@ CASES = {
         "gqa", 53, _s(12, 4, 12, temperature=0.7, seed=11), "maskkv", 9, reuse=(41, 17)
     ),
     "odd-reuse-online": Case("odd", 33, _s(10, 5, 10), "maskkv", 9, "online", reuse=(29, 1)),
+    # Filling in: masks between given tokens, the prompt on both sides of the canvas.
+    "infill-none": Case("mha", 19, _s(6, 6, 6), "none", suffix=14),
+    "infill-full": Case("mha", 19, _s(6, 6, 6), "full", suffix=14),
+    "infill-offline": Case("mha", 19, _s(6, 6, 6), "maskkv", 5, suffix=14),
+    "infill-spans-none": Case("mha", 15, _s(16, 8, 16), "none", canvas=(4, -3, 5, -2, 2), suffix=11),
+    "infill-spans-offline": Case(
+        "mha", 15, _s(16, 8, 10), "maskkv", 4, canvas=(4, -3, 5, -2, 2), suffix=11
+    ),
+    "infill-spans-noise-online": Case(
+        "gqa", 23, _s(12, 4, 6, temperature=0.8, seed=13), "maskkv", 6, "online",
+        canvas=(2, -1, 3, -4, 2), suffix=17,
+    ),
+    "infill-blocks-without-masks": Case(
+        "gqa", 20, _s(15, 3, 10), "maskkv", 5, canvas=(-5, 3, -4, 2, -1)
+    ),
+    "infill-no-prompt-before": Case("mqa", 0, _s(5, 5, 5), "maskkv", 4, suffix=20),
+    "infill-one-mask": Case("odd", 9, _s(7, 7, 7), "maskkv", 1, canvas=(-3, 1, -3), suffix=2),
+    "infill-dream-none": Case("dream", 17, _s(6, 3, 6), "none", suffix=12),
+    "infill-dream-offline": Case("dream", 17, _s(6, 3, 6), "maskkv", 5, suffix=12),
+    "infill-dream-spans-none": Case(
+        "dream_mqa", 13, _s(12, 6, 12), "none", canvas=(-2, 4, -1, 3, -2), suffix=8
+    ),
+    "infill-dream-spans-full": Case(
+        "dream_mqa", 13, _s(12, 6, 12), "full", canvas=(-2, 4, -1, 3, -2), suffix=8
+    ),
+    "infill-dream-spans-offline": Case(
+        "dream_mqa", 13, _s(12, 6, 12), "maskkv", 3, canvas=(3, -2, 4, -1, 2), suffix=8
+    ),
+    "infill-reuse": Case(
+        "mha", 24, _s(8, 4, 8), "maskkv", 6, reuse=(17, 6), canvas=(2, -2, 4), suffix=7
+    ),
     # The shortest prompt, the shortest answer.
     "prompt-one": Case("gqa", 1, _s(8, 4, 8), "maskkv", 4),
     "answer-one": Case("odd", 30, _s(1, 1, 1), "maskkv", 3),
@@ -141,7 +174,10 @@ SMALL = (
     "gqa-none", "gqa-reuse", "mha-reuse-document", "odd-reuse-online", "mqa-full", "odd-none", "deep-online", "deep-suppress-eos",
     "illada-none", "illada-full", "dream-none", "dream-full", "dream-online", "dream-noise",
     "dream-budget-candidates", "dream-reuse", "dream-mqa-none", "moe-none", "moe-full", "moe-gqa-none",
-    "moe-gqa-online",
+    "moe-gqa-online", "infill-none", "infill-full", "infill-offline", "infill-spans-none",
+    "infill-spans-noise-online", "infill-blocks-without-masks", "infill-one-mask",
+    "infill-no-prompt-before", "infill-dream-none", "infill-dream-offline",
+    "infill-dream-spans-none", "infill-dream-spans-full", "infill-reuse",
 )  # fmt: skip
 
 # Random models seldom predict their eos ("deep-eos" does). These cases name as a stop id, beside
@@ -158,6 +194,21 @@ def prompt_of(case):
     shape = CHECKPOINTS[case.checkpoint]
     rng = np.random.default_rng([shape.seed, case.prompt_seed, case.prompt])
     return [int(i) for i in rng.integers(0, shape.vocab - 1, case.prompt)]
+
+
+def sampling_of(case, config):
+    """The case's parameters with eos as its stop id, its canvas and its suffix of random ids."""
+    rng = np.random.default_rng([CHECKPOINTS[case.checkpoint].seed, case.prompt_seed, case.prompt, 2])
+    vocab = CHECKPOINTS[case.checkpoint].vocab
+    canvas = []
+    for run in case.canvas:
+        given = rng.integers(0, vocab - 1, max(-run, 0))
+        given[:1] = config.eos_id  # ends nothing
+        canvas += [int(i) for i in given] or [config.mask_id] * run
+    suffix = tuple(int(i) for i in rng.integers(0, vocab - 1, case.suffix))
+    return dataclasses.replace(
+        case.sampling, stop_ids=(config.eos_id,), canvas=tuple(canvas), suffix=suffix
+    )
 
 
 def question_of(case):

@@ -58,20 +58,29 @@ class Asked:
 
     prompt: list  # the prompt of the prefill, or its document and another question
     served: int  # tokens of it that the cache stands for; without a cache 0
+    whole: bool = False  # all pairs of the cache serve
 
     def cache(self, run):
-        if self.served == 0:
+        if self.served == 0 and not self.whole:
             return None
-        return run.cache if self.served == run.candidates else run.cache_of_first(self.served)
+        return run.cache if self.whole else run.cache_of_first(self.served)
 
 
-def asked(run, prompt, cache, reuse):
+def prefill_of(model, prompt, params, eviction, noise=None, follow=None):
+    """The prefill of a prompt around the canvas that the answer starts with."""
+    return prefill.run(
+        model, prompt, params.gen_length, eviction, noise, follow,
+        params.start(model.config.mask_id), params.suffix,
+    )  # fmt: skip
+
+
+def asked(run, prompt, cache, reuse, suffix_tokens=0):
     """cache: the case's; reuse: None or (tokens of the document, ids of the question)."""
     if cache == "none":
         return Asked(prompt, 0)
     if reuse:
         return Asked(prompt[: reuse[0]] + reuse[1], reuse[0])
-    return Asked(prompt, run.candidates)
+    return Asked(prompt, run.candidates - suffix_tokens, whole=True)
 
 
 def least_gap(model, routers):
@@ -89,10 +98,10 @@ def step_values(model, asks, params, answer, run, noise=None):
     """
     c = model.config
     forbidden = [c.mask_id] + ([c.eos_id] if params.suppress_eos else [])
-    canvas, result, cache = [c.mask_id] * params.gen_length, {}, asks.cache(run)
+    canvas, result, cache = params.start(c.mask_id), {}, asks.cache(run)
     for s in answer.steps:
         raw, routers = decode.answer_forward(
-            model, asks.prompt, canvas, cache, s.positions, noise, asks.served
+            model, asks.prompt, canvas, cache, s.positions, noise, asks.served, params.suffix
         )
         result[f"logits {s.step}"] = raw
         if routers:
@@ -109,10 +118,9 @@ def measure(model, prompt, params, eviction, base, answer, asks, bf16=False, run
     And the exact values of the steps.
     """
     rough = bounds.round_weights_to_bf16(model) if bf16 else model
-    masks = params.gen_length
 
     def evaluate(noise):
-        run = prefill.run(rough, prompt, masks, eviction, noise, follow=base)
+        run = prefill_of(rough, prompt, params, eviction, noise, follow=base)
         values = prefill_values(run)
         if not bf16:
             values.update(step_values(rough, asks, params, answer, run, noise))
@@ -188,8 +196,8 @@ def step_json(s, params, limits, routing, prompt_tokens):
 
 def run(model, prompt, params, cache, eviction, large=True, runs=None, reuse=None):
     """-> (JSON fields, {tensor name: array}); large: hidden states and kept pairs too"""
-    base = prefill.run(model, prompt, params.gen_length, eviction)
-    asks = asked(base, prompt, cache, reuse)
+    base = prefill_of(model, prompt, params, eviction)
+    asks = asked(base, prompt, cache, reuse, len(params.suffix))
     answer = decode.run(model, asks.prompt, params, asks.cache(base), asks.served)
     args = (model, prompt, params, eviction, base, answer, asks)
     measured, step_bounds, step_exact = measure(*args, runs=runs)
@@ -213,7 +221,7 @@ def run(model, prompt, params, cache, eviction, large=True, runs=None, reuse=Non
             "kept_share": base.kept_mass,
             "layer_budgets": base.layer_budgets,
             "head_budgets": base.head_budgets,
-            "kept": base.kept if cache == "maskkv" else None,
+            "kept": base.kept_positions if cache == "maskkv" else None,
         },
         "margins": prefill_margins(base, eviction, bound) if eviction else None,
         **({} if routing is None else {"routing": {"margin": routing, "bound": bound["router"]}}),

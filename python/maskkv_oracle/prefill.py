@@ -35,10 +35,11 @@ class Prefill:
     votes: list  # (layers): voting.Vote
     layer_budgets: list  # (layers): k_l
     head_budgets: list  # (layers)(kv_heads): k_lh
-    kept: list  # (layers)(kv_heads): ascending prompt positions
+    kept: list  # (layers)(kv_heads): ascending candidates, numbered from 0
     cache: list  # (layers): forward.Pairs of the kept positions
     prompt_tokens: int
-    candidates: int  # n_p: prompt tokens whose pairs may be kept, the first ones
+    candidates: int  # n_p: prompt tokens whose pairs may be kept
+    positions: np.ndarray  # (rows): of the forward's rows, the candidates' first
     routers: list | None = None  # (layers): (rows, experts) logits of the router
 
     @property
@@ -52,9 +53,14 @@ class Prefill:
         total = sum(vote.prompt_mass.sum() for vote in self.votes)
         return float(kept / total) if total else 1.0
 
+    @property
+    def kept_positions(self):
+        """(layers)(kv_heads): ascending positions of the kept candidates."""
+        return [[[int(self.positions[j]) for j in head] for head in heads] for heads in self.kept]
+
     def cache_of_first(self, tokens):
         """The cache without pairs at positions >= tokens: what it knows of a document."""
-        count = [[sum(p < tokens for p in head) for head in heads] for heads in self.kept]
+        count = [[sum(p < tokens for p in head) for head in heads] for heads in self.kept_positions]
         return [
             forward.Pairs([k[:n] for k, n in zip(pairs.k, c)], [v[:n] for v, n in zip(pairs.v, c)])
             for pairs, c in zip(self.cache, count)
@@ -68,23 +74,53 @@ def candidates_of(config, prompt):
     return len(prompt) - config.shift
 
 
-def run(model, prompt, masks, eviction=None, noise=None, follow=None):
+def voting_response_rows(config, prompt, response, suffix=()):
+    """Rows, of a forward, that predict an undecided position or show one.
+
+    They are the masked positions and, where logits are shifted, the last prompt token as long as the
+    first position, which it predicts, is masked.
+    """
+    first = len(prompt) + len(suffix)
+    undecided = [first + i for i, token in enumerate(response) if token == config.mask_id]
+    if config.shift and response[0] == config.mask_id:
+        undecided.insert(0, first - 1)
+    if not undecided:
+        raise ValueError("response: found no mask, expected one")
+    return np.array(undecided)
+
+
+def run(model, prompt, masks, eviction=None, noise=None, follow=None, response=None, suffix=()):
     """prompt: token ids; masks >= 1, the answer's length. eviction None keeps every pair.
 
     In families with shifted logits the last prompt token is a response row, as the masks are: each
     step computes it again, it votes, and its pair is no candidate.
 
+    response: token ids of a response under way or with given tokens, mask ids where nothing is
+    decided; None: all masks. Decided tokens are rows that do not vote.
+
+    suffix: the rest of the prompt, after the response: candidates as the tokens before it are.
+    Rows are the candidates by position, then what every step computes again.
+
     follow: another Prefill whose kept positions are taken over instead of this one's own (to ask
     what rounding does to values when the decisions stand).
     """
     c, n_p = model.config, candidates_of(model.config, prompt)
-    ids = list(prompt) + [c.mask_id] * masks
+    response = [c.mask_id] * masks if response is None else list(response)
+    after = len(prompt) + len(response)
+    ids = [*prompt[:n_p], *suffix, *prompt[n_p:], *response]
+    positions = np.concatenate(
+        [np.arange(n_p), np.arange(after, after + len(suffix)), np.arange(n_p, after)]
+    )
+    n_p += len(suffix)
     triple = eviction.triple if eviction else named.parse("full")
-    voting_rows = voters.rows(triple.voters, n_p, len(ids) - n_p, eviction.budget if eviction else 1)
+    electorate = np.concatenate([np.arange(n_p), voting_response_rows(c, prompt, response, suffix)])
+    some = len(electorate) - n_p
+    voting_rows = voters.rows(triple.voters, n_p, some, eviction.budget if eviction else 1)
     if triple.voters in voters.WITHOUT_SCORES:  # what is kept does not depend on the scores
-        voting_rows = voters.rows("masks", n_p, len(ids) - n_p, 1)
+        voting_rows = voters.rows("masks", n_p, some, 1)
+    voting_rows = electorate[voting_rows]
     traces, votes, importance = [], [], []
-    for trace in forward.run_rows(model, ids, np.arange(len(ids)), noise=noise):
+    for trace in forward.run_rows(model, ids, positions, noise=noise):
         scores = voting.mask_query_scores(trace, voting_rows, c.group, noise)
         traces.append(trace)
         votes.append(voting.vote(scores, n_p))
@@ -111,5 +147,6 @@ def run(model, prompt, masks, eviction=None, noise=None, follow=None):
     hidden = [trace.out for trace in traces]
     routers = [trace.router for trace in traces] if c.experts else None
     return Prefill(
-        hidden, logits, importance, votes, k_layer, k_head, kept, cache, len(prompt), n_p, routers
-    )
+        hidden, logits, importance, votes, k_layer, k_head, kept, cache, len(prompt) + len(suffix),
+        n_p, positions, routers,
+    )  # fmt: skip

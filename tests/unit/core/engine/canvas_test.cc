@@ -90,6 +90,35 @@ TEST(Canvas, SkipsStepsThatWouldCommitNothingAndKeepsTheirNumbers) {
   EXPECT_EQ(canvas.finish_reason(), FinishReason::kLength);
 }
 
+TEST(Canvas, MayStartWithGivenTokensAndSkipsBlocksWithoutAMask) {
+  GenerateParams params = Params(6, 2, 6);
+  params.whole_canvas = true;
+  Canvas canvas(params, kMask, 0, std::vector<std::int32_t>{kEos, 1, 2, kMask, 3, kMask});
+  EXPECT_THAT(canvas.candidates(), ElementsAre(3));
+  EXPECT_EQ(canvas.step(), 2);
+  EXPECT_THAT(canvas.Answer(), ElementsAre(kEos, 1, 2));
+  canvas.Commit(Predict(canvas, kEos, {0.5F}));
+  EXPECT_THAT(canvas.candidates(), ElementsAre(5));
+  EXPECT_EQ(canvas.step(), 4);
+  canvas.Commit(Predict(canvas, 8, {0.5F}));
+  EXPECT_EQ(canvas.finish_reason(), FinishReason::kLength);
+  EXPECT_THAT(canvas.Answer(), ElementsAre(kEos, 1, 2, kEos, 3, 8));
+  canvas.CheckInvariants();
+}
+
+TEST(Canvas, GivenTokensUpToAnEndTokenEndItWhereTheyMay) {
+  Canvas canvas(Params(3, 3, 3), kMask, 0, std::vector<std::int32_t>{5, kEos, kMask});
+  EXPECT_EQ(canvas.finish_reason(), FinishReason::kStop);
+  EXPECT_THAT(canvas.Answer(), ElementsAre(5));
+}
+
+TEST(Canvas, AQuotaCountsTheMasksThatABlockBeganWith) {
+  Canvas canvas(Params(5, 5, 2), kMask, 0, std::vector<std::int32_t>{1, kMask, 2, kMask, kMask});
+  EXPECT_THAT(Positions(canvas.Commit(Predict(canvas, 4, {0.1F, 0.3F, 0.2F}))), ElementsAre(3, 4));
+  EXPECT_THAT(Positions(canvas.Commit(Predict(canvas, 4, {0.1F}))), ElementsAre(1));
+  EXPECT_TRUE(canvas.finished());
+}
+
 TEST(Canvas, KeepsItsInvariantsThroughRandomRuns) {
   const std::uint64_t seed = maskkv::testing::Seed();
   std::mt19937_64 random(seed);

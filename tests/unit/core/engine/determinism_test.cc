@@ -45,6 +45,8 @@ class ModelFolder {
 // A request with everything that differs between users.
 struct Job {
   std::vector<std::int32_t> prompt;
+  std::vector<std::int32_t> response;  // what the canvas starts with
+  std::vector<std::int32_t> suffix;    // of the prompt, after the canvas
   GenerateParams params;
   std::optional<EvictionPlan> plan;  // absent: no cache
   std::int64_t served = 0;           // first tokens of the prompt that the cache stands for
@@ -72,7 +74,15 @@ std::vector<Job> RandomJobs(const model::ModelConfig& config, std::size_t count,
     job.params.seed = random();
     job.params.stop_ids = {config.eos_id};
     job.params.ignore_eos = i % 2 == 0;
+    job.response.assign(static_cast<std::size_t>(job.params.gen_length), config.mask_id);
     job.provisional = i % 5 == 1;
+    if (i % 5 >= 3) {  // masks between given tokens, the prompt on both sides
+      job.params.whole_canvas = true;
+      for (std::size_t p = 1; p < job.response.size(); p += 2 + random() % 3) job.response[p] = 1;
+      for (std::uint64_t n = random() % 40; n > 0; --n) {
+        job.suffix.push_back(static_cast<std::int32_t>(n % 7));
+      }
+    }
     // More factors than tables are kept.
     job.rope_scale = i % 3 == 0 ? 1.0 : static_cast<double>(1 + random() % 7);
     if (i % 4 == 3) continue;
@@ -100,7 +110,7 @@ void Record(const StepEvent& event, Trace& trace) {
 
 std::shared_ptr<const HeapKvEntry> Prefill(TestModel& model, const Job& job) {
   const std::vector<Row> rows =
-      PromptThenMasks(job.prompt, job.params.gen_length, model.weights.config());
+      PromptThenResponse(job.prompt, job.response, model.weights.config(), job.suffix);
   PrefillRequest request;
   request.rows = rows;
   request.rope_scale = job.rope_scale;
@@ -119,7 +129,18 @@ RequestId AddJob(TestModel& model, Decoder& decoder, const Job& job) {
   request.provisional = job.provisional;
   request.rope_scale = job.rope_scale;
   request.prompt.assign(job.prompt.begin() + job.served, job.prompt.end());
-  if (job.plan) request.cache = std::make_shared<PrefixView>(Prefill(model, job), job.served);
+  request.response = job.response;
+  request.suffix_tokens = std::ssize(job.suffix);
+  request.suffix = job.suffix;
+  if (job.plan) {
+    request.cache = Prefill(model, job);
+    if (job.served <
+        ServableTokens(model.weights.config(), static_cast<std::int64_t>(job.prompt.size()))) {
+      request.cache = std::make_shared<PrefixView>(request.cache, job.served);
+    } else {
+      request.suffix.clear();  // the entry serves it
+    }
+  }
   const auto id = decoder.Add(std::move(request));
   EXPECT_TRUE(id.ok()) << id.status();
   return *id;

@@ -32,6 +32,9 @@ GoldenCase::GoldenCase(const std::string& case_name)
   params.suppress_eos = p.at("suppress_eos");
   params.ignore_eos = p.at("ignore_eos");
   params.stop_ids = p.at("stop_ids").get<std::vector<std::int32_t>>();
+  canvas = p.value("canvas", canvas);
+  suffix = p.value("suffix", suffix);
+  params.whole_canvas = !canvas.empty() || !suffix.empty();
   if (json.contains("reuse")) {
     reuse = {json.at("reuse").at("document_tokens"),
              json.at("reuse").at("question_ids").get<std::vector<std::int32_t>>()};

@@ -32,8 +32,10 @@ struct GoldenCase {
   model::SafetensorsFile tensors;
   std::vector<std::int32_t> prompt;
   GenerateParams params;
-  std::string cache;  // none | full | maskkv
-  EvictionPlan plan;  // keeps everything unless cache is maskkv
+  std::vector<std::int32_t> canvas;  // what the answer starts with; empty: masks
+  std::vector<std::int32_t> suffix;  // of the prompt, after the canvas
+  std::string cache;                 // none | full | maskkv
+  EvictionPlan plan;                 // keeps everything unless cache is maskkv
   // Another question over the prompt's first tokens, served by what was kept of them; or absent.
   struct Reuse {
     std::int64_t document_tokens = 0;
@@ -44,7 +46,7 @@ struct GoldenCase {
   std::string model_directory() const;
   std::int64_t positions() const {
     const auto prefilled = static_cast<std::int64_t>(prompt.size());
-    return std::max(prefilled, answered_tokens()) + params.gen_length;
+    return std::max(prefilled, answered_tokens()) + params.gen_length + std::ssize(suffix);
   }
   // Tokens of the prompt that the steps answer.
   std::int64_t answered_tokens() const {

@@ -8,7 +8,6 @@
 #include <algorithm>
 #include <cmath>
 #include <memory>
-#include <numeric>
 
 #include "core/engine/decode.h"
 #include "core/engine/heap_kv.h"
@@ -53,13 +52,22 @@ class GoldenTest : public ::testing::TestWithParam<std::string> {
   std::int64_t kv_heads() const { return model_.weights.config().kv_heads; }
   // The row that predicts a position is so many before it.
   std::int64_t shift() const { return model_.weights.config().shifted_logits ? 1 : 0; }
-  // Prompt tokens whose pairs may be kept.
-  std::int64_t candidates() const {
-    return ServableTokens(model_.weights.config(),
-                          static_cast<std::int64_t>(golden_.prompt.size()));
-  }
   std::vector<Row> Rows() const {
-    return PromptThenMasks(golden_.prompt, golden_.params.gen_length, model_.weights.config());
+    if (!golden_.params.whole_canvas) {
+      return PromptThenMasks(golden_.prompt, golden_.params.gen_length, model_.weights.config());
+    }
+    std::vector<std::int32_t> canvas = golden_.canvas;
+    canvas.resize(static_cast<std::size_t>(golden_.params.gen_length),
+                  model_.weights.config().mask_id);
+    return PromptThenResponse(golden_.prompt, canvas, model_.weights.config(), golden_.suffix);
+  }
+  // Positions whose pairs may be kept.
+  std::vector<std::int32_t> Candidates() const {
+    std::vector<std::int32_t> positions;
+    for (const Row& row : Rows()) {
+      if (row.role == Role::kPrompt) positions.push_back(row.position);
+    }
+    return positions;
   }
 
   GoldenCase golden_;
@@ -159,10 +167,9 @@ TEST_P(GoldenTest, ImportanceScoresAndMassesLieWithinTheirBounds) {
 }
 
 // Kept positions of each layer and head. Returns whether all are equal to the oracle's.
-bool CompareKept(const GoldenCase& golden, std::int64_t candidates, const HeapKvEntry& entry) {
+bool CompareKept(const GoldenCase& golden, const std::vector<std::int32_t>& all,
+                 const HeapKvEntry& entry) {
   if (golden.cache == "full") {
-    std::vector<std::int32_t> all(static_cast<std::size_t>(candidates));
-    std::iota(all.begin(), all.end(), 0);
     for (std::int64_t layer = 0; layer < entry.shape().layers; ++layer) {
       for (std::int64_t head = 0; head < entry.shape().kv_heads; ++head) {
         EXPECT_TRUE(std::ranges::equal(entry.Positions(layer, head), all)) << golden.name;
@@ -215,8 +222,11 @@ TEST_P(GoldenTest, KeptPairsAndCommittedTokensAreTheOraclesWhereverItsMarginExce
   DecodeRequest request;
   request.prompt_tokens = golden_.answered_tokens();
   request.params = golden_.params;
+  request.response = golden_.canvas;
+  request.suffix_tokens = std::ssize(golden_.suffix);
   if (golden_.cache == "none") {
     request.prompt = golden_.prompt;
+    request.suffix = golden_.suffix;
   } else {
     const std::vector<Row> rows = Rows();
     PrefillRequest prefill;
@@ -225,7 +235,7 @@ TEST_P(GoldenTest, KeptPairsAndCommittedTokensAreTheOraclesWhereverItsMarginExce
     auto entry = std::make_shared<HeapKvEntry>();
     const auto result = Prefiller(model_.transformer).Run(prefill, *entry);
     ASSERT_TRUE(result.ok()) << result.status();
-    if (!CompareKept(golden_, candidates(), *entry)) {
+    if (!CompareKept(golden_, Candidates(), *entry)) {
       std::printf("%s: steps not compared, another selection was kept\n", golden_.name.c_str());
       return;
     }
@@ -240,6 +250,7 @@ TEST_P(GoldenTest, KeptPairsAndCommittedTokensAreTheOraclesWhereverItsMarginExce
     request.cache = std::move(entry);
     if (golden_.reuse) {
       request.prompt = golden_.reuse->question;
+      request.suffix = golden_.suffix;
       request.cache = std::make_shared<PrefixView>(request.cache, golden_.reuse->document_tokens);
     }
   }
