@@ -40,9 +40,11 @@ struct CacheKeyPolicy {
 struct CacheKeyFields {
   std::string_view tenant;  // of the authenticated identity
   Digest model_fingerprint{};
-  std::span<const std::int32_t> tokens;  // of the whole prompt
+  std::span<const std::int32_t> tokens;  // of the prompt, before the masks
   std::int64_t document_tokens = 0;      // of which the first are the document
-  std::int64_t masks = 0;
+  std::int64_t masks = 0;                // positions of the answer
+  std::span<const std::int32_t> canvas;  // what it starts with; empty: nothing but masks
+  std::span<const std::int32_t> suffix;  // of the prompt, after the answer
   std::string_view rope_scaling;  // "" for none; the rest of RoPE is under the fingerprint
   kernels::DType dtype = kernels::DType::kF32;  // of the entry
   CacheKeyPolicy policy;

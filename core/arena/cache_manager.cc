@@ -128,7 +128,7 @@ absl::StatusOr<EntryFacts> CacheManager::Validate(const Region& region, std::uin
                      std::string(index.status().message()));
   }
   MASKKV_RETURN_IF_ERROR(index.status());
-  return EntryFacts{index->metadata.prompt_tokens, index->pairs};
+  return EntryFacts{index->metadata.prompt_tokens + index->metadata.suffix_tokens, index->pairs};
 }
 
 absl::StatusOr<CacheManager::SealedEntry> CacheManager::Seal(const Caller& caller,

@@ -101,6 +101,12 @@ absl::Status CheckValues(const EntryHeader& header, std::uint64_t memory_bytes) 
                header.document_tokens);
   }
   if (header.masks > kMaxInt64) return Bad("masks", "a 63-bit number", header.masks);
+  if (header.suffix_tokens > prompt_tokens) {
+    return Bad("suffix_tokens", "0 to 2^31 - 1", header.suffix_tokens);
+  }
+  if (header.suffix_tokens > 0 && header.masks > prompt_tokens) {  // positions are 32-bit
+    return Bad("masks", "at most 2^31 - 1 before a suffix", header.masks);
+  }
   if (header.budget > kMaxInt64) return Bad("budget", "a 63-bit number", header.budget);
   if (!(header.kept_mass >= 0 && header.kept_mass <= 1)) {
     return Refuse(absl::StatusCode::kDataLoss, "BAD_HEADER", "kept_mass", "0 to 1",
@@ -110,11 +116,7 @@ absl::Status CheckValues(const EntryHeader& header, std::uint64_t memory_bytes) 
     return Refuse(absl::StatusCode::kDataLoss, "BAD_HEADER", "rope_scale", "a finite number from 1",
                   absl::StrFormat("%g", header.rope_scale));
   }
-  const auto is_zero = [](std::byte byte) { return byte == std::byte{0}; };
-  if (header.reserved0 != 0 || header.reserved1 != 0 ||
-      !std::all_of(std::begin(header.reserved2), std::end(header.reserved2), is_zero)) {
-    return Bad("reserved", "0", 1);
-  }
+  if (header.reserved0 != 0 || header.reserved1 != 0) return Bad("reserved", "0", 1);
   return absl::OkStatus();
 }
 
@@ -215,9 +217,9 @@ class TableCheck {
         seen_[i] = true;
         ++heads_;
         const HeadRecord& record = index_.heads[i];
-        if (record.pairs > header_.prompt_tokens) {  // positions are distinct
-          return Bad("head pairs", absl::StrFormat("at most %d", header_.prompt_tokens),
-                     record.pairs);
+        const std::uint64_t most = header_.prompt_tokens + header_.suffix_tokens;
+        if (record.pairs > most) {  // positions are distinct
+          return Bad("head pairs", absl::StrFormat("at most %d", most), record.pairs);
         }
         MASKKV_RETURN_IF_ERROR(
             CheckArray("keys", record.keys, record.pairs, row_bytes_, next, end));
@@ -254,12 +256,18 @@ class TableCheck {
 };
 
 absl::Status CheckPositions(std::span<const std::byte> memory, const EntryIndex& index) {
+  const EntryMetadata& metadata = index.metadata;
+  const std::int64_t before = metadata.prompt_tokens, suffix = metadata.suffix_tokens;
+  const auto of_prompt = [&](std::int64_t position) {
+    if (position < before || suffix == 0) return position < before;
+    return position - before >= metadata.masks && position - before - metadata.masks < suffix;
+  };
   for (const HeadRecord& head : index.heads) {
     const std::span positions(reinterpret_cast<const std::int32_t*>(memory.data() + head.positions),
                               head.pairs);
     std::int64_t last = -1;
     for (const std::int32_t position : positions) {
-      if (position <= last || position >= index.metadata.prompt_tokens) {
+      if (position <= last || !of_prompt(position)) {
         return Refuse(absl::StatusCode::kDataLoss, "BAD_HEADER", "positions",
                       "ascending ones within the prompt", "others");
       }
@@ -292,9 +300,11 @@ EntryIndex IndexOf(std::span<const std::byte> memory, const EntryHeader& header)
                     .model_fingerprint = header.model_fingerprint,
                     .prompt_digest = header.prompt_digest,
                     .document_digest = header.document_digest,
+                    .canvas_digest = header.canvas_digest,
                     .prompt_tokens = static_cast<std::int64_t>(header.prompt_tokens),
                     .document_tokens = static_cast<std::int64_t>(header.document_tokens),
                     .masks = static_cast<std::int64_t>(header.masks),
+                    .suffix_tokens = static_cast<std::int64_t>(header.suffix_tokens),
                     .plan_generation = header.plan_generation,
                     .budget = static_cast<std::int64_t>(header.budget),
                     .kept_mass = header.kept_mass};

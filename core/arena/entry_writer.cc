@@ -38,11 +38,14 @@ bool AddProduct(std::uint64_t a, std::uint64_t b, std::uint64_t& sum) {
 absl::Status CheckMetadata(const EntryMetadata& metadata) {
   if (metadata.prompt_tokens < 0 || metadata.prompt_tokens > kMaxPromptTokens ||
       metadata.document_tokens < 0 || metadata.document_tokens > metadata.prompt_tokens ||
-      metadata.masks < 0 || metadata.budget < 0) {
+      metadata.masks < 0 || metadata.budget < 0 || metadata.suffix_tokens < 0 ||
+      metadata.suffix_tokens > kMaxPromptTokens ||
+      (metadata.suffix_tokens > 0 && metadata.masks > kMaxPromptTokens)) {
     return absl::InvalidArgumentError(absl::StrFormat(
         "entry: metadata: expected 0 <= document <= prompt tokens < 2^31, masks and budget >= 0, "
-        "found %d, %d, %d, %d",
-        metadata.document_tokens, metadata.prompt_tokens, metadata.masks, metadata.budget));
+        "suffix and masks before it < 2^31, found %d, %d, %d, %d, %d",
+        metadata.document_tokens, metadata.prompt_tokens, metadata.masks, metadata.budget,
+        metadata.suffix_tokens));
   }
   return absl::OkStatus();
 }
@@ -200,6 +203,7 @@ absl::StatusOr<std::uint64_t> EntryWriter::Complete(double kept_mass) {
   header.prompt_tokens = Unsigned(metadata_.prompt_tokens);
   header.document_tokens = Unsigned(metadata_.document_tokens);
   header.masks = Unsigned(metadata_.masks);
+  header.suffix_tokens = Unsigned(metadata_.suffix_tokens);
   header.budget = Unsigned(metadata_.budget);
   header.kept_mass = kept_mass;
   header.rope_scale = shape_.rope_scale;
@@ -211,6 +215,7 @@ absl::StatusOr<std::uint64_t> EntryWriter::Complete(double kept_mass) {
   header.model_fingerprint = metadata_.model_fingerprint;
   header.prompt_digest = metadata_.prompt_digest;
   header.document_digest = metadata_.document_digest;
+  header.canvas_digest = metadata_.canvas_digest;
   header.header_checksum =
       Checksum(std::as_bytes(std::span(&header, 1)).subspan(kChecksummedHeaderFrom));
   WriteRecord(0, header);

@@ -10,7 +10,7 @@ namespace {
 
 // layout_test.cc compares every line with the structs, docs/shm_format.md with every line.
 constexpr std::string_view kDescription =
-    "maskkv entry 2, little endian\n"
+    "maskkv entry 3, little endian\n"
     "header 0 8 magic\n"
     "header 8 4 format_version\n"
     "header 12 4 header_bytes\n"
@@ -41,7 +41,8 @@ constexpr std::string_view kDescription =
     "header 208 32 prompt_digest\n"
     "header 240 32 document_digest\n"
     "header 272 8 rope_scale\n"
-    "header 280 40 reserved2\n"
+    "header 280 8 suffix_tokens\n"
+    "header 288 32 canvas_digest\n"
     "extent 0 4 first_layer\n"
     "extent 4 4 layers\n"
     "extent 8 4 first_head\n"

@@ -33,7 +33,7 @@ namespace maskkv::arena {
 static_assert(std::endian::native == std::endian::little, "the format is little endian");
 
 inline constexpr std::uint64_t kEntryMagic = 0x59524E45564B534D;  // "MSKVENRY"
-inline constexpr std::uint32_t kEntryFormatVersion = 2;
+inline constexpr std::uint32_t kEntryFormatVersion = 3;
 inline constexpr std::uint64_t kEntryAlignment = 64;
 // Memory is given in units of at least this. An entry's memory is shorter than a page past its end.
 inline constexpr std::uint64_t kEntryPage = 4096;
@@ -73,8 +73,9 @@ struct EntryHeader {
   Digest model_fingerprint;
   Digest prompt_digest;
   Digest document_digest;
-  double rope_scale;        // the keys were rotated with the model's rope_theta times this; >= 1
-  std::byte reserved2[40];  // 0
+  double rope_scale;            // the keys were rotated with the model's rope_theta times this; >= 1
+  std::uint64_t suffix_tokens;  // of the prompt, at the positions after the masks
+  Digest canvas_digest;
 };
 
 struct ExtentRecord {
@@ -92,7 +93,9 @@ struct ExtentRecord {
 struct HeadRecord {
   std::uint64_t keys;       // (pairs, head_dim) of dtype, after RoPE
   std::uint64_t values;     // (pairs, head_dim) of dtype
-  std::uint64_t positions;  // (pairs) int32, strictly ascending, in [0, prompt_tokens)
+  // (pairs) int32, strictly ascending, in [0, prompt_tokens) or, of the suffix, in
+  // [prompt_tokens + masks, prompt_tokens + masks + suffix_tokens)
+  std::uint64_t positions;
   std::uint64_t pairs;
 };
 

@@ -22,22 +22,28 @@ absl::Status BadPrompt(std::string_view message) {
   return MakeError(absl::StatusCode::kInvalidArgument, "BAD_PROMPT", message);
 }
 
+absl::Status BadCanvas(std::string_view message) {
+  return MakeError(absl::StatusCode::kInvalidArgument, "BAD_CANVAS", message);
+}
+
 absl::Status CheckBytes(std::size_t bytes) {
   if (bytes <= kMaxPromptBytes) return absl::OkStatus();
   return BadPrompt(absl::StrFormat("prompt: expected at most %d bytes of text, found %d",
                                    kMaxPromptBytes, bytes));
 }
 
-absl::Status CheckIds(const model::ModelConfig& config, std::span<const std::int32_t> ids) {
+absl::Status CheckIds(const model::ModelConfig& config, std::string_view name,
+                      std::span<const std::int32_t> ids) {
   for (std::size_t i = 0; i < ids.size(); ++i) {
     if (ids[i] < 0 || ids[i] >= config.vocab_rows) {
       return MakeError(absl::StatusCode::kInvalidArgument, "TOKEN_OUT_OF_RANGE",
-                       absl::StrFormat("prompt: position %d: expected an id from 0 to %d", i,
+                       absl::StrFormat("%s: position %d: expected an id from 0 to %d", name, i,
                                        config.vocab_rows - 1));
     }
     if (ids[i] == config.mask_id) {
-      return MakeError(absl::StatusCode::kInvalidArgument, "MASK_IN_PROMPT",
-                       absl::StrFormat("prompt: position %d: expected no mask token, found it", i));
+      return MakeError(
+          absl::StatusCode::kInvalidArgument, "MASK_IN_PROMPT",
+          absl::StrFormat("%s: position %d: expected no mask token, found it", name, i));
     }
   }
   return absl::OkStatus();
@@ -131,7 +137,69 @@ absl::StatusOr<PromptIds> ModelRuntime::TokenizeDocument(std::string_view docume
   return prompt;
 }
 
+absl::StatusOr<std::vector<std::int32_t>> ModelRuntime::TokenizeText(std::string_view name,
+                                                                     std::string_view text) const {
+  MASKKV_RETURN_IF_ERROR(CheckUtf8(name, text));
+  MASKKV_RETURN_IF_ERROR(CheckBytes(text.size()));
+  if (!tokenizer_) {
+    return MakeError(absl::StatusCode::kFailedPrecondition, "NO_TOKENIZER",
+                     absl::StrFormat("%s: expected token ids, found text: the checkpoint has no "
+                                     "tokenizer.json",
+                                     name));
+  }
+  return tokenizer_->Encode(text, model::SpecialText::kPlain);
+}
+
+absl::StatusOr<std::vector<std::int32_t>> ModelRuntime::TokenizeCanvas(const v1::Canvas& canvas,
+                                                                       std::int64_t most) const {
+  std::vector<std::int32_t> ids;
+  for (const v1::CanvasPiece& piece : canvas.pieces()) {
+    std::vector<std::int32_t> given;
+    std::int64_t masks = 0;
+    if (piece.form_case() == v1::CanvasPiece::kMasks) {
+      masks = piece.masks();
+    } else if (piece.form_case() == v1::CanvasPiece::kText) {
+      MASKKV_ASSIGN_OR_RETURN(given, TokenizeText("canvas", piece.text()));
+    } else if (piece.form_case() == v1::CanvasPiece::kTokens) {
+      given.assign(piece.tokens().ids().begin(), piece.tokens().ids().end());
+    }
+    MASKKV_RETURN_IF_ERROR(CheckIds(config(), "canvas", given));
+    const std::int64_t length = masks + std::ssize(given);
+    if (length < 1) {
+      return BadCanvas("canvas: a piece: expected masks, text or tokens, at least 1, found none");
+    }
+    if (length > most - std::ssize(ids)) {
+      return BadCanvas(absl::StrFormat("canvas: expected at most %d positions, found more", most));
+    }
+    ids.insert(ids.end(), given.begin(), given.end());
+    ids.insert(ids.end(), static_cast<std::size_t>(masks), config().mask_id);
+  }
+  if (std::ranges::find(ids, config().mask_id) == ids.end()) {
+    return BadCanvas("canvas: expected at least one mask, found none");
+  }
+  return ids;
+}
+
 absl::StatusOr<PromptIds> ModelRuntime::Tokenize(const v1::Prompt& prompt) const {
+  MASKKV_ASSIGN_OR_RETURN(PromptIds result, TokenizeForm(prompt));
+  if (config().shifted_logits && result.ids.empty()) {
+    return BadPrompt(
+        "prompt: expected at least one token, from which the first mask is predicted, found none");
+  }
+  MASKKV_RETURN_IF_ERROR(CheckIds(config(), "prompt", result.ids));
+  if (!prompt.has_suffix()) return result;
+  const v1::PromptSuffix& suffix = prompt.suffix();
+  if (suffix.form_case() == v1::PromptSuffix::kText) {
+    MASKKV_ASSIGN_OR_RETURN(result.suffix, TokenizeText("suffix", suffix.text()));
+  } else {
+    result.suffix.assign(suffix.tokens().ids().begin(), suffix.tokens().ids().end());
+  }
+  if (result.suffix.empty()) return BadPrompt("suffix: expected text or tokens, found none");
+  MASKKV_RETURN_IF_ERROR(CheckIds(config(), "suffix", result.suffix));
+  return result;
+}
+
+absl::StatusOr<PromptIds> ModelRuntime::TokenizeForm(const v1::Prompt& prompt) const {
   PromptIds result;
   if ((prompt.has_chat() || prompt.has_document()) && tokenizer_ && !chat_.ok()) {
     return MakeError(absl::StatusCode::kFailedPrecondition, "NO_CHAT_TEMPLATE",
@@ -159,14 +227,13 @@ absl::StatusOr<PromptIds> ModelRuntime::Tokenize(const v1::Prompt& prompt) const
           result, TokenizeDocument(prompt.document().document(), prompt.document().question()));
       break;
     }
+    case v1::Prompt::kText: {
+      MASKKV_ASSIGN_OR_RETURN(result.ids, TokenizeText("prompt", prompt.text()));
+      break;
+    }
     case v1::Prompt::FORM_NOT_SET:
-      return BadPrompt("prompt: expected chat, document or tokens, found none");
+      return BadPrompt("prompt: expected chat, document, tokens or text, found none");
   }
-  if (config().shifted_logits && result.ids.empty()) {
-    return BadPrompt(
-        "prompt: expected at least one token, from which the first mask is predicted, found none");
-  }
-  MASKKV_RETURN_IF_ERROR(CheckIds(config(), result.ids));
   return result;
 }
 

@@ -24,6 +24,7 @@
 #include "core/transformer/weights.h"
 
 namespace maskkv::v1 {
+class Canvas;
 class Prompt;
 class Provenance;
 }  // namespace maskkv::v1
@@ -51,6 +52,10 @@ struct PromptIds {
   // The first ids that every question about the same document starts with, the empty one too. 0 for
   // a chat; for token ids what the caller says.
   std::int64_t document_tokens = 0;
+  // What the prompt goes on with after the answer.
+  std::vector<std::int32_t> suffix;
+
+  std::int64_t tokens() const { return std::ssize(ids) + std::ssize(suffix); }
 };
 
 class ModelRuntime {
@@ -81,6 +86,12 @@ class ModelRuntime {
   // FAILED_PRECONDITION (NO_TOKENIZER, NO_CHAT_TEMPLATE).
   absl::StatusOr<PromptIds> Tokenize(const v1::Prompt& prompt) const;
 
+  // What an answer of at most `most` positions starts with: ids, the mask id where nothing is
+  // decided. Errors: INVALID_ARGUMENT (BAD_CANVAS: an empty piece, no mask, longer than `most`;
+  // BAD_UTF8; TOKEN_OUT_OF_RANGE; MASK_IN_PROMPT), FAILED_PRECONDITION (NO_TOKENIZER).
+  absl::StatusOr<std::vector<std::int32_t>> TokenizeCanvas(const v1::Canvas& canvas,
+                                                           std::int64_t most) const;
+
   // Messages through the chat template, ending with an assistant's header.
   // Errors: as Tokenize, and of the template's and tokenizer's readers.
   absl::StatusOr<std::vector<std::int32_t>> RenderChat(
@@ -98,6 +109,10 @@ class ModelRuntime {
 
   absl::Status LoadText(const std::string& directory);
   absl::Status LoadProfile(const ModelOptions& options);
+  // Text without a template; `name` says of what.
+  absl::StatusOr<std::vector<std::int32_t>> TokenizeText(std::string_view name,
+                                                         std::string_view text) const;
+  absl::StatusOr<PromptIds> TokenizeForm(const v1::Prompt& prompt) const;
   absl::StatusOr<PromptIds> TokenizeDocument(std::string_view document,
                                              std::string_view question) const;
 

@@ -33,6 +33,8 @@ arena::Digest KeyOf(const services::ModelRuntime& model, const std::string& tena
                           .tokens = job.prompt.ids,
                           .document_tokens = job.prompt.document_tokens,
                           .masks = job.masks,
+                          .canvas = job.canvas,
+                          .suffix = job.prompt.suffix,
                           .rope_scaling = rope_scaling,
                           .dtype = model.dtype(),
                           .policy = {.selection = plan.selection,
@@ -59,9 +61,11 @@ arena::EntryMetadata MetadataOf(const services::ModelRuntime& model, const Job& 
           .prompt_digest = arena::TokenDigest(ids),
           .document_digest =
               arena::TokenDigest(ids.first(static_cast<std::size_t>(job.prompt.document_tokens))),
+          .canvas_digest = arena::CanvasDigest(job.canvas, job.prompt.suffix),
           .prompt_tokens = static_cast<std::int64_t>(ids.size()),
           .document_tokens = job.prompt.document_tokens,
           .masks = job.masks,
+          .suffix_tokens = std::ssize(job.prompt.suffix),
           .plan_generation = job.keep.plan_generation,
           .budget = job.keep.budget(),
           .kept_mass = 1};
@@ -92,15 +96,14 @@ absl::StatusOr<EntryFacts> Complete(arena::EntryWriter& writer,
 }  // namespace
 
 std::uint64_t WorkingBytes(const model::ModelConfig& config, const Job& job) {
-  const auto rows = static_cast<std::int64_t>(job.prompt.ids.size()) + job.masks;
+  const std::int64_t rows = job.prompt.tokens() + job.masks;
   const std::int64_t kv_layers = job.keep.plan.HoldsAllLayers() ? config.layers : 1;
   const std::int64_t floats_a_row = config.hidden +
                                     2 * config.kv_heads * config.head_dim * kv_layers +
                                     config.kv_heads * kv_layers;
   std::int64_t staged = 0;  // pairs, at most f32
   if (job.keep.plan.StagesPairs()) {
-    staged = job.keep.plan.MaxPairsAHead(static_cast<std::int64_t>(job.prompt.ids.size())) *
-             config.layers * config.kv_heads;
+    staged = job.keep.plan.MaxPairsAHead(job.prompt.tokens()) * config.layers * config.kv_heads;
   }
   return static_cast<std::uint64_t>(rows * floats_a_row + staged * 2 * config.head_dim) *
          sizeof(float);
@@ -119,9 +122,12 @@ absl::StatusOr<engine::PrefillResult> Compressor::RunInto(
     const ScoreObserver& on_scores) {
   const model::ModelConfig& config = model_->config();
   MASKKV_RETURN_IF_ERROR(
-      services::CheckFits(config, static_cast<std::int64_t>(job.prompt.ids.size()) + job.masks,
+      services::CheckFits(config, job.prompt.tokens() + job.masks,
                           job.keep.plan.HoldsAllLayers() ? config.layers : 1));
-  const std::vector<engine::Row> rows = engine::PromptThenMasks(job.prompt.ids, job.masks, config);
+  std::vector<std::int32_t> canvas = job.canvas;
+  canvas.resize(static_cast<std::size_t>(job.masks), config.mask_id);
+  const std::vector<engine::Row> rows =
+      engine::PromptThenResponse(job.prompt.ids, canvas, config, job.prompt.suffix);
   return prefiller_.Run({{.rows = rows,
                           .rope_scale = job.rope_scale,
                           .after_layer = [&](std::int64_t, std::int64_t) { return alive(); },
@@ -134,9 +140,8 @@ absl::StatusOr<engine::PrefillResult> Compressor::RunInto(
 absl::StatusOr<Compressed> Compressor::Run(const services::Call& call, const Job& job) {
   MASKKV_RETURN_IF_ERROR(call.Alive());
   const model::ModelConfig& config = model_->config();
-  const auto prompt_tokens = static_cast<std::int64_t>(job.prompt.ids.size());
   const std::int64_t max_pairs =
-      job.keep.plan.MaxPairsAHead(prompt_tokens) * config.kv_heads * config.layers;
+      job.keep.plan.MaxPairsAHead(job.prompt.tokens()) * config.kv_heads * config.layers;
   MASKKV_ASSIGN_OR_RETURN(const std::uint64_t max_bytes,
                           arena::MaxEntryBytes(ShapeOf(*model_, job), max_pairs));
   const arena::Digest key = KeyOf(*model_, call.tenant(), job);

@@ -32,7 +32,8 @@ namespace maskkv::prefill {
 // One prompt as it is to be compressed.
 struct Job {
   services::PromptIds prompt;
-  std::int64_t masks = 0;
+  std::int64_t masks = 0;            // positions of the answer
+  std::vector<std::int32_t> canvas;  // what it starts with; empty: nothing but masks
   ResolvedKeep keep;
   double rope_scale = 1;
   bool ignore_cached = false;

@@ -21,7 +21,7 @@ EntryFacts FactsOf(const arena::MappedEntry& entry, std::uint64_t bytes) {
     for (const kernels::CachedHead& head : entry.Layer(layer)) facts.per_head.push_back(head.pairs);
   }
   facts.bytes = bytes;
-  facts.full_bytes = static_cast<std::uint64_t>(facts.metadata.prompt_tokens * shape.layers *
+  facts.full_bytes = static_cast<std::uint64_t>(facts.prompt_tokens() * shape.layers *
                                                 shape.kv_heads * 2 * shape.head_dim) *
                      kernels::SizeOf(shape.dtype);
   facts.digest = entry.ContentDigest();
@@ -43,10 +43,10 @@ void FillKept(std::span<const std::int64_t> per_head, std::int64_t kv_heads,
 void FillAnswer(const EntryFacts& facts, const arena::Handle& handle, bool cached,
                 v1::PrefillResponse& answer) {
   services::ToProto(handle, *answer.mutable_handle());
-  answer.set_prompt_tokens(facts.metadata.prompt_tokens);
+  answer.set_prompt_tokens(facts.prompt_tokens());
   answer.set_masks(facts.metadata.masks);
   answer.set_rope_scale(facts.rope_scale);
-  FillKept(facts.per_head, facts.kv_heads, facts.metadata.prompt_tokens, facts.metadata.kept_mass,
+  FillKept(facts.per_head, facts.kv_heads, facts.prompt_tokens(), facts.metadata.kept_mass,
            *answer.mutable_kept());
   answer.set_entry_bytes(facts.bytes);
   answer.set_full_bytes(facts.full_bytes);

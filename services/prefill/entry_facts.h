@@ -28,6 +28,9 @@ struct EntryFacts {
   std::uint64_t bytes = 0;             // in shared memory
   std::uint64_t full_bytes = 0;        // K and V of the whole prompt
   arena::Digest digest{};              // of the entry's content
+
+  // Before and after the answer.
+  std::int64_t prompt_tokens() const { return metadata.prompt_tokens + metadata.suffix_tokens; }
 };
 
 // Reads the whole entry, for its digest.

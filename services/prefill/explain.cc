@@ -6,6 +6,7 @@
 #include "absl/strings/str_format.h"
 #include "core/base/error.h"
 #include "core/base/status_macros.h"
+#include "core/engine/prompt.h"
 #include "maskkv/v1/prefill.pb.h"
 
 namespace maskkv::prefill {
@@ -16,13 +17,26 @@ constexpr std::uint64_t kHeadBytes = 64;
 // A position as a varint: 21 bits and more never happen together with so many pairs.
 constexpr std::uint64_t kPositionBytes = 5;
 
+// The prompt's scores by position. The forward's rows are what an entry may serve, before and after
+// the answer, then what decoding computes again: of the prompt, tokens before the answer.
+void FillScores(const model::ModelConfig& config, const Job& job, std::span<const float> rows,
+                v1::HeadExplanation& head) {
+  const auto tokens = static_cast<std::int64_t>(job.prompt.ids.size());
+  const auto served = static_cast<std::size_t>(engine::ServableTokens(config, tokens));
+  const std::size_t suffix = job.prompt.suffix.size();
+  for (const auto& part : {rows.first(served), rows.subspan(served + suffix, job.prompt.ids.size() - served),
+                           rows.subspan(served, suffix)}) {
+    head.mutable_scores()->Add(part.begin(), part.end());
+  }
+}
+
 }  // namespace
 
 std::uint64_t ExplanationBytes(const model::ModelConfig& config, const Job& job, bool with_scores) {
   const auto heads = static_cast<std::uint64_t>(config.layers * config.kv_heads);
-  const auto tokens = static_cast<std::uint64_t>(job.prompt.ids.size());
-  const auto pairs = static_cast<std::uint64_t>(
-      job.keep.plan.MaxPairsAHead(static_cast<std::int64_t>(job.prompt.ids.size())));
+  const auto tokens = static_cast<std::uint64_t>(job.prompt.tokens());
+  const auto pairs =
+      static_cast<std::uint64_t>(job.keep.plan.MaxPairsAHead(job.prompt.tokens()));
   return heads * (kHeadBytes + kPositionBytes * pairs + (with_scores ? sizeof(float) * tokens : 0));
 }
 
@@ -30,8 +44,7 @@ std::uint64_t ExplainingBytes(const model::ModelConfig& config, const Job& job, 
   // Pairs are at most f32.
   const engine::EntryShape shape{config.layers, config.kv_heads, config.head_dim};
   const std::int64_t pairs =
-      job.keep.plan.MaxPairsAHead(static_cast<std::int64_t>(job.prompt.ids.size())) *
-      config.layers * config.kv_heads;
+      job.keep.plan.MaxPairsAHead(job.prompt.tokens()) * config.layers * config.kv_heads;
   return ExplanationBytes(config, job, with_scores) +
          static_cast<std::uint64_t>(pairs * shape.PairBytes());
 }
@@ -51,8 +64,7 @@ absl::Status CheckExplanation(const model::ModelConfig& config, const Job& job, 
 absl::Status Explain(Compressor& compressor, const model::ModelConfig& config, const Job& job,
                      bool with_scores, const std::function<absl::Status()>& alive,
                      v1::ExplainResponse& response) {
-  const std::size_t tokens = job.prompt.ids.size();
-  const std::size_t rows = tokens + static_cast<std::size_t>(job.masks);
+  const auto rows = static_cast<std::size_t>(job.prompt.tokens() + job.masks);
   for (std::int64_t i = 0; i < config.layers * config.kv_heads; ++i) response.add_heads();
   const auto head_at = [&](std::int64_t layer, std::int64_t head) {
     return response.mutable_heads(static_cast<int>(layer * config.kv_heads + head));
@@ -61,8 +73,8 @@ absl::Status Explain(Compressor& compressor, const model::ModelConfig& config, c
   if (with_scores) {
     on_scores = [&](std::int64_t layer, std::span<const float> scores) {
       for (std::int64_t head = 0; head < config.kv_heads; ++head) {
-        const auto row = scores.subspan(static_cast<std::size_t>(head) * rows, tokens);
-        head_at(layer, head)->mutable_scores()->Assign(row.begin(), row.end());
+        FillScores(config, job, scores.subspan(static_cast<std::size_t>(head) * rows, rows),
+                   *head_at(layer, head));
       }
     };
   }
@@ -85,7 +97,7 @@ absl::Status Explain(Compressor& compressor, const model::ModelConfig& config, c
       per_head.push_back(report.pairs[h]);
     }
   }
-  response.set_prompt_tokens(static_cast<std::int64_t>(tokens));
+  response.set_prompt_tokens(job.prompt.tokens());
   response.set_masks(job.masks);
   response.set_rope_scale(job.rope_scale);
   FillKept(per_head, config.kv_heads, result.prompt_tokens, result.kept_mass(),

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "services/prefill/prefill_handler.h"
 
+#include <algorithm>
 #include <utility>
 
+#include "absl/strings/str_format.h"
 #include "core/arena/layout.h"
 #include "core/base/error.h"
 #include "core/base/sha256.h"
@@ -75,6 +77,7 @@ absl::Status PrefillHandler::Explain(const services::Call& call, const v1::Expla
   const absl::Status status = [&]() -> absl::Status {
     MASKKV_ASSIGN_OR_RETURN(
         const Job job, MakeJob(request.has_prompt() ? &request.prompt() : nullptr, request.masks(),
+                               request.has_canvas() ? &request.canvas() : nullptr,
                                request.has_keep() ? &request.keep() : nullptr,
                                request.has_rope_scaling() ? &request.rope_scaling() : nullptr));
     MASKKV_RETURN_IF_ERROR(
@@ -122,6 +125,7 @@ absl::Status PrefillHandler::Tokenize(const v1::TokenizeRequest& request,
   MASKKV_ASSIGN_OR_RETURN(const services::PromptIds prompt, model_->Tokenize(request.prompt()));
   response.mutable_ids()->Assign(prompt.ids.begin(), prompt.ids.end());
   response.set_document_tokens(static_cast<std::int32_t>(prompt.document_tokens));
+  response.mutable_suffix_ids()->Assign(prompt.suffix.begin(), prompt.suffix.end());
   return absl::OkStatus();
 }
 
@@ -140,22 +144,30 @@ void PrefillHandler::Report(const std::string& reporter) {
 }
 
 absl::StatusOr<Job> PrefillHandler::MakeJob(const v1::Prompt* prompt, std::int64_t masks,
-                                            const v1::KeepPolicy* keep,
+                                            const v1::Canvas* canvas, const v1::KeepPolicy* keep,
                                             const v1::RopeScaling* rope_scaling) const {
   if (prompt == nullptr) {
     return MakeError(absl::StatusCode::kInvalidArgument, "BAD_PROMPT",
-                     "prompt: expected chat, document or tokens, found none");
+                     "prompt: expected chat, document, tokens or text, found none");
   }
   Job job;
   job.masks = masks;
-  MASKKV_RETURN_IF_ERROR(model_->CheckLength(0, masks));
+  if (canvas != nullptr) {
+    MASKKV_ASSIGN_OR_RETURN(job.canvas, model_->TokenizeCanvas(*canvas, model_->max_positions()));
+    job.masks = std::ssize(job.canvas);
+    if (masks != 0 && masks != job.masks) {
+      return MakeError(absl::StatusCode::kInvalidArgument, "BAD_MASKS",
+                       absl::StrFormat("masks: expected the canvas' %d positions or 0, found %d",
+                                       job.masks, masks));
+    }
+    if (std::ranges::count(job.canvas, model_->config().mask_id) == job.masks) job.canvas.clear();
+  }
+  MASKKV_RETURN_IF_ERROR(model_->CheckLength(0, job.masks));
   MASKKV_ASSIGN_OR_RETURN(job.prompt, model_->Tokenize(*prompt));
-  MASKKV_RETURN_IF_ERROR(
-      model_->CheckLength(static_cast<std::int64_t>(job.prompt.ids.size()), masks));
-  MASKKV_ASSIGN_OR_RETURN(
-      job.rope_scale,
-      services::RopeScaleOf(rope_scaling, model_->config(),
-                            static_cast<std::int64_t>(job.prompt.ids.size()) + masks));
+  MASKKV_RETURN_IF_ERROR(model_->CheckLength(job.prompt.tokens(), job.masks));
+  MASKKV_ASSIGN_OR_RETURN(job.rope_scale,
+                          services::RopeScaleOf(rope_scaling, model_->config(),
+                                                job.prompt.tokens() + job.masks));
   const std::shared_ptr<const budget::Plan> plan = plans_ != nullptr ? plans_->Current() : nullptr;
   MASKKV_ASSIGN_OR_RETURN(job.keep, ResolveKeep(keep, {.layers = model_->config().layers,
                                                        .kv_heads = model_->config().kv_heads,
@@ -169,6 +181,7 @@ absl::StatusOr<PrefillHandler::Done> PrefillHandler::Serve(const services::Call&
                                                            const v1::PrefillRequest& request) {
   MASKKV_ASSIGN_OR_RETURN(
       Job job, MakeJob(request.has_prompt() ? &request.prompt() : nullptr, request.masks(),
+                       request.has_canvas() ? &request.canvas() : nullptr,
                        request.has_keep() ? &request.keep() : nullptr,
                        request.has_rope_scaling() ? &request.rope_scaling() : nullptr));
   job.ignore_cached = request.ignore_cached();

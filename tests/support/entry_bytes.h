@@ -51,11 +51,12 @@ inline EntryContent RandomContent(std::mt19937_64& random) {
   content.metadata.prompt_tokens = 40;
   content.metadata.document_tokens = 30;
   content.metadata.masks = 8;
+  content.metadata.suffix_tokens = static_cast<std::int64_t>(random() % 9);
   content.metadata.budget = 4;
   content.metadata.kept_mass = 0.75;
   for (arena::Digest* digest :
        {&content.metadata.model_fingerprint, &content.metadata.prompt_digest,
-        &content.metadata.document_digest}) {
+        &content.metadata.document_digest, &content.metadata.canvas_digest}) {
     for (std::byte& byte : *digest) byte = static_cast<std::byte>(random());
   }
   return content;
@@ -171,7 +172,13 @@ inline void CheckIndex(std::span<const std::byte> memory, const arena::EntryInde
     for (std::uint64_t i = 0; i < head.pairs; ++i) {
       std::int32_t position = 0;
       std::memcpy(&position, memory.data() + head.positions + 4 * i, 4);
-      MASKKV_CHECK(position > last && position < index.metadata.prompt_tokens, "ascending");
+      MASKKV_CHECK(position > last, "ascending");
+      const arena::EntryMetadata& metadata = index.metadata;
+      MASKKV_CHECK(position < metadata.prompt_tokens ||
+                       (metadata.suffix_tokens > 0 &&
+                        position >= metadata.prompt_tokens + metadata.masks &&
+                        position < metadata.prompt_tokens + metadata.masks + metadata.suffix_tokens),
+                   "within the prompt");
       last = position;
     }
     pairs += head.pairs;

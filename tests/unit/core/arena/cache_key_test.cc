@@ -45,7 +45,7 @@ CacheKeyFields Example() {
 // Computed with Python's hashlib from the encoding that docs/shm_format.md describes.
 TEST(CacheKey, IsTheDocumentedDigest) {
   EXPECT_EQ(Hex(CacheKey(Example())),
-            "6458474340f21d864b5719e916561fb07f2409fe158e44692465d9673cc543fe");
+            "a548b884e4128540c164438cd2d75bd83e555a1d5db9634338faf09c886b8aa9");
 }
 
 using Change = std::function<void(CacheKeyFields&)>;
@@ -81,6 +81,9 @@ TEST(CacheKey, EveryFieldThatIsUsedChangesIt) {
       [](auto& f) { f.tokens = f.tokens.first(3); },
       [](auto& f) { f.document_tokens = 3; },
       [](auto& f) { f.masks = 33; },
+      [](auto& f) { f.canvas = kTokens; },
+      [](auto& f) { f.suffix = kTokens; },
+      [](auto& f) { f.suffix = f.canvas = kTokens; },
       [](auto& f) { f.rope_scaling = ""; },
       [](auto& f) { f.dtype = kernels::DType::kF32; },
       [](auto& f) { f.policy.layer_rule = engine::LayerRule::kOnline; },
