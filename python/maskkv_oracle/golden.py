@@ -21,6 +21,7 @@ import numpy as np
 from maskkv_oracle import (
     checkpoint,
     golden_cases,
+    golden_decoding,
     golden_policies,
     golden_policy,
     golden_run,
@@ -145,6 +146,7 @@ def _tiny_cases():
 
 def _function_cases():
     return {
+        "decoding.json": _json(golden_decoding.generate()),
         "policy.json": _json(golden_policy.generate()),
         "sampling.json": _json(golden_sampling.generate()),
     }
