@@ -58,11 +58,15 @@ def commit_count(masks, steps, step):
     return masks // steps + (1 if step < masks % steps else 0)
 
 
-def answer_forward(model, prompt, canvas, cache, rows, noise=None, served=None):
+def answer_forward(
+    model, prompt, canvas, cache, rows, noise=None, served=None, run_rows=forward.run_rows
+):
     """Raw logits (rows, vocab) of answer positions `rows`, and each layer's router logits or None.
 
     The cache stands for the first `served` tokens of the prompt (None: all candidates; no cache:
     none), the others are rows as the answer's are.
+
+    run_rows: forward.run_rows or what stands for it.
     """
     tokens, n_p = len(prompt), prefill.candidates_of(model.config, prompt)
     if served is None:
@@ -71,7 +75,7 @@ def answer_forward(model, prompt, canvas, cache, rows, noise=None, served=None):
         raise ValueError(f"served: found {served}, expected at most {n_p}")
     ids = list(prompt[served:]) + list(canvas)
     positions = np.arange(served, tokens + len(canvas))
-    traces = list(forward.run_rows(model, ids, positions, cache, noise))
+    traces = list(run_rows(model, ids, positions, cache, noise))
     predicting = n_p - served + np.asarray(rows)
     routers = [trace.router for trace in traces] if model.config.experts else None
     return forward.logits(model, traces[-1].out[predicting], noise), routers
@@ -113,10 +117,11 @@ def stopped(canvas, mask_id, stop_ids):
     return False
 
 
-def run(model, prompt, params, cache=None, served=None):
+def run(model, prompt, params, cache=None, served=None, run_rows=forward.run_rows):
     """cache: pairs kept by prefill, one forward.Pairs a layer; None recomputes everything.
 
     served: tokens that the cache stands for, the first of the prompt; None: all.
+    run_rows: the forward of each step, response_cache.ResponseCache(...).run_rows for example.
     """
     params.check()
     c, n_p = model.config, len(prompt)
@@ -133,7 +138,9 @@ def run(model, prompt, params, cache=None, served=None):
             continue
         begin = block * params.block_length
         rows = np.array([i for i in range(begin, begin + params.block_length) if masked[i]])
-        raw = answer_logits(model, prompt, canvas, cache, rows, served=served)
+        raw = answer_forward(
+            model, prompt, canvas, cache, rows, served=served, run_rows=run_rows
+        )[0]
 
         def noise_of_row(i):
             return sampling.gumbel(params.seed, n_p + int(rows[i]), number, raw.shape[1])
