@@ -20,6 +20,7 @@ import numpy as np
 
 from maskkv_oracle import (
     checkpoint,
+    decode,
     golden_cases,
     golden_decoding,
     golden_policies,
@@ -62,6 +63,13 @@ def _json(fields):
     return ("{\n" + body + "\n}\n").encode()
 
 
+def _params(params):
+    fields = dataclasses.asdict(params) | {"stop_ids": list(params.stop_ids)}
+    if params.rule == decode.Rule():
+        del fields["rule"]
+    return fields
+
+
 def _case_files(name, head, model, prompt, params, cache, eviction, mode, reuse=None, **more):
     fields, tensors = golden_run.run(model, prompt, params, cache, eviction, reuse=reuse, **more)
     shown = None
@@ -74,7 +82,7 @@ def _case_files(name, head, model, prompt, params, cache, eviction, mode, reuse=
         "name": name,
         **head,
         "prompt_ids": prompt,
-        "params": dataclasses.asdict(params) | {"stop_ids": list(params.stop_ids)},
+        "params": _params(params),
         "cache": cache,
         "eviction": shown,
         **({"reuse": {"document_tokens": reuse[0], "question_ids": reuse[1]}} if reuse else {}),

@@ -20,7 +20,7 @@ SCHEDULED = ("low_confidence", "random", "origin", "maskgit_plus", "topk_margin"
 PARALLEL = ("threshold", "factor", "hierarchical", "prefix")
 RULES = (*SCHEDULED, *PARALLEL)
 DREAM = ("maskgit_plus", "topk_margin", "entropy")
-POSITION_NOISE = 2  # the stream of Philox that decides positions
+RANDOM_CONFIDENCE, POSITION_NOISE = 1, 2  # streams of Philox: sampling.py
 
 
 def keep_top_p(values, top_p):
@@ -54,6 +54,22 @@ def _only(values, kept):
     return left
 
 
+def score_of(raw, token, rule, forbidden=(), temperature=0.0):
+    """The score of a token that was chosen without top-p and top-k, after temperature."""
+    values = np.array(raw, dtype=np.float64)
+    values[list(forbidden)] = -np.inf
+    return _score(rule, _softmax(values / (temperature if temperature > 0 else 1.0)), token)
+
+
+def _score(rule, p, token):
+    if rule == "topk_margin":
+        best = np.sort(p)[::-1]
+        return best[0] - best[1]
+    if rule == "entropy":
+        return sum(x * math.log(x) for x in p if x > 0)
+    return p[token]
+
+
 def choose(raw, rule, forbidden=(), temperature=0.0, top_p=1.0, top_k=0, source=None, noise=None):
     """-> (token, confidence, score). raw: (vocabulary); noise: Gumbel, (vocabulary)."""
     allowed = np.array(raw, dtype=np.float64)
@@ -69,13 +85,7 @@ def choose(raw, rule, forbidden=(), temperature=0.0, top_p=1.0, top_k=0, source=
     confidence = _softmax(allowed)[token]
     after = source == "filtered" or (source is None and rule in DREAM)
     p = _softmax(filtered / scale) if after else _softmax(allowed)
-    if rule == "topk_margin":
-        best = np.sort(p)[::-1]
-        score = best[0] - best[1] if np.count_nonzero(p) > 1 else best[0]
-    elif rule == "entropy":
-        score = sum(x * math.log(x) for x in p if x > 0)
-    else:
-        score = p[token]
+    score = _score(rule, p, token)
     return token, float(confidence), float(score)
 
 
@@ -87,9 +97,46 @@ def timestep_share(eps, steps, step):
     return float(1 - points[step + 1] / points[step])
 
 
-def _uniform(seed, position, step):
-    bits = sampling.philox((position, step, 0, POSITION_NOISE), (seed & 0xFFFFFFFF, seed >> 32))[0]
+def uniform(seed, position, step, stream):
+    bits = sampling.philox((position, step, 0, stream), (seed & 0xFFFFFFFF, seed >> 32))[0]
     return float(sampling.uniform_from_bits([bits])[0])
+
+
+def position_noise(positions, context):
+    first = context["first_position"]
+    return [
+        uniform(context["seed"], first + int(p), context["step"], POSITION_NOISE) for p in positions
+    ]
+
+
+def ranked(scores, positions, context, alg_temp):
+    """Scores, or with alg_temp > 0 scores / alg_temp + Gumbel noise, whose largest are draws from
+    softmax(scores / alg_temp) without replacement."""
+    if alg_temp == 0:
+        return scores
+    noise = position_noise(positions, context)
+    return [s / alg_temp - math.log(-math.log(u)) for s, u in zip(scores, noise)]
+
+
+def count(rule, masks, context, eps):
+    """How many of the masks left in its block a step commits; parallel rules: at least one."""
+    steps, step = context["block_steps"], context["block_step"]
+    if rule in ("low_confidence", "random"):
+        return context["block_masks"] // steps + (step < context["block_masks"] % steps)
+    if rule in DREAM:
+        return math.floor(masks * timestep_share(eps, steps, step))
+    return 1
+
+
+def limits(rule, masks, numbers):
+    """What a rule compares scores with."""
+    if rule == "threshold" or rule == "prefix":
+        return [numbers.threshold]
+    if rule == "hierarchical":
+        return [numbers.threshold, numbers.low_threshold]
+    if rule == "factor":
+        return [1 - numbers.factor / (rank + 1) for rank in range(2, masks + 1)]
+    return []
 
 
 def _best(scores, count):
@@ -103,21 +150,14 @@ def commit(rule, scores, positions, context, **params):
     """
     n = len(scores)
     if rule in ("low_confidence", "random"):
-        masks, steps, step = (context[k] for k in ("block_masks", "block_steps", "block_step"))
-        return _best(scores, masks // steps + (step < masks % steps))
-    if rule in ("origin", *DREAM):
+        return _best(scores, count(rule, n, context, None))
+    if rule == "origin":
         share = timestep_share(params["eps"], context["block_steps"], context["block_step"])
-        noise = [
-            _uniform(context["seed"], context["first_position"] + p, context["step"])
-            for p in positions
-        ]
-        if rule == "origin":
-            return [i for i in range(n) if noise[i] < share]
-        if params["alg_temp"] > 0:
-            scores = [
-                s / params["alg_temp"] - math.log(-math.log(u)) for s, u in zip(scores, noise)
-            ]
-        return _best(scores, math.floor(n * share))
+        noise = position_noise(positions, context)
+        return [i for i in range(n) if noise[i] < share]
+    if rule in DREAM:
+        scores = ranked(scores, positions, context, params["alg_temp"])
+        return _best(scores, count(rule, n, context, params["eps"]))
     best = _best(scores, 1)
     if rule == "threshold":
         return sorted({*best, *(i for i in range(n) if scores[i] >= params["threshold"])})
