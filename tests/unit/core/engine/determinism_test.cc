@@ -9,6 +9,7 @@
 #include <map>
 #include <memory>
 #include <random>
+#include <span>
 #include <tuple>
 
 #include "core/engine/decode.h"
@@ -72,6 +73,13 @@ std::vector<Job> RandomJobs(const model::ModelConfig& config, std::size_t count,
     job.params.seed = random();
     job.params.stop_ids = {config.eos_id};
     job.params.ignore_eos = i % 2 == 0;
+    const std::span<const decoding::Rule> rules = decoding::AllRules();
+    job.params.rule.rule = rules[i % rules.size()];
+    job.params.rule.threshold = 0.3;
+    job.params.rule.low_threshold = 0.2;
+    job.params.rule.alg_temp = i % 2 == 0 ? 0.0 : 0.3;
+    job.params.rule.top_p = i % 4 == 1 ? 0.8 : 1.0;
+    job.params.rule.top_k = i % 4 == 2 ? 5 : 0;
     job.provisional = i % 5 == 1;
     // More factors than tables are kept.
     job.rope_scale = i % 3 == 0 ? 1.0 : static_cast<double>(1 + random() % 7);
