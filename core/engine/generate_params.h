@@ -29,6 +29,14 @@ struct GenerateParams {
   std::int64_t steps_per_block() const { return steps / blocks(); }
 };
 
+// The block length of callers who ask for none: 8 if it divides gen_length, else all of it; all of
+// it for rules without blocks (decoding::HasBlocks). REQUIRES: gen_length >= 1.
+std::int64_t DefaultBlockLength(decoding::Rule rule, std::int64_t gen_length);
+
+// That steps were asked for (steps not 0) only with a rule that goes by them.
+// Errors: INVALID_ARGUMENT.
+absl::Status CheckStepsAreRead(decoding::Rule rule, std::int64_t steps);
+
 // Errors: INVALID_ARGUMENT that names the parameter, what was found and what was expected.
 absl::Status Validate(const GenerateParams& params);
 

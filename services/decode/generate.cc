@@ -317,6 +317,7 @@ absl::Status GenerateHandler::SendEnd(Answer& answer, const SequenceEvent& event
   answer.outcome = OutcomeOf(end.reason);
   answer.tokens += tokens;
   parts_.metrics->generated_tokens.Add(static_cast<double>(tokens));
+  parts_.metrics->ObserveTokensPerStep(answer.checked.params.rule.rule, end.committed, end.steps);
   parts_.metrics->queue_seconds.Observe(message.finished().timings().queue_ms() / 1e3);
   if (tokens > 0) {
     parts_.metrics->output_token_seconds.Observe(end.step_seconds / static_cast<double>(tokens));

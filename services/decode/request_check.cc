@@ -14,7 +14,7 @@
 namespace maskkv::decode {
 namespace {
 
-constexpr std::int64_t kDefaultGenLength = 32, kDefaultBlockLength = 8;
+constexpr std::int64_t kDefaultGenLength = 32;
 constexpr double kMaxTemperature = 1000;
 constexpr int kMaxStops = 16;
 constexpr std::size_t kMaxStopBytes = 256;
@@ -22,6 +22,43 @@ constexpr std::uint32_t kMaxKeepEntryMs = 3'600'000;
 
 absl::Status Invalid(std::string_view reason, std::string_view message) {
   return MakeError(absl::StatusCode::kInvalidArgument, reason, message);
+}
+
+absl::Status BadSampler(const absl::Status& status) {
+  return Invalid("BAD_SAMPLER", std::string(status.message()));
+}
+
+// The rule and its parameters; their ranges are engine::Validate's.
+absl::StatusOr<decoding::RuleParams> RuleOf(const v1::Sampler& sampler) {
+  decoding::RuleParams params;
+  if (!sampler.rule().empty()) {
+    const absl::StatusOr<decoding::Rule> rule = decoding::ParseRule(sampler.rule());
+    if (!rule.ok()) return BadSampler(rule.status());
+    params.rule = *rule;
+  }
+  switch (sampler.confidence_source()) {
+    case v1::CONFIDENCE_SOURCE_UNSPECIFIED:
+      break;
+    case v1::CONFIDENCE_SOURCE_RAW:
+      params.source = decoding::ConfidenceSource::kRaw;
+      break;
+    case v1::CONFIDENCE_SOURCE_FILTERED:
+      params.source = decoding::ConfidenceSource::kFiltered;
+      break;
+    default:
+      return Invalid("BAD_SAMPLER",
+                     absl::StrFormat("confidence_source: expected a value of ConfidenceSource, "
+                                     "found %d",
+                                     static_cast<int>(sampler.confidence_source())));
+  }
+  if (sampler.has_top_p()) params.top_p = sampler.top_p();
+  params.top_k = sampler.top_k();
+  if (sampler.has_eps()) params.eps = sampler.eps();
+  params.alg_temp = sampler.alg_temp();
+  if (sampler.has_threshold()) params.threshold = sampler.threshold();
+  if (sampler.has_low_threshold()) params.low_threshold = sampler.low_threshold();
+  if (sampler.has_factor()) params.factor = sampler.factor();
+  return params;
 }
 
 absl::StatusOr<engine::GenerateParams> CheckSampler(const v1::Sampler& sampler,
@@ -32,10 +69,13 @@ absl::StatusOr<engine::GenerateParams> CheckSampler(const v1::Sampler& sampler,
     return Invalid("BAD_SAMPLER", absl::StrFormat("gen_length: expected 1 to %d, found %d",
                                                   limits.max_gen_length, params.gen_length));
   }
-  params.block_length = sampler.block_length();
-  if (params.block_length == 0) {
-    params.block_length =
-        params.gen_length % kDefaultBlockLength == 0 ? kDefaultBlockLength : params.gen_length;
+  MASKKV_ASSIGN_OR_RETURN(params.rule, RuleOf(sampler));
+  params.block_length = sampler.block_length() == 0
+                            ? engine::DefaultBlockLength(params.rule.rule, params.gen_length)
+                            : sampler.block_length();
+  if (const absl::Status read = engine::CheckStepsAreRead(params.rule.rule, sampler.steps());
+      !read.ok()) {
+    return BadSampler(read);
   }
   params.steps = sampler.steps() == 0 ? params.gen_length : sampler.steps();
   params.temperature = sampler.temperature();
@@ -48,7 +88,7 @@ absl::StatusOr<engine::GenerateParams> CheckSampler(const v1::Sampler& sampler,
                                                   kMaxTemperature, params.temperature));
   }
   if (const absl::Status valid = engine::Validate(params); !valid.ok()) {
-    return Invalid("BAD_SAMPLER", std::string(valid.message()));
+    return BadSampler(valid);
   }
   return params;
 }

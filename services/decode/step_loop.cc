@@ -194,6 +194,7 @@ void StepLoop::Impl::Handle(engine::StepEvent event, double seconds) {
   sequence.end.step_seconds += seconds;
   metrics.rows_computed.Add(static_cast<double>(sequence.rows_a_step));
   if (!event.status.ok()) return End(id, event.status);
+  sequence.end.committed += std::ssize(event.committed);
   StepUpdate update;
   update.text = sequence.answer.Commit(event.committed);
   const bool finished =
