@@ -48,7 +48,8 @@ class Client:
         policy= | selection="maskkv" | "full" | "random", layer_rule; alpha, beta; compress=False for no cache.
         Longer than trained: rope_scaling="longllada" | a factor from 1; none by default.
         Decoding: gen_length, block_length, steps, temperature, seed, ignore_eos, suppress_eos, stop,
-        samples, provisional. Serving: request_id, priority, handle, reuse, keep_entry_ms, timeout.
+        samples, provisional. Its rule (docs/decoding.md): rule, top_p, top_k, eps, alg_temp,
+        threshold, low_threshold, factor, confidence_source="raw" | "filtered". Serving: request_id, priority, handle, reuse, keep_entry_ms, timeout.
         """
         call = self._stubs.decode.Generate(requests.generate(kwargs),
                                            **self._options(timeout, traceparent))

@@ -11,6 +11,9 @@ _SELECTIONS = {"maskkv": common_pb2.SELECTION_MASKKV, "full": common_pb2.SELECTI
                "random": common_pb2.SELECTION_RANDOM}
 _LAYER_RULES = {"plan": common_pb2.LAYER_RULE_PLAN, "offline": common_pb2.LAYER_RULE_OFFLINE,
                 "online": common_pb2.LAYER_RULE_ONLINE, "uniform": common_pb2.LAYER_RULE_UNIFORM}
+_CONFIDENCE = {"rule": decode_pb2.CONFIDENCE_SOURCE_UNSPECIFIED,
+               "raw": decode_pb2.CONFIDENCE_SOURCE_RAW,
+               "filtered": decode_pb2.CONFIDENCE_SOURCE_FILTERED}
 _REUSE = {"vote_again": decode_pb2.REUSE_VOTE_AGAIN, "kept": decode_pb2.REUSE_KEPT}
 
 
@@ -74,11 +77,21 @@ def rope_scaling(value):
     return common_pb2.RopeScaling(factor=value)
 
 
+def sampler(**fields):
+    """A Sampler of its fields by name; None is a field's absence.
+
+    rule: a name of docs/decoding.md. confidence_source: "rule", "raw" or "filtered".
+    """
+    if fields.get("confidence_source") is not None:
+        fields["confidence_source"] = _choice("confidence_source", fields["confidence_source"],
+                                              _CONFIDENCE)
+    return decode_pb2.Sampler(**fields)
+
+
 _PROMPT = ("messages", "document", "question", "tokens", "document_tokens")
 _KEEP = ("selection", "budget", "coverage", "max_budget", "alpha", "beta", "layer_rule",
          "random_seed", "policy")
-_SAMPLER = ("gen_length", "block_length", "steps", "temperature", "seed", "ignore_eos",
-            "suppress_eos")
+_SAMPLER = tuple(field.name for field in decode_pb2.Sampler.DESCRIPTOR.fields)
 
 
 def _take(kwargs, names):
@@ -92,7 +105,7 @@ def generate(kwargs):
         prompt=prompt(**_take(kwargs, _PROMPT)),
         keep=keep(**_take(kwargs, _KEEP)),
         rope_scaling=rope_scaling(kwargs.pop("rope_scaling", None)),
-        sampler=decode_pb2.Sampler(**_take(kwargs, _SAMPLER)))
+        sampler=sampler(**_take(kwargs, _SAMPLER)))
     if not kwargs.pop("compress", True):
         request.cache = decode_pb2.CACHE_NONE
     if "reuse" in kwargs:

@@ -130,6 +130,11 @@ class Answer:
     def handle(self):
         return self.started.handle
 
+    @property
+    def tokens_per_step(self):
+        """Positions decided a step, in the mean over the steps of all samples."""
+        return sum(len(step.committed) for step in self.steps) / max(1, len(self.steps))
+
 
 @dataclass(frozen=True)
 class Prefilled:

@@ -20,7 +20,9 @@ namespace {
 constexpr const char* kExamples = R"(Examples:
   maskkv generate --model models/tiny-llada --document letter.txt -q "Where does Ann live?"
   cat book.txt | maskkv generate --model DIR --document - -q "Who did it?" --budget 128 --json
-  maskkv generate --model DIR --prompt-ids ids.json --cache none --gen-length 64 --steps 32)";
+  maskkv generate --model DIR --prompt-ids ids.json --cache none --gen-length 64 --steps 32
+  maskkv generate --model DIR --document letter.txt -q "Who?" --rule threshold --threshold 0.95
+  maskkv generate --model DIR --document letter.txt -q "Who?" --rule entropy --top-p 0.9 --temperature 0.5)";
 
 class GenerateCommand final : public Command {
  public:

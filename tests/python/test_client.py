@@ -134,6 +134,7 @@ def check_answer(answer):
     assert [sample.sample for sample in answer.samples] == [0, 1]
     assert answer.samples[1].finish_reason == "stop_string"
     assert answer.text == "who?" and answer.tokens == (11, 0)
+    assert answer.tokens_per_step == 1
 
 
 def test_generate_collects_a_stream_into_an_answer(server):
@@ -215,6 +216,7 @@ def test_the_other_services_answer_with_values(server):
     ({"document": "d", "selection": "best"}, "expected one of maskkv, full, random, found 'best'"),
     ({"document": "d", "policy": "snapkv", "selection": "full"}, "expected policy, or selection"),
     ({"document": "d", "policy": ""}, "policy: expected a name"),
+    ({"document": "d", "confidence_source": "both"}, "expected one of rule, raw, filtered"),
     ({"document": "d", "reuse": "maybe"}, "expected one of vote_again, kept"),
 ])
 def test_arguments_that_contradict_each_other_are_refused(kwargs, complaint):
@@ -225,6 +227,20 @@ def test_arguments_that_contradict_each_other_are_refused(kwargs, complaint):
 def test_an_unknown_argument_is_refused():
     with pytest.raises(TypeError, match="gen_lenght"):
         requests.generate({"document": "d", "gen_lenght": 8})
+
+
+def test_a_rule_and_its_parameters_are_the_samplers():
+    sampler = requests.generate({"document": "d", "rule": "hierarchical", "threshold": 0.8,
+                                 "low_threshold": 0.0, "top_k": 5, "eps": None,
+                                 "confidence_source": "filtered"}).sampler
+    assert (sampler.rule, sampler.threshold, sampler.top_k) == ("hierarchical", 0.8, 5)
+    assert sampler.HasField("low_threshold") and not sampler.HasField("eps")
+    assert sampler.confidence_source == decode_pb2.CONFIDENCE_SOURCE_FILTERED
+    # Every field of the contract is an argument.
+    numbers = [f.name for f in decode_pb2.Sampler.DESCRIPTOR.fields
+               if f.cpp_type == f.CPPTYPE_DOUBLE]
+    asked = requests.generate({"document": "d", **dict.fromkeys(numbers, 0.25)}).sampler
+    assert all(getattr(asked, name) == 0.25 for name in numbers) and "factor" in numbers
 
 
 def test_zero_and_absence_are_told_apart():
