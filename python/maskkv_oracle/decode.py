@@ -113,10 +113,12 @@ def stopped(canvas, mask_id, stop_ids):
     return False
 
 
-def run(model, prompt, params, cache=None, served=None):
+def run(model, prompt, params, cache=None, served=None, cache_at=None):
     """cache: pairs kept by prefill, one forward.Pairs a layer; None recomputes everything.
 
     served: tokens that the cache stands for, the first of the prompt; None: all.
+    cache_at: function of (canvas, candidates) that gives the cache of the step which comes next, in
+    the place of `cache`; maskkv_oracle.refresh.
     """
     params.check()
     c, n_p = model.config, len(prompt)
@@ -133,6 +135,8 @@ def run(model, prompt, params, cache=None, served=None):
             continue
         begin = block * params.block_length
         rows = np.array([i for i in range(begin, begin + params.block_length) if masked[i]])
+        if cache_at:
+            cache = cache_at(canvas, rows)
         raw = answer_logits(model, prompt, canvas, cache, rows, served=served)
 
         def noise_of_row(i):

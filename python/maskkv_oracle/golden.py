@@ -23,6 +23,7 @@ from maskkv_oracle import (
     golden_cases,
     golden_policies,
     golden_policy,
+    golden_refresh,
     golden_run,
     golden_sampling,
     prefill,
@@ -150,13 +151,27 @@ def _function_cases():
     }
 
 
-PARTS = {"random": _random_cases, "tiny": _tiny_cases, "functions": _function_cases}
+def _refresh_cases():
+    return {
+        f"refresh/{name}.json": _json(_digits(fields))
+        for name, fields in golden_refresh.generate().items()
+    }
+
+
+PARTS = {
+    "random": _random_cases,
+    "tiny": _tiny_cases,
+    "functions": _function_cases,
+    "refresh": _refresh_cases,
+}
 
 
 def part_of(name):
     """Which of PARTS makes the file."""
     if "/" not in name:
         return "functions"
+    if name.startswith("refresh/"):
+        return "refresh"
     return "tiny" if name.startswith("cases/tiny-") else "random"
 
 
