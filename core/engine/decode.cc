@@ -40,6 +40,10 @@ absl::Status Decoder::CheckRequest(const DecodeRequest& request) const {
   MASKKV_RETURN_IF_ERROR(model::CheckRopeScale(request.rope_scale, config.rope_theta));
   const std::int64_t masks = request.params.gen_length;
   if (request.cache == nullptr) {
+    if (request.params.refreshes()) {
+      return absl::InvalidArgumentError(
+          "refresh_every, refresh_floor: expected 0 without a cache, found another value");
+    }
     if (static_cast<std::int64_t>(request.prompt.size()) != request.prompt_tokens) {
       return absl::InvalidArgumentError(
           absl::StrFormat("prompt: expected prompt_tokens %d ids without a cache, found %d",
@@ -65,11 +69,15 @@ absl::Status Decoder::CheckRequest(const DecodeRequest& request) const {
         "predicted, "
         "found none");
   }
-  const std::int64_t first_row = request.prompt_tokens - recomputed;
-  MASKKV_RETURN_IF_ERROR(ValidateIds(config, request.prompt, first_row));
-  const EntryShape& shape = request.cache->shape();
+  MASKKV_RETURN_IF_ERROR(ValidateIds(config, request.prompt, request.prompt_tokens - recomputed));
+  return CheckCache(request, *request.cache);
+}
+
+absl::Status Decoder::CheckCache(const DecodeRequest& request, const KvView& cache) const {
+  const model::ModelConfig& config = transformer_.config();
+  const EntryShape& shape = cache.shape();
   if (shape.layers != config.layers || shape.kv_heads != config.kv_heads ||
-      shape.head_dim != config.head_dim || request.cache->memory() != MemoryKind::kHost) {
+      shape.head_dim != config.head_dim || cache.memory() != MemoryKind::kHost) {
     return absl::FailedPreconditionError(absl::StrFormat(
         "cache: expected an entry in host memory of %d layers, %d KV heads of width %d, found %d, "
         "%d, %d",
@@ -81,7 +89,7 @@ absl::Status Decoder::CheckRequest(const DecodeRequest& request) const {
         absl::StrFormat("cache: expected keys rotated with the request's rope_scale %g, found %g",
                         request.rope_scale, shape.rope_scale));
   }
-  return CheckPairsBefore(*request.cache, first_row);
+  return CheckPairsBefore(cache, request.prompt_tokens - std::ssize(request.prompt));
 }
 
 absl::StatusOr<RequestId> Decoder::Add(DecodeRequest request) {
@@ -90,8 +98,24 @@ absl::StatusOr<RequestId> Decoder::Add(DecodeRequest request) {
   Canvas canvas(request.params, transformer_.config().mask_id, request.prompt_tokens);
   auto rope =
       transformer_.Rope(request.rope_scale, request.prompt_tokens + request.params.gen_length);
-  requests_.emplace(id, Request{std::move(request), std::move(canvas), std::move(rope)});
+  const RefreshSchedule refresh(request.params);
+  requests_.emplace(id, Request{std::move(request), std::move(canvas), std::move(rope), refresh});
   return id;
+}
+
+absl::Status Decoder::SwapCache(RequestId id, std::shared_ptr<const KvView> cache) {
+  const auto it = requests_.find(id);
+  if (it == requests_.end()) return UnknownRequest(id);
+  Request& request = it->second;
+  if (cache == nullptr || request.request.cache == nullptr) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("cache: expected an entry in the place of one, found %s",
+                        cache == nullptr ? "none" : "a request without a cache"));
+  }
+  MASKKV_RETURN_IF_ERROR(CheckCache(request.request, *cache));
+  request.request.cache = std::move(cache);
+  request.refresh.Swapped();
+  return absl::OkStatus();
 }
 
 absl::Status Decoder::Remove(RequestId id) {

@@ -61,6 +61,14 @@ absl::Status Validate(const GenerateParams& params) {
     return absl::InvalidArgumentError(
         "suppress_eos: expected an eos id among stop_ids, found none");
   }
+  if (params.refresh_every < 0 || params.refresh_every > kMaxLength) {
+    return absl::InvalidArgumentError(absl::StrFormat("refresh_every: expected 0 to %d, found %d",
+                                                      kMaxLength, params.refresh_every));
+  }
+  if (!(params.refresh_floor >= 0 && params.refresh_floor <= 1)) {  // true for NaN
+    return absl::InvalidArgumentError(
+        absl::StrFormat("refresh_floor: expected 0 to 1, found %g", params.refresh_floor));
+  }
   return decoding::Validate(params.rule);
 }
 

@@ -24,7 +24,14 @@ struct GenerateParams {
   bool ignore_eos = false;    // decode the whole canvas even after an eos is decided
   std::vector<std::int32_t> stop_ids;  // ids that end an answer: eos first, then end of turn
   decoding::RuleParams rule;
+  // Over a cache (core/engine/refresh.h): after so many steps over an entry the prompt is prefilled
+  // again with the response as it stands. 0: never.
+  std::int64_t refresh_every = 0;
+  // The same once the share of attention that falls on kept pairs is below this part of what it was
+  // in the entry's first step; 0 to 1, 0: never, and the share is not measured.
+  double refresh_floor = 0;
 
+  bool refreshes() const { return refresh_every > 0 || refresh_floor > 0; }
   std::int64_t blocks() const { return gen_length / block_length; }
   std::int64_t steps_per_block() const { return steps / blocks(); }
 };

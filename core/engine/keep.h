@@ -26,7 +26,7 @@ struct KeptLayer {
 // is reported.
 struct LayerScores {
   std::span<const float> voting;  // of the plan's voters
-  std::span<const float> masks;   // of all response rows: what is kept is measured by them
+  std::span<const float> masks;   // of all response rows that vote: kept pairs are measured by them
 };
 
 // DATA_LOSS (NOT_FINITE) if a score is NaN.

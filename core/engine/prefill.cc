@@ -62,18 +62,21 @@ LayerReport& Report(const KeptLayer& kept, PrefillResult& result) {
 }  // namespace
 
 struct Prefiller::Pass {
-  Pass(std::int64_t layers, std::int64_t all_rows, std::int64_t mask_rows, double scale)
+  Pass(std::int64_t layers, std::int64_t all_rows, std::int64_t prompt_rows,
+       std::vector<std::int64_t> voting_rows, double scale)
       : rope_scale(scale),
         rows(all_rows),
-        prompt_tokens(all_rows - mask_rows),
-        masks(mask_rows),
-        votes(layers, prompt_tokens, masks) {}
+        prompt_tokens(prompt_rows),
+        voting(std::move(voting_rows)),
+        masks(std::ssize(voting)),
+        votes(layers, prompt_tokens, masks, rows - prompt_tokens - masks) {}
 
   const double rope_scale;
   std::shared_ptr<const kernels::RopeTable> rope;
   const std::int64_t rows;
   const std::int64_t prompt_tokens;
-  const std::int64_t masks;
+  const std::vector<std::int64_t> voting;  // response rows that vote, ascending
+  const std::int64_t masks;                // of those
   bool measures_importance = false;
   std::vector<double> importance;  // of the layers that have run; zeros if it is not measured
   PrefillPhases phases;            // forward and score
@@ -116,9 +119,13 @@ absl::Status Prefiller::CheckForward(std::span<const Row> rows, double rope_scal
 }
 
 std::unique_ptr<Prefiller::Pass> Prefiller::MakePass(std::span<const Row> rows, double rope_scale) {
-  const std::int64_t masks = std::ranges::count(rows, Role::kResponse, &Row::role);
-  auto pass =
-      std::make_unique<Pass>(transformer_.config().layers, std::ssize(rows), masks, rope_scale);
+  std::vector<std::int64_t> voting;
+  for (std::int64_t row = 0; row < std::ssize(rows); ++row) {
+    if (rows[static_cast<std::size_t>(row)].role == Role::kResponse) voting.push_back(row);
+  }
+  auto pass = std::make_unique<Pass>(transformer_.config().layers, std::ssize(rows),
+                                     std::ranges::count(rows, Role::kPrompt, &Row::role),
+                                     std::move(voting), rope_scale);
   const std::int64_t last = std::ranges::max(rows, {}, &Row::position).position;
   pass->rope = transformer_.Rope(rope_scale, last + 1);
   return pass;
@@ -269,7 +276,9 @@ void Prefiller::RunLayer(Pass& pass, std::int64_t layer, float* kv) {
   while (begin < pass.rows) {
     const std::int64_t end =
         std::min(begin + transformer::kRowBlock, begin < prompt ? prompt : pass.rows);
-    if (!voters_only || pass.votes.AnyVotes(begin, end)) AdvanceBlock(pass, layer, begin, end, kv);
+    if (!voters_only || begin >= prompt || pass.votes.AnyVotes(begin, end)) {
+      AdvanceBlock(pass, layer, begin, end, kv);
+    }
     begin = end;
   }
   double importance = 0;
@@ -286,7 +295,7 @@ void Prefiller::AdvanceBlock(Pass& pass, std::int64_t layer, std::int64_t begin,
   const model::ModelConfig& config = transformer_.config();
   const std::int64_t kv_width = transformer_.kv_width();
   const std::int64_t count = end - begin;
-  const bool votes = pass.votes.AnyVotes(begin, end);
+  const bool votes = begin >= pass.prompt_tokens || pass.votes.AnyVotes(begin, end);
   {
     const ScopedTimer timer(pass.phases.forward);
     const transformer::AttentionSource source{
@@ -304,12 +313,16 @@ void Prefiller::AdvanceBlock(Pass& pass, std::int64_t layer, std::int64_t begin,
                          pass.measures_importance ? pass.cosines.data() + begin : nullptr);
   }
   if (begin >= pass.prompt_tokens) {  // all masks vote at once, when the last of them has run
-    const std::int64_t first = begin - pass.prompt_tokens;
     const std::int64_t width = transformer_.query_width();
-    std::copy_n(transformer_.queries(), count * width, pass.mask_queries.data() + first * width);
-    for (std::int64_t head = 0; head < config.heads; ++head) {
-      std::copy_n(pass.block_log_sum_exp.data() + head * count, count,
-                  pass.mask_log_sum_exp.data() + head * pass.masks + first);
+    auto voter = std::ranges::lower_bound(pass.voting, begin);
+    for (; voter != pass.voting.end() && *voter < end; ++voter) {
+      const std::int64_t slot = voter - pass.voting.begin(), row = *voter - begin;
+      std::copy_n(transformer_.queries() + row * width, width,
+                  pass.mask_queries.data() + slot * width);
+      for (std::int64_t head = 0; head < config.heads; ++head) {
+        pass.mask_log_sum_exp.data()[head * pass.masks + slot] =
+            pass.block_log_sum_exp.data()[head * count + row];
+      }
     }
   } else if (votes) {
     const ScopedTimer timer(pass.phases.score);
@@ -321,7 +334,7 @@ void Prefiller::AdvanceBlock(Pass& pass, std::int64_t layer, std::int64_t begin,
 void Prefiller::ScoreMasks(Pass& pass, std::int64_t layer, const float* kv) {
   const ScopedTimer timer(pass.phases.score);
   pass.votes.Add(transformer_, layer,
-                 {{pass.prompt_tokens, pass.rows},
+                 {{pass.prompt_tokens, pass.prompt_tokens + pass.masks},
                   pass.mask_queries.data(),
                   pass.mask_log_sum_exp.data(),
                   kv});

@@ -7,6 +7,9 @@
 // kPool the pairs that may be kept wait until then (pool_stage.h). Eviction changes nothing for the
 // layers above, so one forward can serve any number of plans (RunCuts).
 //
+// A refresh is the same forward with the response as it stands: committed tokens are rows that
+// others attend to and that do not vote (PromptThenResponse).
+//
 // Prefill commits nothing: every denoising step runs over the entry, the first too. So the last
 // layer advances the rows that vote and those after them only, unless importance is measured.
 //
@@ -30,7 +33,7 @@
 namespace maskkv::engine {
 
 struct PrefillForward {
-  // Prompt rows first, then response rows; positions are free. At least one response row.
+  // Prompt rows first, then response rows, at least one of which votes; positions are free.
   std::span<const Row> rows;
   // rope_theta is multiplied by it (core/model/rope_scaling.h); the entries say so. 1: as trained.
   double rope_scale = 1;
@@ -71,7 +74,7 @@ struct PrefillPhases {  // seconds
 
 struct PrefillResult {
   std::int64_t prompt_tokens = 0;
-  std::int64_t masks = 0;
+  std::int64_t masks = 0;  // response rows that voted
   std::vector<LayerReport> layers;
   PrefillPhases phases;
   // Most bytes of uncompressed K and V alive at once: all layers' if a plan is online, else one's.

@@ -9,18 +9,50 @@ namespace maskkv::engine {
 
 std::vector<Row> PromptThenMasks(std::span<const std::int32_t> prompt, std::int64_t masks,
                                  const model::ModelConfig& config) {
+  return PromptThenResponse(
+      prompt, std::vector<std::int32_t>(static_cast<std::size_t>(masks), config.mask_id), config);
+}
+
+std::vector<Row> PromptThenResponse(std::span<const std::int32_t> prompt,
+                                    std::span<const std::int32_t> response,
+                                    const model::ModelConfig& config) {
   std::vector<Row> rows;
-  rows.reserve(prompt.size() + static_cast<std::size_t>(masks));
+  rows.reserve(prompt.size() + response.size());
   std::int32_t position = 0;
   const std::int64_t servable = ServableTokens(config, static_cast<std::int64_t>(prompt.size()));
+  const auto role_of = [&](std::int32_t token) {
+    return token == config.mask_id ? Role::kResponse : Role::kCommitted;
+  };
+  const Role tail = response.empty() ? Role::kResponse : role_of(response.front());
   for (const std::int32_t token : prompt) {
-    rows.push_back({token, position, position < servable ? Role::kPrompt : Role::kResponse});
+    rows.push_back({token, position, position < servable ? Role::kPrompt : tail});
     ++position;
   }
-  for (std::int64_t i = 0; i < masks; ++i) {
-    rows.push_back({config.mask_id, position++, Role::kResponse});
+  for (const std::int32_t token : response) {
+    rows.push_back({token, position++, role_of(token)});
   }
   return rows;
+}
+
+absl::Status ValidateResponse(const model::ModelConfig& config,
+                              std::span<const std::int32_t> response, std::int64_t masks) {
+  if (response.empty()) return absl::OkStatus();
+  if (static_cast<std::int64_t>(response.size()) != masks) {
+    return absl::InvalidArgumentError(absl::StrFormat(
+        "response: expected as many ids as masks, %d, found %d", masks, response.size()));
+  }
+  for (std::size_t i = 0; i < response.size(); ++i) {
+    if (response[i] < 0 || response[i] >= config.vocab_rows) {
+      return absl::InvalidArgumentError(
+          absl::StrFormat("response: position %d: expected an id from 0 to %d, found %d", i,
+                          config.vocab_rows - 1, response[i]));
+    }
+  }
+  if (std::ranges::count(response, config.mask_id) == 0) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("response: expected at least one mask, id %d, found none", config.mask_id));
+  }
+  return absl::OkStatus();
 }
 
 std::int64_t ServableTokens(const model::ModelConfig& config, std::int64_t prompt_tokens) {
@@ -73,7 +105,7 @@ absl::Status ValidateIds(const model::ModelConfig& config, std::span<const std::
 
 absl::Status ValidateRows(const model::ModelConfig& config, std::span<const Row> rows,
                           std::int64_t max_positions) {
-  bool response = false;
+  bool after_prompt = false, votes = false;
   for (std::size_t i = 0; i < rows.size(); ++i) {
     const Row& row = rows[i];
     if (row.token < 0 || row.token >= config.vocab_rows) {
@@ -86,19 +118,21 @@ absl::Status ValidateRows(const model::ModelConfig& config, std::span<const Row>
           absl::StrFormat("rows: row %d: expected a position from 0 to %d, found %d", i,
                           max_positions - 1, row.position));
     }
-    if (response && row.role == Role::kPrompt) {
+    if (after_prompt && row.role == Role::kPrompt) {
       return absl::InvalidArgumentError(absl::StrFormat(
           "rows: row %d: expected prompt rows before response rows, found a prompt row", i));
     }
-    response |= row.role == Role::kResponse;
+    after_prompt |= row.role != Role::kPrompt;
+    votes |= row.role == Role::kResponse;
     if (i > 0 && row.role == Role::kPrompt && rows[i - 1].position >= row.position) {
       return absl::InvalidArgumentError(
           absl::StrFormat("rows: row %d: expected prompt positions to ascend, found %d after %d", i,
                           row.position, rows[i - 1].position));
     }
   }
-  if (!response) {
-    return absl::InvalidArgumentError("rows: expected at least one response row, found none");
+  if (!votes) {
+    return absl::InvalidArgumentError(
+        "rows: expected at least one response row that votes, found none");
   }
   return absl::OkStatus();
 }

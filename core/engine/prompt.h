@@ -15,9 +15,11 @@
 namespace maskkv::engine {
 
 enum class Role : std::uint8_t {
-  kPrompt,    // its K and V are candidates for the entry
-  kResponse,  // a mask query, or the last prompt token of a model with shifted logits: it votes,
-              // and is recomputed by every decode step
+  kPrompt,     // its K and V are candidates for the entry
+  kResponse,   // a mask query, or the last prompt token of a model with shifted logits: it votes,
+               // and is recomputed by every decode step
+  kCommitted,  // a response row that predicts nothing any more: recomputed too, but it does not
+               // vote
 };
 
 struct Row {
@@ -30,6 +32,18 @@ struct Row {
 // last one if config.shifted_logits: the first mask is predicted from it, so it is a response row.
 std::vector<Row> PromptThenMasks(std::span<const std::int32_t> prompt, std::int64_t masks,
                                  const model::ModelConfig& config);
+
+// The same with a response that is under way: (masks) ids, the mask id where nothing is committed.
+// Committed tokens do not vote, nor does the last prompt token of a model with shifted logits once
+// the first response token is committed. All masks: the rows above.
+std::vector<Row> PromptThenResponse(std::span<const std::int32_t> prompt,
+                                    std::span<const std::int32_t> response,
+                                    const model::ModelConfig& config);
+
+// A response as callers supply it: none, or `masks` ids within the vocabulary, at least one of them
+// the mask id. Errors: INVALID_ARGUMENT naming the position, found, expected.
+absl::Status ValidateResponse(const model::ModelConfig& config,
+                              std::span<const std::int32_t> response, std::int64_t masks);
 
 // How many of a prompt's tokens, from the first, an entry may serve: all, or all but the last if
 // config.shifted_logits.
@@ -50,7 +64,7 @@ absl::Status ValidateIds(const model::ModelConfig& config, std::span<const std::
                          std::int64_t first_position);
 
 // The rows of a forward: ids and positions in range, prompt rows first and at ascending positions,
-// at least one response row. Errors: INVALID_ARGUMENT naming the row, expected, found.
+// at least one response row that votes. Errors: INVALID_ARGUMENT naming the row, expected, found.
 absl::Status ValidateRows(const model::ModelConfig& config, std::span<const Row> rows,
                           std::int64_t max_positions);
 

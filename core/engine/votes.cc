@@ -53,9 +53,10 @@ VotingRows VotersOf(const EvictionPlan& plan, std::int64_t prompt_tokens, std::i
   return all_masks;
 }
 
-Votes::Votes(std::int64_t layers, std::int64_t prompt_tokens, std::int64_t masks)
+Votes::Votes(std::int64_t layers, std::int64_t prompt_tokens, std::int64_t masks,
+             std::int64_t silent)
     : prompt_tokens_(prompt_tokens),
-      rows_(prompt_tokens + masks),
+      rows_(prompt_tokens + masks + silent),
       sets_{{prompt_tokens, prompt_tokens + masks}},
       scores_(static_cast<std::size_t>(layers)) {}
 

@@ -19,7 +19,8 @@
 
 namespace maskkv::engine {
 
-// Rows [begin, end) of a forward: prompt rows first, then response rows.
+// Rows [begin, end) of those that may vote: prompt rows first, then response rows. Response rows
+// that are committed are keys only and are not counted.
 struct VotingRows {
   std::int64_t begin = 0;
   std::int64_t end = 0;
@@ -27,8 +28,8 @@ struct VotingRows {
   bool operator==(const VotingRows&) const = default;
 };
 
-// The rows whose attention scores the plan's pairs; all response rows where nobody votes.
-// REQUIRES: a valid plan, prompt_tokens >= 0, masks >= 1.
+// The rows whose attention scores the plan's pairs; all response rows that may vote where nobody
+// does. REQUIRES: a valid plan, prompt_tokens >= 0, masks >= 1 response rows that may vote.
 VotingRows VotersOf(const EvictionPlan& plan, std::int64_t prompt_tokens, std::int64_t masks);
 
 // Consecutive rows of a layer that were just advanced.
@@ -41,8 +42,10 @@ struct AdvancedRows {
 
 class Votes {
  public:
-  // prompt_tokens >= 0 prompt rows and masks >= 1 response rows. Set 0 is all response rows.
-  Votes(std::int64_t layers, std::int64_t prompt_tokens, std::int64_t masks);
+  // prompt_tokens >= 0 prompt rows, masks >= 1 response rows that vote and `silent` ones that do
+  // not. Set 0 is all that vote.
+  Votes(std::int64_t layers, std::int64_t prompt_tokens, std::int64_t masks,
+        std::int64_t silent = 0);
 
   // Which set the rows are, which is made if it is new. Before the first layer.
   std::size_t SetOf(VotingRows rows);
@@ -57,7 +60,8 @@ class Votes {
   // in ascending blocks, then all response rows at once.
   void Add(transformer::Transformer& transformer, std::int64_t layer, const AdvancedRows& advanced);
 
-  // (kv_heads, rows), over all keys. REQUIRES: Begin(layer), not cleared.
+  // (kv_heads, rows), over all keys, in the order of the forward. REQUIRES: Begin(layer), not
+  // cleared.
   std::span<const float> Scores(std::int64_t layer, std::size_t set) const;
 
   // Frees a layer's scores.

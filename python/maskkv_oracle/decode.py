@@ -49,6 +49,13 @@ class Sampling:
     def blocks(self):
         return self.gen_length // self.block_length
 
+    def fields(self):
+        """For JSON; without the rule where it is the usual one."""
+        fields = dataclasses.asdict(self) | {"stop_ids": list(self.stop_ids)}
+        if self.rule == Rule():
+            del fields["rule"]
+        return fields
+
     def check(self):
         if self.gen_length % self.block_length:
             raise ValueError("gen_length must be a multiple of block_length")
@@ -197,11 +204,14 @@ def commit_gap(rule, score, chosen):
     return float(min(near)) if near else None
 
 
-def run(model, prompt, params, cache=None, served=None, run_rows=forward.run_rows):
+def run(model, prompt, params, cache=None, served=None, run_rows=forward.run_rows,
+        cache_at=None):
     """cache: pairs kept by prefill, one forward.Pairs a layer; None recomputes everything.
 
     served: tokens that the cache stands for, the first of the prompt; None: all.
     run_rows: the forward of each step, response_cache.ResponseCache(...).run_rows for example.
+    cache_at: function of (canvas, candidates) that gives the cache of the step which comes next, in
+    the place of `cache`; maskkv_oracle.refresh.
     """
     params.check()
     c, n_p = model.config, len(prompt)
@@ -210,6 +220,8 @@ def run(model, prompt, params, cache=None, served=None, run_rows=forward.run_row
     steps, finish = [], "length"
     for place in places(params, canvas, c.mask_id):
         rows = np.array(masks_of_block(params, canvas, c.mask_id, place["block"]))
+        if cache_at:
+            cache = cache_at(canvas, rows)
         raw = answer_forward(
             model, prompt, canvas, cache, rows, served=served, run_rows=run_rows
         )[0]

@@ -20,11 +20,11 @@ import numpy as np
 
 from maskkv_oracle import (
     checkpoint,
-    decode,
     golden_cases,
     golden_decoding,
     golden_policies,
     golden_policy,
+    golden_refresh,
     golden_run,
     golden_sampling,
     prefill,
@@ -63,13 +63,6 @@ def _json(fields):
     return ("{\n" + body + "\n}\n").encode()
 
 
-def _params(params):
-    fields = dataclasses.asdict(params) | {"stop_ids": list(params.stop_ids)}
-    if params.rule == decode.Rule():
-        del fields["rule"]
-    return fields
-
-
 def _case_files(name, head, model, prompt, params, cache, eviction, mode, reuse=None, **more):
     fields, tensors = golden_run.run(model, prompt, params, cache, eviction, reuse=reuse, **more)
     shown = None
@@ -82,7 +75,7 @@ def _case_files(name, head, model, prompt, params, cache, eviction, mode, reuse=
         "name": name,
         **head,
         "prompt_ids": prompt,
-        "params": _params(params),
+        "params": params.fields(),
         "cache": cache,
         "eviction": shown,
         **({"reuse": {"document_tokens": reuse[0], "question_ids": reuse[1]}} if reuse else {}),
@@ -160,13 +153,27 @@ def _function_cases():
     }
 
 
-PARTS = {"random": _random_cases, "tiny": _tiny_cases, "functions": _function_cases}
+def _refresh_cases():
+    return {
+        f"refresh/{name}.json": _json(_digits(fields))
+        for name, fields in golden_refresh.generate().items()
+    }
+
+
+PARTS = {
+    "random": _random_cases,
+    "tiny": _tiny_cases,
+    "functions": _function_cases,
+    "refresh": _refresh_cases,
+}
 
 
 def part_of(name):
     """Which of PARTS makes the file."""
     if "/" not in name:
         return "functions"
+    if name.startswith("refresh/"):
+        return "refresh"
     return "tiny" if name.startswith("cases/tiny-") else "random"
 
 

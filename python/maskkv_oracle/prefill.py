@@ -68,21 +68,43 @@ def candidates_of(config, prompt):
     return len(prompt) - config.shift
 
 
-def run(model, prompt, masks, eviction=None, noise=None, follow=None):
+def voting_response_rows(config, prompt, response):
+    """Rows, of prompt + response, that predict an undecided position or show one.
+
+    They are the masked positions and, where logits are shifted, the last prompt token as long as the
+    first position, which it predicts, is masked.
+    """
+    first = len(prompt)
+    undecided = [first + i for i, token in enumerate(response) if token == config.mask_id]
+    if config.shift and response[0] == config.mask_id:
+        undecided.insert(0, first - 1)
+    if not undecided:
+        raise ValueError("response: found no mask, expected one")
+    return np.array(undecided)
+
+
+def run(model, prompt, masks, eviction=None, noise=None, follow=None, response=None):
     """prompt: token ids; masks >= 1, the answer's length. eviction None keeps every pair.
 
     In families with shifted logits the last prompt token is a response row, as the masks are: each
     step computes it again, it votes, and its pair is no candidate.
 
+    response: token ids of a response under way, mask ids where nothing is decided: the prefill is
+    then a refresh (maskkv_oracle.refresh); None: all masks.
+
     follow: another Prefill whose kept positions are taken over instead of this one's own (to ask
     what rounding does to values when the decisions stand).
     """
     c, n_p = model.config, candidates_of(model.config, prompt)
-    ids = list(prompt) + [c.mask_id] * masks
+    response = [c.mask_id] * masks if response is None else list(response)
+    ids = list(prompt) + response
     triple = eviction.triple if eviction else named.parse("full")
-    voting_rows = voters.rows(triple.voters, n_p, len(ids) - n_p, eviction.budget if eviction else 1)
+    electorate = np.concatenate([np.arange(n_p), voting_response_rows(c, prompt, response)])
+    some = len(electorate) - n_p
+    voting_rows = voters.rows(triple.voters, n_p, some, eviction.budget if eviction else 1)
     if triple.voters in voters.WITHOUT_SCORES:  # what is kept does not depend on the scores
-        voting_rows = voters.rows("masks", n_p, len(ids) - n_p, 1)
+        voting_rows = voters.rows("masks", n_p, some, 1)
+    voting_rows = electorate[voting_rows]
     traces, votes, importance = [], [], []
     for trace in forward.run_rows(model, ids, np.arange(len(ids)), noise=noise):
         scores = voting.mask_query_scores(trace, voting_rows, c.group, noise)
