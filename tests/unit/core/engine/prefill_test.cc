@@ -181,7 +181,7 @@ TEST_F(PrefillTest, RefusesRowsThatAreNotAPromptBeforeMasks) {
   ExpectRefused(plan, "expected prompt rows before response rows");
   rows_ = good;
   rows_.resize(40);
-  ExpectRefused(plan, "expected at least one response row, found none");
+  ExpectRefused(plan, "expected at least one response row that votes, found none");
 }
 
 TEST_F(PrefillTest, PromptsWithTheMaskTokenOrUnknownIdsAreRefusedByPosition) {
