@@ -9,6 +9,8 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <span>
+#include <stop_token>
 #include <utility>
 #include <vector>
 
@@ -25,10 +27,19 @@ class ServerContext;
 
 namespace maskkv::v1 {
 class GenerateRequest;
+class Plan;
+class PrefillRequest;
 class PrefillResponse;
 }  // namespace maskkv::v1
 
 namespace maskkv::decode {
+
+// What a refresh tells the prefill service besides the request.
+struct RefreshSpec {
+  std::span<const std::int32_t> response;  // as it stands: the mask id where nothing is decided
+  const v1::Plan* plan = nullptr;          // of the request's first prefill
+  std::stop_token stop;                    // ends the call
+};
 
 // The prompt as the decoder takes it.
 struct PromptEntry {
@@ -61,6 +72,14 @@ class EntrySource {
                                       const std::vector<std::int32_t>& ids,
                                       std::int64_t servable) const;
 
+  // Another entry of the same prompt for a response under way; `recomputed` is left out.
+  // Errors: as Prefill's.
+  absl::StatusOr<PromptEntry> Refresh(const services::Call& call,
+                                      const grpc::ServerContext& context,
+                                      const v1::GenerateRequest& request,
+                                      const CheckedRequest& checked,
+                                      const RefreshSpec& refresh) const;
+
   // The entry of checked.reused, for a prompt of these ids, of which an entry may serve the first
   // `servable` (engine::ServableTokens).
   // Errors: of the mapper; FAILED_PRECONDITION (HANDLE_PROMPT_MISMATCH).
@@ -69,9 +88,12 @@ class EntrySource {
                                     std::int64_t servable) const;
 
  private:
+  // prefill: without its request_id.
+  absl::StatusOr<PromptEntry> Obtain(const services::Call& call, const grpc::ServerContext& context,
+                                     v1::PrefillRequest prefill, const std::stop_token& stop) const;
   absl::StatusOr<std::shared_ptr<const v1::PrefillResponse>> CallPrefill(
       const services::Call& call, const grpc::ServerContext& context,
-      const v1::GenerateRequest& request, const CheckedRequest& checked, int attempt) const;
+      const v1::PrefillRequest& prefill, const std::stop_token& stop) const;
   absl::Status Map(const services::Call& call, const arena::Handle& handle,
                    PromptEntry& prompt) const;
 

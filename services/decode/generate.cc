@@ -6,6 +6,7 @@
 
 #include <chrono>
 #include <optional>
+#include <stop_token>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -19,6 +20,7 @@
 #include "services/common/memory.h"
 #include "services/common/rope_proto.h"
 #include "services/decode/event_proto.h"
+#include "services/decode/refresher.h"
 
 namespace maskkv::decode {
 namespace {
@@ -108,6 +110,7 @@ struct GenerateHandler::Answer {
   PromptEntry prompt;
   double rope_scale = 1;
   RequestFigures figures;
+  std::unique_ptr<Refresher> refresher;  // outlives the group, which gives it orders
   std::unique_ptr<SequenceGroup> group;
   std::uint64_t seq = 0;
   std::optional<Outcome> outcome;  // of the sample that ended last
@@ -151,6 +154,7 @@ absl::Status GenerateHandler::Run(grpc::ServerContext& context, const v1::Genera
                 .prompt = {},
                 .rope_scale = 1,
                 .figures = {},
+                .refresher = nullptr,
                 .group = nullptr,
                 .outcome = {}};
   const absl::Status status = Serve(answer);
@@ -239,6 +243,12 @@ absl::Status GenerateHandler::Submit(Answer& answer) const {
   spec.abandon = [&context = answer.context](const absl::Status& status) {
     EndBlockedCall(context, status);
   };
+  if (answer.checked.params.refreshes()) {
+    PrepareRefresh(answer);
+    spec.refresh = [refresher = answer.refresher.get()](RefreshOrder order) {
+      refresher->Order(std::move(order));
+    };
+  }
   for (std::int32_t i = 0; i < answer.checked.samples; ++i) {
     spec.sequences.push_back(sample);
     ++sample.params.seed;  // wraps around
@@ -250,6 +260,19 @@ absl::Status GenerateHandler::Submit(Answer& answer) const {
   answer.prompt.view.reset();
   answer.prompt.recomputed = {};
   return absl::OkStatus();
+}
+
+void GenerateHandler::PrepareRefresh(Answer& answer) const {
+  const auto prefill = [this, &answer, plan = answer.prompt.prefill->plan()](
+                           const std::vector<std::int32_t>& response,
+                           const std::stop_token& stop) -> absl::StatusOr<FreshEntry> {
+    MASKKV_ASSIGN_OR_RETURN(
+        PromptEntry prompt,
+        parts_.entries->Refresh(answer.call, answer.context, answer.request, answer.checked,
+                                {.response = response, .plan = &plan, .stop = stop}));
+    return FreshEntry{std::move(prompt.view), std::move(prompt.prefill), {}};
+  };
+  answer.refresher = std::make_unique<Refresher>(prefill, *parts_.loop);
 }
 
 absl::Status GenerateHandler::SendStarted(Answer& answer) const {

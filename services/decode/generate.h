@@ -84,6 +84,8 @@ class GenerateHandler {
   // Without a cache: its scaling, and whether every step's rows can fit into memory.
   absl::Status PrepareWholePrompt(Answer& answer) const;
   absl::Status Submit(Answer& answer) const;
+  // What brings the sequences other entries, if the request refreshes.
+  void PrepareRefresh(Answer& answer) const;
   absl::Status SendStarted(Answer& answer) const;
   absl::Status SendEvents(Answer& answer) const;
   absl::Status SendEvent(Answer& answer, const SequenceEvent& event) const;

@@ -55,6 +55,14 @@ constexpr MetricSpec kComputed{"maskkv_response_rows_computed_total", MetricType
                                "Response rows that steps computed."};
 constexpr MetricSpec kReused{"maskkv_response_rows_reused_total", MetricType::kCounter, "1",
                              "Response rows that steps took over from an earlier step."};
+constexpr MetricSpec kRefreshes{"maskkv_decode_refreshes_total", MetricType::kCounter, "1",
+                                "Entries that took the place of a running sequence's entry."};
+constexpr MetricSpec kRefresh{"maskkv_decode_refresh_seconds",
+                              MetricType::kHistogram,
+                              "seconds",
+                              "Time a sequence waited for a refresh of its entry.",
+                              "",
+                              services::kRequestSecondsBuckets};
 
 constexpr std::array kSpecs{services::kRequestsRunning,
                             services::kRequestsWaiting,
@@ -71,7 +79,9 @@ constexpr std::array kSpecs{services::kRequestsRunning,
                             kSteps,
                             kBatch,
                             kComputed,
-                            kReused};
+                            kReused,
+                            kRefreshes,
+                            kRefresh};
 
 constexpr std::array<const char*, kOutcomes> kOutcomeNames{
     "stop", "length", "stop_string", "cancelled", "deadline", "refused", "error"};
@@ -115,6 +125,8 @@ Metrics Metrics::Create(telemetry::Registry& registry) {
   metrics.step.batch_size = registry.AddHistogram(kBatch);
   metrics.step.rows_computed = registry.AddCounter(kComputed);
   metrics.step.rows_reused = registry.AddCounter(kReused);
+  metrics.step.refreshes = registry.AddCounter(kRefreshes);
+  metrics.step.refresh_seconds = registry.AddHistogram(kRefresh);
   metrics.step.waiting_for_place = waiting("place");
   metrics.step.waiting_displaced = waiting("displaced");
   metrics.step.waiting_for_reader = waiting("reader");

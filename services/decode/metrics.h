@@ -24,6 +24,8 @@ struct StepMetrics {
   telemetry::Histogram batch_size;
   telemetry::Counter rows_computed;
   telemetry::Counter rows_reused;
+  telemetry::Counter refreshes;
+  telemetry::Histogram refresh_seconds;
   // Sequences that wait, by reason.
   telemetry::Gauge waiting_for_place;
   telemetry::Gauge waiting_displaced;

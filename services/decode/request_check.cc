@@ -82,6 +82,8 @@ absl::StatusOr<engine::GenerateParams> CheckSampler(const v1::Sampler& sampler,
   params.seed = sampler.seed();
   params.ignore_eos = sampler.ignore_eos();
   params.suppress_eos = sampler.suppress_eos();
+  params.refresh_every = sampler.refresh_every();
+  params.refresh_floor = sampler.refresh_floor();
   params.stop_ids = limits.stop_ids;
   if (params.temperature > kMaxTemperature) {
     return Invalid("BAD_SAMPLER", absl::StrFormat("temperature: expected at most %g, found %g",
@@ -164,6 +166,13 @@ absl::StatusOr<CheckedRequest> CheckRequest(const v1::GenerateRequest& request,
   MASKKV_ASSIGN_OR_RETURN(checked.params, CheckSampler(request.sampler(), limits));
   MASKKV_RETURN_IF_ERROR(CheckStops(request, limits));
   MASKKV_RETURN_IF_ERROR(CheckCache(request, checked));
+  if (checked.params.refreshes() && (!checked.use_cache || checked.reused)) {
+    return Invalid(
+        "BAD_SAMPLER",
+        absl::StrFormat("refresh_every, refresh_floor: expected 0 with %s, found another "
+                        "value",
+                        checked.use_cache ? "REUSE_KEPT" : "CACHE_NONE"));
+  }
   constexpr std::int32_t kMaxPriority = schedule::AdmissionQueue::kMaxPriority;
   if (request.priority() < -kMaxPriority || request.priority() > kMaxPriority) {
     return Invalid("BAD_PRIORITY",

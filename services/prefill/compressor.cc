@@ -33,6 +33,7 @@ arena::Digest KeyOf(const services::ModelRuntime& model, const std::string& tena
                           .tokens = job.prompt.ids,
                           .document_tokens = job.prompt.document_tokens,
                           .masks = job.masks,
+                          .response = job.response,
                           .rope_scaling = rope_scaling,
                           .dtype = model.dtype(),
                           .policy = {.selection = plan.selection,
@@ -121,7 +122,9 @@ absl::StatusOr<engine::PrefillResult> Compressor::RunInto(
   MASKKV_RETURN_IF_ERROR(
       services::CheckFits(config, static_cast<std::int64_t>(job.prompt.ids.size()) + job.masks,
                           job.keep.plan.HoldsAllLayers() ? config.layers : 1));
-  const std::vector<engine::Row> rows = engine::PromptThenMasks(job.prompt.ids, job.masks, config);
+  const std::vector<engine::Row> rows =
+      job.response.empty() ? engine::PromptThenMasks(job.prompt.ids, job.masks, config)
+                           : engine::PromptThenResponse(job.prompt.ids, job.response, config);
   return prefiller_.Run({{.rows = rows,
                           .rope_scale = job.rope_scale,
                           .after_layer = [&](std::int64_t, std::int64_t) { return alive(); },

@@ -33,6 +33,8 @@ namespace maskkv::prefill {
 struct Job {
   services::PromptIds prompt;
   std::int64_t masks = 0;
+  // (masks) ids of a response under way, the mask id where nothing is decided; empty: all masks.
+  std::vector<std::int32_t> response;
   ResolvedKeep keep;
   double rope_scale = 1;
   bool ignore_cached = false;

@@ -71,7 +71,7 @@ class DecodeHarness {
   std::unique_ptr<services::Server> server;
 };
 
-// What the engine alone answers: its own prefill, no service.
+// What the engine alone answers: its own prefills, no service.
 class EngineAlone {
  public:
   explicit EngineAlone(std::shared_ptr<const services::ModelRuntime> model);

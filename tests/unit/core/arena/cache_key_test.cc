@@ -15,6 +15,8 @@ namespace maskkv::arena {
 namespace {
 
 const std::vector<std::int32_t> kTokens = {7, 0, 300, std::numeric_limits<std::int32_t>::max()};
+const std::vector<std::int32_t> kDecided = {5, 9, 9};
+const std::span<const std::int32_t> kResponse = kDecided;
 const std::vector<double> kImportance = {0.25, 0.75}, kWeights = {1.0, 2.0}, kOther = {1.0, 2.5};
 
 CacheKeyFields Example() {
@@ -45,7 +47,7 @@ CacheKeyFields Example() {
 // Computed with Python's hashlib from the encoding that docs/shm_format.md describes.
 TEST(CacheKey, IsTheDocumentedDigest) {
   EXPECT_EQ(Hex(CacheKey(Example())),
-            "6458474340f21d864b5719e916561fb07f2409fe158e44692465d9673cc543fe");
+            "409f0dd6cf7621bd007dc16b2bc1e9b849eb1ae72a135b471e167403c3e4076f");
 }
 
 using Change = std::function<void(CacheKeyFields&)>;
@@ -81,6 +83,8 @@ TEST(CacheKey, EveryFieldThatIsUsedChangesIt) {
       [](auto& f) { f.tokens = f.tokens.first(3); },
       [](auto& f) { f.document_tokens = 3; },
       [](auto& f) { f.masks = 33; },
+      [](auto& f) { f.response = kResponse; },
+      [](auto& f) { f.response = kResponse.first(2); },
       [](auto& f) { f.rope_scaling = ""; },
       [](auto& f) { f.dtype = kernels::DType::kF32; },
       [](auto& f) { f.policy.layer_rule = engine::LayerRule::kOnline; },
