@@ -10,6 +10,7 @@
 #include <cstdio>
 #include <map>
 #include <set>
+#include <utility>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_format.h"
@@ -19,6 +20,7 @@
 #include "core/policy/named_policy.h"
 #include "services/common/prompt_text.h"
 #include "services/maskkv/command.h"
+#include "services/maskkv/evaluation_cell.h"
 #include "services/maskkv/flag_checks.h"
 #include "services/maskkv/generation.h"
 #include "services/maskkv/json_report.h"
@@ -35,34 +37,6 @@ constexpr const char* kExamples = R"(Examples:
   python -m maskkv_tools.accuracy_table result.json   draws the table)";
 
 using Clock = std::chrono::steady_clock;
-
-// What is kept of a prompt: one entry, which serves every rule.
-struct KeptPrompt {
-  CacheFlags flags;
-  engine::EvictionPlan plan;  // unused without a cache
-  double mass = 0;            // sum of kept mass over questions
-
-  bool HasCache() const { return flags.mode() != CacheMode::kNone; }
-  bool HasBudget() const {
-    return flags.mode() == CacheMode::kMaskKv || flags.mode() == CacheMode::kRandom;
-  }
-};
-
-// One configuration and its counts by kind of question.
-struct Cell {
-  std::size_t kept = 0;  // index of its KeptPrompt
-  engine::GenerateParams params;
-  struct Count {
-    std::int64_t questions = 0;
-    std::int64_t correct = 0;
-  };
-  std::map<std::string, Count> by_kind;
-  std::string outcomes;        // a question each: '1' if the answer was correct, else '0'
-  std::int64_t steps = 0;      // that follow are sums over questions
-  std::int64_t rows = 0;       // recomputed prompt and response
-  std::int64_t committed = 0;  // positions decided
-  double seconds = 0;          // of the steps; where cells are decoded one by one
-};
 
 // White space at the ends of an answer does not count.
 std::string Trimmed(const std::string& text) {
@@ -101,6 +75,12 @@ class EvaluateCommand final : public Command {
         ->delimiter(',')
         ->check(AnyRule())
         ->excludes(sub->get_option("--rule"));
+    sub->add_option("--schedules", schedules_,
+                    "Several numbers of steps for those of --rules that go by them")
+        ->delimiter(',')
+        ->check(IntegerIn(1, kLargestCount))
+        ->needs(sub->get_option("--rules"))
+        ->excludes(sub->get_option("--steps"));
     sub->add_option("--layers", base_.layers, "Layer budgets: offline, online, uniform")
         ->check(OneOf({"offline", "online", "uniform"}))
         ->capture_default_str();
@@ -151,18 +131,23 @@ class EvaluateCommand final : public Command {
       params_.push_back(decode_.params());
       return absl::OkStatus();
     }
-    std::set<std::string> named;
+    if (schedules_.empty()) schedules_.push_back(decode_.steps);
+    std::set<std::pair<std::string, std::int64_t>> named;
     bool scheduled = false;
-    for (const std::string& rule : rules_) {
-      MASKKV_ASSIGN_OR_RETURN(const decoding::RuleParams params,
-                              decoding::ParseRuleSpec(rule, decode_.rule.base()));
-      if (!named.insert(decoding::RuleSpec(params)).second) continue;
-      MASKKV_RETURN_IF_ERROR(decode_.Validate(params));
-      params_.push_back(decode_.params(params));
-      scheduled = scheduled || decoding::IsScheduled(params.rule);
+    for (const std::string& text : rules_) {
+      MASKKV_ASSIGN_OR_RETURN(const decoding::RuleParams rule,
+                              decoding::ParseRuleSpec(text, decode_.rule.base()));
+      scheduled = scheduled || decoding::IsScheduled(rule.rule);
+      for (const std::int64_t steps : schedules_) {
+        DecodeFlags flags = decode_;
+        flags.steps = decoding::IsScheduled(rule.rule) ? steps : 0;
+        if (!named.insert({decoding::RuleSpec(rule), flags.steps}).second) continue;
+        MASKKV_RETURN_IF_ERROR(flags.Validate(rule));
+        params_.push_back(flags.params(rule));
+      }
     }
     return scheduled ? absl::OkStatus()
-                     : engine::CheckStepsAreRead(params_.front().rule.rule, decode_.steps);
+                     : engine::CheckStepsAreRead(params_.front().rule.rule, schedules_.front());
   }
 
   absl::Status MakeCells() {
@@ -291,60 +276,13 @@ class EvaluateCommand final : public Command {
     return static_cast<std::int64_t>(prompt.size());
   }
 
-  Json CellJson(const Cell& cell) const {
-    Json kinds = Json::object();
-    std::int64_t questions = 0, correct = 0;
-    for (const auto& [kind, count] : cell.by_kind) {
-      kinds[kind] = {{"questions", count.questions}, {"correct", count.correct}};
-      questions += count.questions;
-      correct += count.correct;
-    }
-    const KeptPrompt& kept = kept_[cell.kept];
-    const bool scheduled = decoding::IsScheduled(cell.params.rule.rule);
-    return {
-        {"cache", kept.flags.policy.empty() ? kept.flags.cache : "policy"},
-        {"policy", kept.HasCache() ? Json(policy::PolicyName(kept.plan.Parts())) : Json(nullptr)},
-        {"budget", kept.HasBudget() ? Json(kept.flags.budget) : Json(nullptr)},
-        {"rule", decoding::RuleSpec(cell.params.rule)},
-        {"block_length", cell.params.block_length},
-        {"schedule", scheduled ? Json(cell.params.steps) : Json(nullptr)},
-        {"questions", questions},
-        {"correct", correct},
-        {"steps", cell.steps},
-        {"rows", cell.rows},
-        {"committed", cell.committed},
-        {"tokens_per_step", static_cast<double>(cell.committed) / static_cast<double>(cell.steps)},
-        {"seconds", timed() ? Json(cell.seconds) : Json(nullptr)},
-        {"kept_mass", kept.mass / static_cast<double>(questions)},
-        {"kinds", std::move(kinds)},
-        {"outcomes", cell.outcomes}};
-  }
-
-  void PrintLine(const Json& cell) const {
-    const Json& name = cell[cell["cache"] == "policy" ? "policy" : "cache"];
-    std::printf("%-7s %6s ", name.get<std::string>().c_str(),
-                cell["budget"].is_null() ? "" : cell["budget"].dump().c_str());
-    if (timed()) {
-      std::printf("%-16s %7lld steps, %8lld rows, %8.3f s, %5.2f tokens a step, ",
-                  cell["rule"].get<std::string>().c_str(), cell["steps"].get<long long>(),
-                  cell["rows"].get<long long>(), cell["seconds"].get<double>(),
-                  cell["tokens_per_step"].get<double>());
-    }
-    std::printf(" %5.1f %% of %lld, kept mass %.3f ",
-                100 * cell["correct"].get<double>() / cell["questions"].get<double>(),
-                cell["questions"].get<long long>(), cell["kept_mass"].get<double>());
-    for (const auto& [kind, count] : cell["kinds"].items()) {
-      std::printf(" %s %.3f", kind.c_str(),
-                  count["correct"].get<double>() / count["questions"].get<double>());
-    }
-    std::printf("\n");
-  }
-
   void Report(double mean_prompt_tokens) const {
     Json cells = Json::array();
-    for (const Cell& cell : cells_) cells.push_back(CellJson(cell));
+    for (const Cell& cell : cells_) {
+      cells.push_back(CellJson(cell, kept_[cell.kept], timed()));
+    }
     if (!json_) {
-      for (const Json& cell : cells) PrintLine(cell);
+      for (const Json& cell : cells) PrintCell(cell);
       return;
     }
     PrintJson({{"model", host_->directory()},
@@ -367,6 +305,7 @@ class EvaluateCommand final : public Command {
   std::vector<std::string> caches_;
   std::vector<std::string> policies_;
   std::vector<std::string> rules_;
+  std::vector<std::int64_t> schedules_;
   std::vector<std::int64_t> budgets_{8, 16, 32, 64, 128};
   bool json_ = false;
 

@@ -176,6 +176,18 @@ def test_evaluate_compares_rules_over_one_prefill(tiny):
     assert "prefix:0.5" in text.text and "tokens a step" in text.text
 
 
+def test_evaluate_crosses_schedules_with_the_rules_that_have_one(tiny):
+    args = ("evaluate", "--model", TINY, "--questions", tiny.questions, "--gen-length", 8, "--limit",
+            1, "--caches", "full", "--json", "--rules", "entropy,threshold")
+    cells = validated("evaluate", run(*args, "--schedules", "8,2").json)["cells"]
+    assert [(c["rule"], c["schedule"]) for c in cells] == [("entropy", 8), ("entropy", 2),
+                                                           ("threshold:0.9", None)]
+    one = validated("evaluate", run(*args, "--steps", 2).json)["cells"]
+    assert [{**c, "seconds": 0} for c in one] == [{**c, "seconds": 0} for c in cells[1:]]
+    failed = run(*args, "--schedules", "8,2", "--steps", 2)
+    assert failed.code == 2 and "--schedules" in failed.error
+
+
 def test_evaluate_refuses_steps_that_no_rule_reads(tiny):
     failed = run("evaluate", "--model", TINY, "--questions", tiny.questions, "--rules",
                  "factor,threshold", "--steps", 8)
