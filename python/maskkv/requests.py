@@ -78,7 +78,7 @@ _PROMPT = ("messages", "document", "question", "tokens", "document_tokens")
 _KEEP = ("selection", "budget", "coverage", "max_budget", "alpha", "beta", "layer_rule",
          "random_seed", "policy")
 _SAMPLER = ("gen_length", "block_length", "steps", "temperature", "seed", "ignore_eos",
-            "suppress_eos")
+            "suppress_eos", "refresh_every", "refresh_floor")
 
 
 def _take(kwargs, names):
@@ -115,6 +115,7 @@ def prefill(kwargs):
                                          rope_scaling=rope_scaling(
                                              kwargs.pop("rope_scaling", None)),
                                          masks=kwargs.pop("masks", 32))
+    request.response.extend(kwargs.pop("response", ()))
     for name in ("request_id", "priority", "ignore_cached"):
         if name in kwargs:
             setattr(request, name, kwargs.pop(name))

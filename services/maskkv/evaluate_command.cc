@@ -21,6 +21,7 @@
 #include "services/maskkv/json_report.h"
 #include "services/maskkv/progress.h"
 #include "services/maskkv/questions.h"
+#include "services/maskkv/refresh_flags.h"
 
 namespace maskkv::cli {
 namespace {
@@ -39,7 +40,8 @@ struct Cell {
     std::int64_t correct = 0;
   };
   std::map<std::string, Count> by_kind;
-  double mass = 0;       // sum of kept mass over questions
+  double mass = 0;  // sum of kept mass over questions
+  std::int64_t refreshes = 0;
   std::string outcomes;  // a question each: '1' if the answer was correct, else '0'
 
   bool HasBudget() const {
@@ -88,6 +90,7 @@ class EvaluateCommand final : public Command {
         ->check(NumberIn(0, 1))
         ->capture_default_str();
     sub->add_option("--profile", base_.profile, "Importance profile")->type_name("FILE");
+    refresh_.Declare(*sub);
     sub->add_flag("--json", json_, "Print one JSON object");
   }
 
@@ -186,6 +189,7 @@ class EvaluateCommand final : public Command {
         cell.mass += 1;
       } else {
         cell.mass += cached->result.kept_mass();
+        refresh_.Apply(request.params);
         request.prompt = engine::RecomputedTail(host_->config(), prompt);
         request.cache = (cached++)->entry;
       }
@@ -194,7 +198,13 @@ class EvaluateCommand final : public Command {
     }
     while (decoder.running() > 0) {
       if (Interrupted()) return absl::CancelledError("interrupted");
-      for (const engine::StepEvent& event : decoder.Step()) MASKKV_RETURN_IF_ERROR(event.status);
+      for (const engine::StepEvent& event : decoder.Step()) {
+        MASKKV_RETURN_IF_ERROR(event.status);
+        if (!event.refresh_due) continue;
+        const auto cell = std::ranges::find(ids, event.request) - ids.begin();
+        MASKKV_RETURN_IF_ERROR(Refresh(cells_[static_cast<std::size_t>(cell)], prompt, number,
+                                       event.request, decoder));
+      }
     }
     for (std::size_t i = 0; i < cells_.size(); ++i) {
       Cell::Count& count = cells_[i].by_kind[question.kind];
@@ -205,6 +215,16 @@ class EvaluateCommand final : public Command {
       cells_[i].outcomes.push_back(correct ? '1' : '0');
     }
     return static_cast<std::int64_t>(prompt.size());
+  }
+
+  absl::Status Refresh(Cell& cell, std::span<const std::int32_t> prompt, std::uint64_t question,
+                       engine::RequestId id, engine::Decoder& decoder) {
+    engine::EvictionPlan plan = cell.plan;
+    plan.random_seed = question;
+    MASKKV_ASSIGN_OR_RETURN(const PrefilledPrompt fresh,
+                            RefreshPrompt(*host_, prompt, decoder.Find(id)->tokens(), plan));
+    ++cell.refreshes;
+    return decoder.SwapCache(id, fresh.entry);
   }
 
   void Report(double mean_prompt_tokens) const {
@@ -225,6 +245,7 @@ class EvaluateCommand final : public Command {
            {"questions", questions},
            {"correct", correct},
            {"kept_mass", cell.mass / static_cast<double>(questions)},
+           {"refreshes", cell.refreshes},
            {"kinds", std::move(kinds)},
            {"outcomes", cell.outcomes}});
     }
@@ -239,6 +260,8 @@ class EvaluateCommand final : public Command {
                            {"layers", base_.layers},
                            {"alpha", base_.alpha},
                            {"beta", base_.beta},
+                           {"refresh_every", refresh_.every},
+                           {"refresh_floor", refresh_.floor},
                            {"mean_prompt_tokens", mean_prompt_tokens},
                            {"cells", std::move(cells)}};
       PrintJson(report);
@@ -261,6 +284,7 @@ class EvaluateCommand final : public Command {
   ModelFlags model_;
   DecodeFlags decode_;
   CacheFlags base_;
+  RefreshFlags refresh_;
   std::string questions_;
   std::int64_t limit_ = 0;
   std::vector<std::string> caches_;
