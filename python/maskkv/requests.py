@@ -128,6 +128,7 @@ def prefill(kwargs):
                                          rope_scaling=rope_scaling(
                                              kwargs.pop("rope_scaling", None)),
                                          masks=kwargs.pop("masks", 32))
+    request.response.extend(kwargs.pop("response", ()))
     for name in ("request_id", "priority", "ignore_cached"):
         if name in kwargs:
             setattr(request, name, kwargs.pop(name))

@@ -54,6 +54,7 @@ class Timings:
     first_token_ms: float
     decode_ms: float
     total_ms: float
+    refresh_ms: float
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ class Usage:
     kept_pairs: int
     entry_bytes: int
     full_bytes: int
+    refreshes: int
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,18 @@ class Started:
 
 
 @dataclass(frozen=True)
+class Refreshed:
+    """The prompt was prefilled again with the answer so far."""
+
+    handle: Any  # v1.Handle
+    kept: Kept
+    entry_bytes: int
+    entry_digest: str
+    cached: bool
+    wait_ms: float
+
+
+@dataclass(frozen=True)
 class Step:
     seq: int
     sample: int
@@ -94,6 +108,8 @@ class Step:
     committed: tuple[Token, ...]
     provisional: tuple[Token, ...]
     text: str
+    refreshed: Refreshed | None  # the entry that this step was the first to run over
+    kept_mass: float | None  # with refresh_floor: share of attention to kept pairs
 
 
 @dataclass(frozen=True)
@@ -288,8 +304,12 @@ def event(message):
                         kept=kept(inner.kept) if inner.HasField("kept") else None,
                         provenance=_convert(Provenance, inner.provenance))
     if kind == "step":
+        refreshed = None
+        if inner.HasField("refreshed"):
+            refreshed = _convert(Refreshed, inner.refreshed, kept=kept(inner.refreshed.kept))
         return _convert(Step, inner, seq=message.seq, committed=_tokens(inner.committed),
-                        provisional=_tokens(inner.provisional))
+                        provisional=_tokens(inner.provisional), refreshed=refreshed,
+                        kept_mass=inner.kept_mass if inner.HasField("kept_mass") else None)
     return _convert(Finished, inner, seq=message.seq,
                     finish_reason=_FINISH_REASONS[inner.finish_reason],
                     usage=_convert(Usage, inner.usage), timings=_convert(Timings, inner.timings))

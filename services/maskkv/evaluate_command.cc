@@ -6,13 +6,10 @@
 // after the other, where rules are compared, so that each has a time of its own.
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
-#include <map>
 #include <set>
 #include <utility>
 
-#include "absl/strings/ascii.h"
 #include "absl/strings/str_format.h"
 #include "core/base/status_macros.h"
 #include "core/decoding/rule_spec.h"
@@ -21,11 +18,13 @@
 #include "services/common/prompt_text.h"
 #include "services/maskkv/command.h"
 #include "services/maskkv/evaluation_cell.h"
+#include "services/maskkv/evaluation_decode.h"
 #include "services/maskkv/flag_checks.h"
 #include "services/maskkv/generation.h"
 #include "services/maskkv/json_report.h"
 #include "services/maskkv/progress.h"
 #include "services/maskkv/questions.h"
+#include "services/maskkv/refresh_flags.h"
 
 namespace maskkv::cli {
 namespace {
@@ -35,13 +34,6 @@ constexpr const char* kExamples = R"(Examples:
   maskkv evaluate --model DIR --questions test.jsonl --policies full,maskkv,snapkv,adakv --budgets 4,8 --json
   maskkv evaluate --model DIR --questions test.jsonl --caches full,maskkv --budgets 32 --rules low_confidence,threshold:0.9,factor:1 --json
   python -m maskkv_tools.accuracy_table result.json   draws the table)";
-
-using Clock = std::chrono::steady_clock;
-
-// White space at the ends of an answer does not count.
-std::string Trimmed(const std::string& text) {
-  return std::string(absl::StripAsciiWhitespace(absl::string_view(text.data(), text.size())));
-}
 
 class EvaluateCommand final : public Command {
  public:
@@ -91,6 +83,7 @@ class EvaluateCommand final : public Command {
         ->check(NumberIn(0, 1))
         ->capture_default_str();
     sub->add_option("--profile", base_.profile, "Importance profile")->type_name("FILE");
+    refresh_.Declare(*sub);
     sub->add_flag("--json", json_, "Print one JSON object");
   }
 
@@ -180,6 +173,7 @@ class EvaluateCommand final : public Command {
         Cell& cell = cells_.emplace_back();
         cell.kept = kept_.size() - 1;
         cell.params = params;
+        if (kept.HasCache()) refresh_.Apply(cell.params);
       }
       if (!kept.HasBudget()) break;
     }
@@ -206,48 +200,6 @@ class EvaluateCommand final : public Command {
     return entries;
   }
 
-  engine::DecodeRequest RequestOf(const Cell& cell, const std::vector<std::int32_t>& prompt,
-                                  std::shared_ptr<const engine::KvView> entry) const {
-    engine::DecodeRequest request;
-    request.prompt_tokens = static_cast<std::int64_t>(prompt.size());
-    request.params = cell.params;
-    request.prompt = entry == nullptr ? prompt : engine::RecomputedTail(host_->config(), prompt);
-    request.cache = std::move(entry);
-    return request;
-  }
-
-  // Decodes what has been added to the decoder; cells: whose the requests are.
-  static absl::Status Decode(engine::Decoder& decoder,
-                             const std::map<engine::RequestId, Cell*>& cells) {
-    while (decoder.running() > 0) {
-      if (Interrupted()) return absl::CancelledError("interrupted");
-      const auto start = Clock::now();
-      const std::vector<engine::StepEvent> events = decoder.Step();
-      const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
-      for (const engine::StepEvent& event : events) {
-        MASKKV_RETURN_IF_ERROR(event.status);
-        Cell& cell = *cells.at(event.request);
-        ++cell.steps;
-        cell.rows += event.rows;
-        cell.committed += std::ssize(event.committed);
-        cell.seconds += seconds;
-      }
-    }
-    return absl::OkStatus();
-  }
-
-  void Judge(const Question& question, const engine::Decoder& decoder,
-             const std::map<engine::RequestId, Cell*>& cells) const {
-    for (const auto& [id, cell] : cells) {
-      Cell::Count& count = cell->by_kind[question.kind];
-      ++count.questions;
-      const std::string answer = Trimmed(host_->Text(decoder.Find(id)->Answer()));
-      const bool correct = answer == Trimmed(question.answer);
-      count.correct += correct ? 1 : 0;
-      cell->outcomes.push_back(correct ? '1' : '0');
-    }
-  }
-
   // Asks every configuration one question. Returns the prompt's length in tokens.
   absl::StatusOr<std::int64_t> Ask(const Question& question, std::uint64_t number) {
     MASKKV_ASSIGN_OR_RETURN(
@@ -259,20 +211,9 @@ class EvaluateCommand final : public Command {
       prepared_positions_ = positions;
     }
     MASKKV_ASSIGN_OR_RETURN(const auto entries, Prefill(prompt, number));
-    const std::size_t together = timed() ? 1 : cells_.size();
-    for (std::size_t first = 0; first < cells_.size(); first += together) {
-      engine::Decoder decoder(host_->transformer());
-      std::map<engine::RequestId, Cell*> of;
-      for (std::size_t i = first; i < first + together; ++i) {
-        // Each question begins with another cell, so that none is always the first to be timed.
-        Cell& cell = cells_[(i + number) % cells_.size()];
-        MASKKV_ASSIGN_OR_RETURN(const engine::RequestId id,
-                                decoder.Add(RequestOf(cell, prompt, entries[cell.kept])));
-        of[id] = &cell;
-      }
-      MASKKV_RETURN_IF_ERROR(Decode(decoder, of));
-      Judge(question, decoder, of);
-    }
+    const AskedQuestion asked{
+        .question = question, .number = number, .prompt = prompt, .entries = entries};
+    MASKKV_RETURN_IF_ERROR(DecodeCells(*host_, asked, kept_, timed(), cells_));
     return static_cast<std::int64_t>(prompt.size());
   }
 
@@ -293,6 +234,8 @@ class EvaluateCommand final : public Command {
                {"layers", base_.layers},
                {"alpha", base_.alpha},
                {"beta", base_.beta},
+               {"refresh_every", refresh_.every},
+               {"refresh_floor", refresh_.floor},
                {"mean_prompt_tokens", mean_prompt_tokens},
                {"cells", std::move(cells)}});
   }
@@ -300,6 +243,7 @@ class EvaluateCommand final : public Command {
   ModelFlags model_;
   DecodeFlags decode_;
   CacheFlags base_;
+  RefreshFlags refresh_;
   std::string questions_;
   std::int64_t limit_ = 0;
   std::vector<std::string> caches_;

@@ -35,6 +35,8 @@ Json CellJson(const Cell& cell, const KeptPrompt& kept, bool timed) {
       {"committed", cell.committed},
       {"tokens_per_step", static_cast<double>(cell.committed) / static_cast<double>(cell.steps)},
       {"seconds", timed ? Json(cell.seconds) : Json(nullptr)},
+      {"refreshes", cell.refreshes},
+      {"refresh_seconds", cell.refresh_seconds},
       {"kept_mass", kept.mass / static_cast<double>(questions)},
       {"kinds", std::move(kinds)},
       {"outcomes", cell.outcomes}};

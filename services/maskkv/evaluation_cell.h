@@ -43,6 +43,8 @@ struct Cell {
   std::int64_t rows = 0;       // recomputed prompt and response
   std::int64_t committed = 0;  // positions decided
   double seconds = 0;          // of the steps; where cells are decoded one by one
+  std::int64_t refreshes = 0;
+  double refresh_seconds = 0;  // of the prefills
 };
 
 // An object of `cells` in docs/evaluate.schema.json. timed: seconds were measured.

@@ -12,6 +12,7 @@
 #include "services/maskkv/generation.h"
 #include "services/maskkv/json_report.h"
 #include "services/maskkv/live_view.h"
+#include "services/maskkv/refresh_flags.h"
 #include "services/maskkv/rope_flags.h"
 
 namespace maskkv::cli {
@@ -34,6 +35,7 @@ class GenerateCommand final : public Command {
     decode_.Declare(*sub);
     cache_.Declare(*sub);
     rope_.Declare(*sub);
+    refresh_.Declare(*sub);
     sub->add_flag("--json", json_, "Print one JSON object instead of the text");
   }
 
@@ -41,6 +43,7 @@ class GenerateCommand final : public Command {
     MASKKV_RETURN_IF_ERROR(decode_.Validate());
     MASKKV_RETURN_IF_ERROR(prompt_.Validate());
     engine::GenerateParams params = decode_.params();
+    refresh_.Apply(params);
     MASKKV_ASSIGN_OR_RETURN(const std::unique_ptr<ModelHost> host, ModelHost::Load(model_));
     if (!json_ && host->tokenizer() == nullptr) {
       return absl::FailedPreconditionError(absl::StrFormat(
@@ -82,6 +85,7 @@ class GenerateCommand final : public Command {
   DecodeFlags decode_;
   CacheFlags cache_;
   RopeFlags rope_;
+  RefreshFlags refresh_;
   bool json_ = false;
 };
 

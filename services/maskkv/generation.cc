@@ -20,15 +20,10 @@ absl::Status CancelledIfInterrupted() {
   return Interrupted() ? absl::CancelledError("interrupted") : absl::OkStatus();
 }
 
-}  // namespace
-
-absl::StatusOr<std::vector<PrefilledPrompt>> PrefillPromptFor(
-    ModelHost& host, std::span<const std::int32_t> prompt, std::int64_t masks,
-    std::span<const engine::EvictionPlan> plans, double rope_scale) {
-  MASKKV_RETURN_IF_ERROR(
-      engine::ValidatePrompt(host.config(), prompt, masks, host.transformer().max_positions()));
+absl::StatusOr<std::vector<PrefilledPrompt>> PrefillRows(
+    ModelHost& host, std::span<const engine::Row> rows, std::span<const engine::EvictionPlan> plans,
+    double rope_scale) {
   const auto start = Clock::now();
-  const std::vector<engine::Row> rows = engine::PromptThenMasks(prompt, masks, host.config());
   engine::PrefillForward forward;
   forward.rows = rows;
   forward.rope_scale = rope_scale;
@@ -48,6 +43,27 @@ absl::StatusOr<std::vector<PrefilledPrompt>> PrefillPromptFor(
     prompts.push_back({std::move(entries[i]), std::move(results[i]), seconds});
   }
   return prompts;
+}
+
+}  // namespace
+
+absl::StatusOr<std::vector<PrefilledPrompt>> PrefillPromptFor(
+    ModelHost& host, std::span<const std::int32_t> prompt, std::int64_t masks,
+    std::span<const engine::EvictionPlan> plans, double rope_scale) {
+  MASKKV_RETURN_IF_ERROR(
+      engine::ValidatePrompt(host.config(), prompt, masks, host.transformer().max_positions()));
+  return PrefillRows(host, engine::PromptThenMasks(prompt, masks, host.config()), plans,
+                     rope_scale);
+}
+
+absl::StatusOr<PrefilledPrompt> RefreshPrompt(ModelHost& host, std::span<const std::int32_t> prompt,
+                                              std::span<const std::int32_t> response,
+                                              const engine::EvictionPlan& plan, double rope_scale) {
+  MASKKV_ASSIGN_OR_RETURN(
+      std::vector<PrefilledPrompt> prompts,
+      PrefillRows(host, engine::PromptThenResponse(prompt, response, host.config()), {&plan, 1},
+                  rope_scale));
+  return std::move(prompts.front());
 }
 
 absl::StatusOr<PrefilledPrompt> PrefillPrompt(ModelHost& host, std::span<const std::int32_t> prompt,
@@ -88,6 +104,12 @@ absl::StatusOr<Generation> Generate(ModelHost& host, std::span<const std::int32_
     MASKKV_RETURN_IF_ERROR(events.front().status);
     if (after_step) after_step(events.front(), canvas);
     generation.steps.push_back(std::move(events.front()));
+    if (!generation.steps.back().refresh_due) continue;
+    MASKKV_ASSIGN_OR_RETURN(const PrefilledPrompt fresh,
+                            RefreshPrompt(host, prompt, canvas.tokens(), *plan, rope_scale));
+    MASKKV_RETURN_IF_ERROR(decoder.SwapCache(id, fresh.entry));
+    generation.refreshes.push_back(
+        {generation.steps.size(), fresh.seconds, fresh.result.kept_mass()});
   }
   generation.tokens = canvas.Answer();
   generation.finish_reason = canvas.finish_reason();

@@ -38,10 +38,24 @@ absl::StatusOr<std::vector<PrefilledPrompt>> PrefillPromptFor(
     ModelHost& host, std::span<const std::int32_t> prompt, std::int64_t masks,
     std::span<const engine::EvictionPlan> plans, double rope_scale = 1);
 
+// A refresh (core/engine/refresh.h): the prompt prefilled again with the response as it stands.
+// Errors: of the engine.
+absl::StatusOr<PrefilledPrompt> RefreshPrompt(ModelHost& host, std::span<const std::int32_t> prompt,
+                                              std::span<const std::int32_t> response,
+                                              const engine::EvictionPlan& plan,
+                                              double rope_scale = 1);
+
 struct Generation {
+  struct Refresh {
+    std::size_t before = 0;  // index of the first step over the new entry
+    double seconds = 0;
+    double kept_mass = 0;  // of the prefill
+  };
+
   std::optional<PrefilledPrompt> prefill;  // absent without a cache
   std::vector<engine::StepEvent> steps;
   std::vector<double> step_seconds;
+  std::vector<Refresh> refreshes;
   std::vector<std::int32_t> tokens;  // the answer up to, without, the first end token
   engine::FinishReason finish_reason = engine::FinishReason::kNone;
   double rope_scale = 1;

@@ -45,6 +45,13 @@ Json GenerationJson(const ModelHost& host, std::span<const std::int32_t> prompt,
       committed.push_back({prediction.position, prediction.token, prediction.confidence});
     }
     steps.push_back({{"step", event.step}, {"committed", std::move(committed)}});
+    if (event.kept_mass) steps.back()["kept_mass"] = *event.kept_mass;
+  }
+  Json refreshes = Json::array();
+  for (const Generation::Refresh& refresh : generation.refreshes) {
+    refreshes.push_back({{"step", generation.steps[refresh.before].step},
+                         {"ms", refresh.seconds * 1e3},
+                         {"mass", refresh.kept_mass}});
   }
   const bool cached = generation.prefill.has_value();
   return {{"prompt_tokens", prompt.size()},
@@ -53,6 +60,7 @@ Json GenerationJson(const ModelHost& host, std::span<const std::int32_t> prompt,
           {"finish_reason", engine::Name(generation.finish_reason)},
           {"steps", std::move(steps)},
           {"kept", KeptJson(generation)},
+          {"refreshes", std::move(refreshes)},
           {"rope_scale", generation.rope_scale},
           {"timings_ms",
            {{"load", host.load_seconds() * 1e3},
