@@ -13,7 +13,7 @@ namespace {
 
 static_assert(std::endian::native == std::endian::little, "numbers are hashed as they lie");
 
-constexpr std::string_view kVersionTag = "maskkv cache key 3";
+constexpr std::string_view kVersionTag = "maskkv cache key 4";
 constexpr std::byte kDocument{1}, kQuestion{2};  // roles of prompt tokens
 
 // Every field is a part of its own, in the order of the calls.
@@ -87,7 +87,7 @@ Digest CacheKey(const CacheKeyFields& fields) {
   hash.Bytes(std::as_bytes(fields.tokens));
   hash.Bytes(roles);
   hash.Number(fields.masks);
-  hash.Bytes(std::as_bytes(fields.canvas));
+  hash.Bytes(std::as_bytes(fields.response));
   hash.Bytes(std::as_bytes(fields.suffix));
   hash.Text(fields.rope_scaling);
   hash.Text(kernels::Name(fields.dtype));

@@ -3,7 +3,8 @@
 // The key under which the cache manager finds an entry again: SHA-256 over everything that a
 // prompt's kept pairs are a function of, and over whose they are. Two requests with the same key
 // can use each other's entry; whoever adds something that changes an entry adds it here. Attention
-// is bidirectional, so the number of masks belongs to it. The encoding is in docs/shm_format.md.
+// is bidirectional, so the number of masks belongs to it, and so does what of a response is decided
+// already. The encoding is in docs/shm_format.md.
 // Pure.
 #ifndef MASKKV_CORE_ARENA_CACHE_KEY_H_
 #define MASKKV_CORE_ARENA_CACHE_KEY_H_
@@ -43,9 +44,11 @@ struct CacheKeyFields {
   std::span<const std::int32_t> tokens;  // of the prompt, before the masks
   std::int64_t document_tokens = 0;      // of which the first are the document
   std::int64_t masks = 0;                // positions of the answer
-  std::span<const std::int32_t> canvas;  // what it starts with; empty: nothing but masks
+  // (masks) ids of a response that was given or is under way, the mask id where nothing is decided;
+  // empty: all masks.
+  std::span<const std::int32_t> response;
   std::span<const std::int32_t> suffix;  // of the prompt, after the answer
-  std::string_view rope_scaling;  // "" for none; the rest of RoPE is under the fingerprint
+  std::string_view rope_scaling;         // "" for none; the rest of RoPE is under the fingerprint
   kernels::DType dtype = kernels::DType::kF32;  // of the entry
   CacheKeyPolicy policy;
 };

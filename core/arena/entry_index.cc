@@ -300,7 +300,7 @@ EntryIndex IndexOf(std::span<const std::byte> memory, const EntryHeader& header)
                     .model_fingerprint = header.model_fingerprint,
                     .prompt_digest = header.prompt_digest,
                     .document_digest = header.document_digest,
-                    .canvas_digest = header.canvas_digest,
+                    .suffix_digest = header.suffix_digest,
                     .prompt_tokens = static_cast<std::int64_t>(header.prompt_tokens),
                     .document_tokens = static_cast<std::int64_t>(header.document_tokens),
                     .masks = static_cast<std::int64_t>(header.masks),

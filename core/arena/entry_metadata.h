@@ -16,9 +16,9 @@ struct EntryMetadata {
   std::uint64_t epoch = 0;     // of the reservation's handle
   std::uint64_t entry_id = 0;  // of the reservation's handle
   Digest model_fingerprint{};
-  Digest prompt_digest{};    // TokenDigest of the prompt before the answer
-  Digest document_digest{};  // TokenDigest of its first document_tokens ids
-  Digest canvas_digest{};    // CanvasDigest of what the answer started with
+  Digest prompt_digest{};            // TokenDigest of the prompt before the answer
+  Digest document_digest{};          // TokenDigest of its first document_tokens ids
+  Digest suffix_digest{};            // TokenDigest of the prompt after the answer
   std::int64_t prompt_tokens = 0;    // before the answer
   std::int64_t document_tokens = 0;  // 0 to prompt_tokens
   std::int64_t masks = 0;            // positions of the answer
@@ -32,10 +32,6 @@ struct EntryMetadata {
 
 // SHA-256 over the ids as little-endian 32-bit integers.
 Digest TokenDigest(std::span<const std::int32_t> ids);
-
-// Of an answer's canvas and the prompt's tokens after it: all zeros for a canvas of nothing but
-// masks (empty) at the prompt's end, else TokenDigest of canvas, then suffix.
-Digest CanvasDigest(std::span<const std::int32_t> canvas, std::span<const std::int32_t> suffix);
 
 }  // namespace maskkv::arena
 

@@ -215,7 +215,7 @@ absl::StatusOr<std::uint64_t> EntryWriter::Complete(double kept_mass) {
   header.model_fingerprint = metadata_.model_fingerprint;
   header.prompt_digest = metadata_.prompt_digest;
   header.document_digest = metadata_.document_digest;
-  header.canvas_digest = metadata_.canvas_digest;
+  header.suffix_digest = metadata_.suffix_digest;
   header.header_checksum =
       Checksum(std::as_bytes(std::span(&header, 1)).subspan(kChecksummedHeaderFrom));
   WriteRecord(0, header);

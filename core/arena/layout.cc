@@ -42,7 +42,7 @@ constexpr std::string_view kDescription =
     "header 240 32 document_digest\n"
     "header 272 8 rope_scale\n"
     "header 280 8 suffix_tokens\n"
-    "header 288 32 canvas_digest\n"
+    "header 288 32 suffix_digest\n"
     "extent 0 4 first_layer\n"
     "extent 4 4 layers\n"
     "extent 8 4 first_head\n"

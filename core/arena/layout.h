@@ -73,9 +73,9 @@ struct EntryHeader {
   Digest model_fingerprint;
   Digest prompt_digest;
   Digest document_digest;
-  double rope_scale;            // the keys were rotated with the model's rope_theta times this; >= 1
+  double rope_scale;  // the keys were rotated with the model's rope_theta times this; >= 1
   std::uint64_t suffix_tokens;  // of the prompt, at the positions after the masks
-  Digest canvas_digest;
+  Digest suffix_digest;
 };
 
 struct ExtentRecord {
@@ -91,8 +91,8 @@ struct ExtentRecord {
 };
 
 struct HeadRecord {
-  std::uint64_t keys;       // (pairs, head_dim) of dtype, after RoPE
-  std::uint64_t values;     // (pairs, head_dim) of dtype
+  std::uint64_t keys;    // (pairs, head_dim) of dtype, after RoPE
+  std::uint64_t values;  // (pairs, head_dim) of dtype
   // (pairs) int32, strictly ascending, in [0, prompt_tokens) or, of the suffix, in
   // [prompt_tokens + masks, prompt_tokens + masks + suffix_tokens)
   std::uint64_t positions;

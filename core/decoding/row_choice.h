@@ -21,12 +21,12 @@ namespace maskkv::decoding {
 
 // How one request chooses in one step.
 struct RowSampling {
-  RuleParams rule;
+  RuleParams rule = {};
   double temperature = 0;
   std::uint64_t seed = 0;
-  std::uint32_t step = 0;                   // of the noise
-  std::span<const std::int32_t> forbidden;  // ascending ids
-  std::int64_t keep_best = 0;               // how many best tokens to return beside the choice
+  std::uint32_t step = 0;                        // of the noise
+  std::span<const std::int32_t> forbidden = {};  // ascending ids
+  std::int64_t keep_best = 0;                    // how many best tokens to return beside the choice
 };
 
 struct TokenProbability {

@@ -86,6 +86,11 @@ bool IsScheduled(Rule rule) {
   return false;
 }
 
+bool HasBlocks(Rule rule) {
+  return rule != Rule::kOrigin && rule != Rule::kMaskgitPlus && rule != Rule::kTopkMargin &&
+         rule != Rule::kEntropy;
+}
+
 bool IsFiltered(const RuleParams& params) {
   if (params.source != ConfidenceSource::kOfRule) {
     return params.source == ConfidenceSource::kFiltered;

@@ -83,6 +83,10 @@ absl::Status Validate(const RuleParams& params);
 // nothing is masked.
 bool IsScheduled(Rule rule);
 
+// The rule is meant for blocks, decoded left to right; Dream's algorithms take the whole answer as
+// one unless they are asked otherwise.
+bool HasBlocks(Rule rule);
+
 // Scores after temperature, top-p and top-k.
 bool IsFiltered(const RuleParams& params);
 

@@ -71,6 +71,10 @@ absl::Status Decoder::CheckRequest(const DecodeRequest& request) const {
                         request.cache == nullptr ? " without a cache" : " or none", suffix));
   }
   if (request.cache == nullptr) {
+    if (request.params.refreshes()) {
+      return absl::InvalidArgumentError(
+          "refresh_every, refresh_floor: expected 0 without a cache, found another value");
+    }
     if (static_cast<std::int64_t>(request.prompt.size()) != request.prompt_tokens) {
       return absl::InvalidArgumentError(
           absl::StrFormat("prompt: expected prompt_tokens %d ids without a cache, found %d",
@@ -135,8 +139,24 @@ absl::StatusOr<RequestId> Decoder::Add(DecodeRequest request) {
   auto rope =
       transformer_.Rope(request.rope_scale,
                         request.prompt_tokens + request.params.gen_length + request.suffix_tokens);
-  requests_.emplace(id, Request{std::move(request), std::move(canvas), std::move(rope)});
+  const RefreshSchedule refresh(request.params);
+  requests_.emplace(id, Request{std::move(request), std::move(canvas), std::move(rope), refresh});
   return id;
+}
+
+absl::Status Decoder::SwapCache(RequestId id, std::shared_ptr<const KvView> cache) {
+  const auto it = requests_.find(id);
+  if (it == requests_.end()) return UnknownRequest(id);
+  Request& request = it->second;
+  if (cache == nullptr || request.request.cache == nullptr) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("cache: expected an entry in the place of one, found %s",
+                        cache == nullptr ? "none" : "a request without a cache"));
+  }
+  MASKKV_RETURN_IF_ERROR(CheckCache(request.request, *cache));
+  request.request.cache = std::move(cache);
+  request.refresh.Swapped();
+  return absl::OkStatus();
 }
 
 absl::Status Decoder::Remove(RequestId id) {

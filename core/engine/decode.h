@@ -8,9 +8,11 @@
 // (or the whole canvas when a request has no cache; or [kept pairs of a document | question rows |
 // response rows] when an entry serves another question over its document). The response lies at the
 // end of the prompt or within it: pairs and rows may be at positions after the response's too. The
-// step then projects the masked rows
-// of the current blocks onto the vocabulary (with shifted logits, the rows before them), and
-// commits by each request's rule (core/decoding/rule.h).
+// step then projects the masked rows of the current blocks onto the vocabulary (with shifted
+// logits, the rows before them), and commits by each request's rule (core/decoding/rule.h).
+//
+// A request that refreshes its entry (core/engine/refresh.h) says so in its event and takes no step
+// until SwapCache has given it another one; the others step on.
 //
 // Ownership: borrows the transformer, shares each request's entry until it leaves. Not thread safe.
 #ifndef MASKKV_CORE_ENGINE_DECODE_H_
@@ -27,7 +29,9 @@
 #include "absl/status/statusor.h"
 #include "core/engine/canvas.h"
 #include "core/engine/generate_params.h"
+#include "core/engine/kept_mass.h"
 #include "core/engine/kv.h"
+#include "core/engine/refresh.h"
 #include "core/transformer/transformer.h"
 #include "kernels/base/aligned_buffer.h"
 
@@ -70,6 +74,12 @@ struct StepEvent {
   // What each position that is still masked would be, by ascending position, in all blocks; those
   // whose logits are no numbers are left out. Empty unless asked for.
   std::vector<Prediction> provisional;
+  // With refresh_floor: the share of the predicting rows' attention that fell on kept pairs, the
+  // mean over candidates, layers and heads.
+  std::optional<double> kept_mass;
+  // The request waits for SwapCache with an entry of PromptThenResponse(prompt, canvas tokens,
+  // suffix).
+  bool refresh_due = false;
   FinishReason finish_reason = FinishReason::kNone;
   absl::Status status;  // not OK: the request failed and takes no further step
 };
@@ -94,6 +104,11 @@ class Decoder {
   // Errors: NOT_FOUND.
   absl::Status SetPaused(RequestId id, bool paused);
 
+  // Between steps: the request goes on over this entry, whether or not a refresh was due.
+  // Errors: NOT_FOUND; INVALID_ARGUMENT (no entry, or the request has none), and as Add's of the
+  // entry: then nothing has changed.
+  absl::Status SwapCache(RequestId id, std::shared_ptr<const KvView> cache);
+
   // Requests that the next step will advance.
   std::int64_t running() const;
 
@@ -108,10 +123,11 @@ class Decoder {
     DecodeRequest request;
     Canvas canvas;
     std::shared_ptr<const kernels::RopeTable> rope;
+    RefreshSchedule refresh;
     bool failed = false;
     bool paused = false;
 
-    bool running() const { return !failed && !paused && !canvas.finished(); }
+    bool running() const { return !failed && !paused && !canvas.finished() && !refresh.due(); }
   };
   // Rows of one request in a step's batch.
   struct Sequence {
@@ -123,6 +139,14 @@ class Decoder {
         0;  // in the last layer's predicting rows: candidates, then provisional
     std::int64_t queries = 0;
     std::int64_t candidates = 0;
+    double kept_mass = 0;  // summed over layers, heads and candidates, if it is measured
+  };
+  // Rows of a block in progress, of a sequence whose kept mass is measured.
+  struct WatchedRun {
+    Sequence* sequence = nullptr;
+    std::int64_t first = 0;      // of the sequence's rows, or of its queries in the last layer
+    std::int64_t block_row = 0;  // where they lie in the block
+    transformer::AttentionSource source;
   };
 
   absl::Status CheckRequest(const DecodeRequest& request) const;
@@ -134,6 +158,11 @@ class Decoder {
   std::int64_t shift() const { return transformer_.config().shifted_logits ? 1 : 0; }
   // Advances every row, or in the last layer the gathered rows that predict, through `layer`.
   void Advance(std::int64_t layer, bool masked_rows_only);
+  // Before a block is advanced: has the source report what MeasureKept needs afterwards.
+  void Watch(Sequence& sequence, std::int64_t first, std::int64_t block_row,
+             transformer::AttentionSource& source);
+  void MeasureKept(bool masked_rows_only);
+  std::optional<double> KeptMass(const Sequence& sequence) const;
   void GatherMaskedRows();
   std::span<const std::int64_t> QueryAnswers(const Sequence& sequence) const;
   std::vector<StepEvent> Sample();
@@ -153,6 +182,9 @@ class Decoder {
   kernels::AlignedBuffer<float> query_hidden_;  // (predicting rows, hidden)
   kernels::AlignedBuffer<float> normed_;        // (predicting rows, hidden)
   kernels::AlignedBuffer<float> kv_;            // (rows, 2 * kv_width)
+  std::vector<WatchedRun> watched_;
+  kernels::AlignedBuffer<float> watched_log_sum_exp_;  // (heads, block)
+  KeptMassMeter kept_mass_;
 };
 
 }  // namespace maskkv::engine

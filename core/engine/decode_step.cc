@@ -94,11 +94,12 @@ void Decoder::Advance(std::int64_t layer, bool masked_rows_only) {
     if (count == 0) return;
     transformer_.Advance(layer, hidden + begin * transformer_.hidden(), count, positions + begin,
                          sources_);
+    MeasureKept(masked_rows_only);
     begin += count;
     count = 0;
     sources_.clear();
   };
-  for (const Sequence& sequence : sequences_) {
+  for (Sequence& sequence : sequences_) {
     const KvView* cache = sequence.request->request.cache.get();
     const float* keys = kv_.data() + sequence.first_row * ld;
     transformer::AttentionSource source{
@@ -112,17 +113,19 @@ void Decoder::Advance(std::int64_t layer, bool masked_rows_only) {
         .cached_dtype = cache == nullptr ? kernels::DType::kF32 : cache->shape().dtype,
         .log_sum_exp = nullptr};
     // Blocks are cut relative to the sequence, so that neighbours do not move their borders.
-    const auto add = [&](std::int64_t total) {
+    const auto add = [&](std::int64_t total, std::int64_t before = 0) {
       for (std::int64_t first = 0; first < total; first += kRowBlock) {
         source.rows = std::min(kRowBlock, total - first);
         if (count + source.rows > kRowBlock) flush();
+        Watch(sequence, before + first, count, source);
         sources_.push_back(source);
         count += source.rows;
       }
     };
     if (masked_rows_only) {
       add(sequence.candidates);
-      add(sequence.queries - sequence.candidates);  // which move no border of the candidates
+      // Which move no border of the candidates.
+      add(sequence.queries - sequence.candidates, sequence.candidates);
     } else {
       add(sequence.rows);
     }
@@ -212,6 +215,9 @@ StepEvent Decoder::Commit(const Sequence& sequence,
   }
   event.committed = canvas.Commit(std::span(predictions).first(candidates));
   event.finish_reason = canvas.finish_reason();
+  event.kept_mass = KeptMass(sequence);
+  request.refresh.StepTaken(event.kept_mass.value_or(0));
+  event.refresh_due = !canvas.finished() && request.refresh.due();
   if (!request.request.provisional) return event;
   std::ranges::copy_if(predictions, std::back_inserter(event.provisional),
                        [&](const Prediction& p) { return canvas.masked(p.position); });

@@ -16,7 +16,21 @@ absl::Status OutOfRange(const char* name, std::int64_t found) {
       absl::StrFormat("%s: expected 1 to %d, found %d", name, kMaxLength, found));
 }
 
+constexpr std::int64_t kUsualBlockLength = 8;
+
 }  // namespace
+
+std::int64_t DefaultBlockLength(decoding::Rule rule, std::int64_t gen_length) {
+  const bool blocks = decoding::HasBlocks(rule) && gen_length % kUsualBlockLength == 0;
+  return blocks ? kUsualBlockLength : gen_length;
+}
+
+absl::Status CheckStepsAreRead(decoding::Rule rule, std::int64_t steps) {
+  if (steps == 0 || decoding::IsScheduled(rule)) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrFormat(
+      "steps: expected none with rule %s, which runs until nothing is masked, found %d",
+      decoding::Name(rule), steps));
+}
 
 absl::Status Validate(const GenerateParams& params) {
   if (params.gen_length < 1 || params.gen_length > kMaxLength) {
@@ -46,6 +60,14 @@ absl::Status Validate(const GenerateParams& params) {
   if (params.suppress_eos && params.stop_ids.empty()) {
     return absl::InvalidArgumentError(
         "suppress_eos: expected an eos id among stop_ids, found none");
+  }
+  if (params.refresh_every < 0 || params.refresh_every > kMaxLength) {
+    return absl::InvalidArgumentError(absl::StrFormat("refresh_every: expected 0 to %d, found %d",
+                                                      kMaxLength, params.refresh_every));
+  }
+  if (!(params.refresh_floor >= 0 && params.refresh_floor <= 1)) {  // true for NaN
+    return absl::InvalidArgumentError(
+        absl::StrFormat("refresh_floor: expected 0 to 1, found %g", params.refresh_floor));
   }
   return decoding::Validate(params.rule);
 }

@@ -27,10 +27,25 @@ struct GenerateParams {
   bool whole_canvas = false;
   std::vector<std::int32_t> stop_ids;  // ids that end an answer: eos first, then end of turn
   decoding::RuleParams rule;
+  // Over a cache (core/engine/refresh.h): after so many steps over an entry the prompt is prefilled
+  // again with the response as it stands. 0: never.
+  std::int64_t refresh_every = 0;
+  // The same once the share of attention that falls on kept pairs is below this part of what it was
+  // in the entry's first step; 0 to 1, 0: never, and the share is not measured.
+  double refresh_floor = 0;
 
+  bool refreshes() const { return refresh_every > 0 || refresh_floor > 0; }
   std::int64_t blocks() const { return gen_length / block_length; }
   std::int64_t steps_per_block() const { return steps / blocks(); }
 };
+
+// The block length of callers who ask for none: 8 if it divides gen_length, else all of it; all of
+// it for rules without blocks (decoding::HasBlocks). REQUIRES: gen_length >= 1.
+std::int64_t DefaultBlockLength(decoding::Rule rule, std::int64_t gen_length);
+
+// That steps were asked for (steps not 0) only with a rule that goes by them.
+// Errors: INVALID_ARGUMENT.
+absl::Status CheckStepsAreRead(decoding::Rule rule, std::int64_t steps);
 
 // Errors: INVALID_ARGUMENT that names the parameter, what was found and what was expected.
 absl::Status Validate(const GenerateParams& params);

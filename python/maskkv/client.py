@@ -44,11 +44,15 @@ class Client:
     def stream(self, *, timeout=None, traceparent=None, **kwargs):
         """Yields Started, Steps and Finished of one request; closing the generator cancels it.
 
-        Prompt: messages=[(role, text)] | document=, question= | tokens=. Kept: budget= | coverage=,
+        Prompt: messages=[(role, text)] | document=, question= | tokens= | text=; its rest after the
+        answer: suffix=. Filling in: canvas="Ann lives in [[4]]." or [5, "given text", [token ids]].
+        Kept: budget= | coverage=,
         policy= | selection="maskkv" | "full" | "random", layer_rule; alpha, beta; compress=False for no cache.
         Longer than trained: rope_scaling="longllada" | a factor from 1; none by default.
         Decoding: gen_length, block_length, steps, temperature, seed, ignore_eos, suppress_eos, stop,
-        samples, provisional. Serving: request_id, priority, handle, reuse, keep_entry_ms, timeout.
+        samples, provisional. Its rule (docs/decoding.md): rule, top_p, top_k, eps, alg_temp,
+        threshold, low_threshold, factor, confidence_source="raw" | "filtered";
+        refresh_every, refresh_floor of the entry. Serving: request_id, priority, handle, reuse, keep_entry_ms, timeout.
         """
         call = self._stubs.decode.Generate(requests.generate(kwargs),
                                            **self._options(timeout, traceparent))
@@ -68,7 +72,7 @@ class Client:
         return answer.build()
 
     def prefill(self, *, timeout=None, **kwargs):
-        """Compresses a prompt; its handle serves `generate(handle=..., reuse="kept")`."""
+        """Compresses a prompt, or refreshes it with response=[ids, mask ids]; its handle serves `generate(handle=..., reuse="kept")`."""
         return types.prefilled(
             self._call(self._stubs.prefill.Prefill, requests.prefill(kwargs), timeout))
 

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Keyword arguments to request messages, shared by the blocking and the asyncio client.
 
-A prompt is one of `messages` (pairs of role and text), `document` with an optional `question`, or
-`tokens` (ids). What is kept is one of `budget` and `coverage`, or neither for the plan's default.
+A prompt is one of `messages` (pairs of role and text), `document` with an optional `question`,
+`tokens` (ids), or `text` without a template; `suffix` (text or ids) is its rest after the answer. What is kept is one of `budget` and `coverage`, or neither for the plan's default.
 """
+
+import re
 
 from maskkv.v1 import budget_pb2, common_pb2, decode_pb2, prefill_pb2
 
@@ -11,6 +13,9 @@ _SELECTIONS = {"maskkv": common_pb2.SELECTION_MASKKV, "full": common_pb2.SELECTI
                "random": common_pb2.SELECTION_RANDOM}
 _LAYER_RULES = {"plan": common_pb2.LAYER_RULE_PLAN, "offline": common_pb2.LAYER_RULE_OFFLINE,
                 "online": common_pb2.LAYER_RULE_ONLINE, "uniform": common_pb2.LAYER_RULE_UNIFORM}
+_CONFIDENCE = {"rule": decode_pb2.CONFIDENCE_SOURCE_UNSPECIFIED,
+               "raw": decode_pb2.CONFIDENCE_SOURCE_RAW,
+               "filtered": decode_pb2.CONFIDENCE_SOURCE_FILTERED}
 _REUSE = {"vote_again": decode_pb2.REUSE_VOTE_AGAIN, "kept": decode_pb2.REUSE_KEPT}
 
 
@@ -20,13 +25,24 @@ def _choice(name, value, choices):
     return choices[value]
 
 
-def prompt(messages=None, document=None, question="", tokens=None, document_tokens=0):
-    given = [name for name, value in
-             (("messages", messages), ("document", document), ("tokens", tokens))
-             if value is not None]
+def prompt(suffix=None, **form):
+    message = _prompt_before(**form)
+    if isinstance(suffix, str):
+        message.suffix.text = suffix
+    elif suffix is not None:
+        message.suffix.tokens.ids.extend(suffix)
+    return message
+
+
+def _prompt_before(messages=None, document=None, question="", tokens=None, document_tokens=0,
+                   text=None):
+    given = [name for name, value in (("messages", messages), ("document", document),
+                                      ("tokens", tokens), ("text", text)) if value is not None]
     if len(given) != 1:
-        raise ValueError("prompt: expected one of messages, document and tokens, found "
+        raise ValueError("prompt: expected one of messages, document, tokens and text, found "
                          + (" and ".join(given) or "none"))
+    if text is not None:
+        return common_pb2.Prompt(text=text)
     if messages is not None:
         chat = [common_pb2.Message(role=role, content=content) for role, content in messages]
         return common_pb2.Prompt(chat=common_pb2.Chat(messages=chat))
@@ -35,6 +51,26 @@ def prompt(messages=None, document=None, question="", tokens=None, document_toke
                                                                       question=question))
     return common_pb2.Prompt(tokens=common_pb2.TokenIds(ids=tokens,
                                                         document_tokens=document_tokens))
+
+
+def canvas(value):
+    """A Canvas, or None for none. value: a text in which [[8]] stands for 8 masks, or a list of
+    numbers of masks, texts and lists of token ids.
+    """
+    if value is None:
+        return None
+    if isinstance(value, str):
+        parts = re.split(r"\[\[([0-9]+)\]\]", value)  # texts and numbers in turn
+        value = [int(part) if i % 2 else part for i, part in enumerate(parts) if i % 2 or part]
+    message = common_pb2.Canvas()
+    for piece in value:
+        if isinstance(piece, int):
+            message.pieces.add(masks=piece)
+        elif isinstance(piece, str):
+            message.pieces.add(text=piece)
+        else:
+            message.pieces.add(tokens=common_pb2.TokenIds(ids=piece))
+    return message
 
 
 def keep(selection=None, budget=None, coverage=None, max_budget=0, alpha=None, beta=None,
@@ -74,11 +110,21 @@ def rope_scaling(value):
     return common_pb2.RopeScaling(factor=value)
 
 
-_PROMPT = ("messages", "document", "question", "tokens", "document_tokens")
+def sampler(**fields):
+    """A Sampler of its fields by name; None is a field's absence.
+
+    rule: a name of docs/decoding.md. confidence_source: "rule", "raw" or "filtered".
+    """
+    if fields.get("confidence_source") is not None:
+        fields["confidence_source"] = _choice("confidence_source", fields["confidence_source"],
+                                              _CONFIDENCE)
+    return decode_pb2.Sampler(**fields)
+
+
+_PROMPT = ("messages", "document", "question", "tokens", "document_tokens", "text", "suffix")
 _KEEP = ("selection", "budget", "coverage", "max_budget", "alpha", "beta", "layer_rule",
          "random_seed", "policy")
-_SAMPLER = ("gen_length", "block_length", "steps", "temperature", "seed", "ignore_eos",
-            "suppress_eos")
+_SAMPLER = tuple(field.name for field in decode_pb2.Sampler.DESCRIPTOR.fields)
 
 
 def _take(kwargs, names):
@@ -92,7 +138,8 @@ def generate(kwargs):
         prompt=prompt(**_take(kwargs, _PROMPT)),
         keep=keep(**_take(kwargs, _KEEP)),
         rope_scaling=rope_scaling(kwargs.pop("rope_scaling", None)),
-        sampler=decode_pb2.Sampler(**_take(kwargs, _SAMPLER)))
+        canvas=canvas(kwargs.pop("canvas", None)),
+        sampler=sampler(**_take(kwargs, _SAMPLER)))
     if not kwargs.pop("compress", True):
         request.cache = decode_pb2.CACHE_NONE
     if "reuse" in kwargs:
@@ -115,6 +162,7 @@ def prefill(kwargs):
                                          rope_scaling=rope_scaling(
                                              kwargs.pop("rope_scaling", None)),
                                          masks=kwargs.pop("masks", 32))
+    request.response.extend(kwargs.pop("response", ()))
     for name in ("request_id", "priority", "ignore_cached"):
         if name in kwargs:
             setattr(request, name, kwargs.pop(name))
@@ -131,6 +179,7 @@ def explain(kwargs):
                                          masks=kwargs.pop("masks", 32),
                                          with_scores=kwargs.pop("with_scores", False),
                                          priority=kwargs.pop("priority", 0))
+    request.response.extend(kwargs.pop("response", ()))
     _refuse_rest(kwargs)
     return request
 

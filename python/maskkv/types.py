@@ -54,6 +54,7 @@ class Timings:
     first_token_ms: float
     decode_ms: float
     total_ms: float
+    refresh_ms: float
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ class Usage:
     kept_pairs: int
     entry_bytes: int
     full_bytes: int
+    refreshes: int
 
 
 @dataclass(frozen=True)
@@ -87,12 +89,35 @@ class Started:
 
 
 @dataclass(frozen=True)
+class Refreshed:
+    """The prompt was prefilled again with the answer so far."""
+
+    handle: Any  # v1.Handle
+    kept: Kept
+    entry_bytes: int
+    entry_digest: str
+    cached: bool
+    wait_ms: float
+
+
+@dataclass(frozen=True)
 class Step:
     seq: int
     sample: int
     step: int
     committed: tuple[Token, ...]
     provisional: tuple[Token, ...]
+    text: str
+    refreshed: Refreshed | None  # the entry that this step was the first to run over
+    kept_mass: float | None  # with refresh_floor: share of attention to kept pairs
+
+
+@dataclass(frozen=True)
+class Span:
+    """What a run of masks became; position: of its first token, in the canvas."""
+
+    position: int
+    tokens: tuple[int, ...]
     text: str
 
 
@@ -105,6 +130,7 @@ class Finished:
     text: str
     usage: Usage
     timings: Timings
+    spans: tuple[Span, ...]  # of answers that fill in
 
 
 Event = Union[Started, Step, Finished]
@@ -127,8 +153,17 @@ class Answer:
         return self.samples[0].tokens
 
     @property
+    def spans(self):
+        return self.samples[0].spans
+
+    @property
     def handle(self):
         return self.started.handle
+
+    @property
+    def tokens_per_step(self):
+        """Positions decided a step, in the mean over the steps of all samples."""
+        return sum(len(step.committed) for step in self.steps) / max(1, len(self.steps))
 
 
 @dataclass(frozen=True)
@@ -283,11 +318,16 @@ def event(message):
                         kept=kept(inner.kept) if inner.HasField("kept") else None,
                         provenance=_convert(Provenance, inner.provenance))
     if kind == "step":
+        refreshed = None
+        if inner.HasField("refreshed"):
+            refreshed = _convert(Refreshed, inner.refreshed, kept=kept(inner.refreshed.kept))
         return _convert(Step, inner, seq=message.seq, committed=_tokens(inner.committed),
-                        provisional=_tokens(inner.provisional))
+                        provisional=_tokens(inner.provisional), refreshed=refreshed,
+                        kept_mass=inner.kept_mass if inner.HasField("kept_mass") else None)
     return _convert(Finished, inner, seq=message.seq,
                     finish_reason=_FINISH_REASONS[inner.finish_reason],
-                    usage=_convert(Usage, inner.usage), timings=_convert(Timings, inner.timings))
+                    usage=_convert(Usage, inner.usage), timings=_convert(Timings, inner.timings),
+                    spans=tuple(_convert(Span, span) for span in inner.spans))
 
 
 class AnswerBuilder:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Low-confidence remasking, block by block, over kept pairs or without a cache.
+"""Denoising, block by block, over kept pairs or without a cache, by any rule of `rules`.
 
 Every step recomputes all gen_length answer rows over [kept prompt pairs | answer rows] (prompt rows
 are never recomputed), or, without a cache, the whole canvas, or, where a cache serves only the first
@@ -13,10 +13,28 @@ such a canvas is the answer: stop ids end nothing.
 """
 
 import dataclasses
+import itertools
 
 import numpy as np
 
-from maskkv_oracle import forward, ops, prefill, sampling
+from maskkv_oracle import forward, ops, prefill, rules, sampling
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    name: str = "low_confidence"
+    eps: float = 1e-3
+    alg_temp: float = 0.0
+    threshold: float = 0.9
+    low_threshold: float = 0.4
+    factor: float = 1.0
+
+    @property
+    def scheduled(self):
+        return self.name in rules.SCHEDULED
+
+    def numbers(self):
+        return {k: v for k, v in dataclasses.asdict(self).items() if k != "name"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +47,7 @@ class Sampling:
     suppress_eos: bool = False  # the eos id is never predicted
     ignore_eos: bool = False  # decode the whole canvas even after an eos is decided
     stop_ids: tuple = ()  # ids that end an answer
+    rule: "Rule" = Rule()
     canvas: tuple = ()  # token ids, mask ids where nothing is decided; (): masks
     suffix: tuple = ()  # prompt tokens after the canvas
 
@@ -40,10 +59,22 @@ class Sampling:
         """The canvas before the first step."""
         return list(self.canvas) or [mask_id] * self.gen_length
 
+    @property
+    def blocks(self):
+        return self.gen_length // self.block_length
+
+    def fields(self):
+        """For JSON; without the rule, the canvas and the suffix where they are the usual ones."""
+        fields = dataclasses.asdict(self) | {"stop_ids": list(self.stop_ids)}
+        for name, usual in (("rule", Rule()), ("canvas", ()), ("suffix", ())):
+            if getattr(self, name) == usual:
+                del fields[name]
+        return fields
+
     def check(self):
         if self.gen_length % self.block_length:
             raise ValueError("gen_length must be a multiple of block_length")
-        if self.steps % (self.gen_length // self.block_length):
+        if self.rule.scheduled and self.steps % self.blocks:
             raise ValueError("steps must be a multiple of the number of blocks")
         if self.canvas and len(self.canvas) != self.gen_length:
             raise ValueError("canvas: expected gen_length ids")
@@ -56,9 +87,12 @@ class Step:
     logits: np.ndarray  # (candidates, vocab_rows), raw: nothing removed
     tokens: np.ndarray  # (candidates): the prediction
     confidence: np.ndarray  # (candidates)
+    score: np.ndarray  # (candidates): what the rule ranks by
     logit_gap: np.ndarray  # (candidates): best minus second best of what the arg-max ran over
     committed: list  # [(answer position, token, confidence)], ascending positions
-    commit_gap: float | None  # least confidence committed minus largest left; None: all committed
+    # Quotas: least score committed minus largest left, None: all committed. Other rules: the least
+    # distance of two scores, or of a score and what the rule compares it with; None: it asks none.
+    commit_gap: float | None
 
 
 @dataclasses.dataclass
@@ -69,19 +103,19 @@ class Answer:
     finish_reason: str  # "stop" or "length"
 
 
-def commit_count(masks, steps, step):
-    """n / s tokens a step, the first n mod s steps one more."""
-    return masks // steps + (1 if step < masks % steps else 0)
-
-
-def answer_forward(model, prompt, canvas, cache, rows, noise=None, served=None, suffix=()):
+def answer_forward(
+    model, prompt, canvas, cache, rows, noise=None, served=None, suffix=(),
+    run_rows=forward.run_rows,
+):
     """Raw logits (rows, vocab) of answer positions `rows`, and each layer's router logits or None.
 
     The cache stands for the first `served` tokens of the prompt (None: all candidates; no cache:
     none), the others are rows as the answer's are. suffix: prompt tokens after the canvas, which the
     cache stands for unless it stands for a part of the prompt only.
+
+    run_rows: forward.run_rows or what stands for it.
     """
-    tokens, n_p = len(prompt), prefill.candidates_of(model.config, prompt)
+    n_p = prefill.candidates_of(model.config, prompt)
     if served is None:
         served = 0 if cache is None else n_p
     if served > n_p:
@@ -90,7 +124,7 @@ def answer_forward(model, prompt, canvas, cache, rows, noise=None, served=None, 
     if cache is None or served < n_p:
         ids += suffix
     positions = np.arange(served, served + len(ids))
-    traces = list(forward.run_rows(model, ids, positions, cache, noise))
+    traces = list(run_rows(model, ids, positions, cache, noise))
     predicting = n_p - served + np.asarray(rows)
     routers = [trace.router for trace in traces] if model.config.experts else None
     return forward.logits(model, traces[-1].out[predicting], noise), routers
@@ -132,46 +166,107 @@ def stopped(canvas, mask_id, stop_ids):
     return False
 
 
-def run(model, prompt, params, cache=None, served=None):
+def masks_of_block(params, canvas, mask_id, block):
+    begin = block * params.block_length
+    return [i for i in range(begin, begin + params.block_length) if canvas[i] == mask_id]
+
+
+def places(params, canvas, mask_id):
+    """Where each step stands: block, step (over all blocks), block_step, block_steps, block_masks.
+
+    Steps that would commit nothing whatever is predicted are left out. Looks at the canvas anew for
+    every step.
+    """
+    scheduled, taken = params.rule.scheduled, 0
+    per_block = params.steps // params.blocks if scheduled else 0
+    for block in range(params.blocks):
+        block_masks = len(masks_of_block(params, canvas, mask_id, block))
+        for step in itertools.count():
+            masks = len(masks_of_block(params, canvas, mask_id, block))
+            if masks == 0:
+                break
+            place = {
+                "block": block,
+                "step": block * per_block + step if scheduled else taken,
+                "block_step": step,
+                "block_steps": per_block,
+                "block_masks": block_masks,
+            }
+            if rules.count(params.rule.name, masks, place, params.rule.eps) > 0:
+                taken += 1
+                yield place
+
+
+def scores_of(raw, tokens, forbidden, params, positions, step):
+    """(candidates): what the rule ranks the predictions by."""
+    name = params.rule.name
+    if name == "random":
+        return np.array([
+            rules.uniform(params.seed, int(p), step, rules.RANDOM_CONFIDENCE) for p in positions
+        ])  # fmt: skip
+    if name not in rules.DREAM:
+        return confidence_of(raw, tokens, forbidden)
+    return np.array([
+        rules.score_of(row, int(token), name, forbidden, params.temperature)
+        for row, token in zip(raw, tokens)
+    ])  # fmt: skip
+
+
+def commit_gap(rule, score, chosen):
+    """How far the choice is from another one: Step.commit_gap. score: as it was ranked."""
+    if rule.name in ("random", "origin"):
+        return None  # exact numbers
+    left = sorted(set(range(len(score))) - set(chosen))
+    if rule.name == "low_confidence":
+        return float(min(score[chosen]) - max(score[left])) if left else None
+    if rule.name in rules.DREAM and not left:
+        return None
+    near = [abs(a - b) for a, b in itertools.combinations(score, 2)]
+    near += [abs(s - x) for s in score for x in rules.limits(rule.name, len(score), rule)]
+    return float(min(near)) if near else None
+
+
+def run(model, prompt, params, cache=None, served=None, run_rows=forward.run_rows,
+        cache_at=None):
     """cache: pairs kept by prefill, one forward.Pairs a layer; None recomputes everything.
 
     served: tokens that the cache stands for, the first of the prompt; None: all.
+    run_rows: the forward of each step, response_cache.ResponseCache(...).run_rows for example.
+    cache_at: function of (canvas, candidates) that gives the cache of the step which comes next, in
+    the place of `cache`; maskkv_oracle.refresh.
     """
     params.check()
     c, n_p = model.config, len(prompt)
     canvas = params.start(c.mask_id)
-    masked = [token == c.mask_id for token in canvas]
     forbidden = [c.mask_id] + ([c.eos_id] if params.suppress_eos else [])
-    blocks = params.gen_length // params.block_length
-    per_block = params.steps // blocks
     steps, finish = [], "length"
-    for number in range(params.steps):
-        block, step = divmod(number, per_block)
-        begin = block * params.block_length
-        if step == 0:  # what the block's steps share out
-            block_masks = sum(masked[begin : begin + params.block_length])
-        count = commit_count(block_masks, per_block, step)
-        if count == 0:
-            continue
-        rows = np.array([i for i in range(begin, begin + params.block_length) if masked[i]])
+    for place in places(params, canvas, c.mask_id):
+        rows = np.array(masks_of_block(params, canvas, c.mask_id, place["block"]))
+        if cache_at:
+            cache = cache_at(canvas, rows)
         raw = answer_forward(
-            model, prompt, canvas, cache, rows, served=served, suffix=params.suffix
+            model, prompt, canvas, cache, rows, served=served, suffix=params.suffix,
+            run_rows=run_rows,
         )[0]
 
         def noise_of_row(i):
-            return sampling.gumbel(params.seed, n_p + int(rows[i]), number, raw.shape[1])
+            return sampling.gumbel(params.seed, n_p + int(rows[i]), place["step"], raw.shape[1])
 
         tokens, gaps = predict(raw, forbidden, noise_of_row, params.temperature)
         confidence = confidence_of(raw, tokens, forbidden)
-        order = sorted(range(len(rows)), key=lambda i: (-confidence[i], i))
-        chosen, left = sorted(order[:count]), order[count:]
-        gap = None
-        if left:
-            gap = float(min(confidence[i] for i in chosen) - max(confidence[i] for i in left))
+        score = scores_of(raw, tokens, forbidden, params, rows + n_p, place["step"])
+        context = place | {"seed": params.seed, "first_position": n_p}
+        chosen = rules.commit(
+            params.rule.name, list(score), [int(r) for r in rows], context, **params.rule.numbers()
+        )
         committed = [(int(rows[i]), int(tokens[i]), float(confidence[i])) for i in chosen]
         for position, token, _ in committed:
-            canvas[position], masked[position] = token, False
-        steps.append(Step(number, rows, raw, tokens, confidence, gaps, committed, gap))
+            canvas[position] = token
+        ranked = rules.ranked(list(score), rows, context, params.rule.alg_temp)
+        gap = commit_gap(params.rule, np.array(ranked), chosen)
+        steps.append(
+            Step(place["step"], rows, raw, tokens, confidence, score, gaps, committed, gap)
+        )
         ends = not params.ignore_eos and not params.fills_in
         if ends and stopped(canvas, c.mask_id, params.stop_ids):
             finish = "stop"

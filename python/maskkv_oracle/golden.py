@@ -8,7 +8,6 @@ Keys, shapes and the use of margins and bounds: tests/data/golden/README.md.
 """
 
 import argparse
-import dataclasses
 import hashlib
 import json
 import math
@@ -21,8 +20,10 @@ import numpy as np
 from maskkv_oracle import (
     checkpoint,
     golden_cases,
+    golden_decoding,
     golden_policies,
     golden_policy,
+    golden_refresh,
     golden_run,
     golden_sampling,
     prefill,
@@ -61,14 +62,6 @@ def _json(fields):
     return ("{\n" + body + "\n}\n").encode()
 
 
-def _params_json(params):
-    fields = dataclasses.asdict(params) | {"stop_ids": list(params.stop_ids)}
-    for name in ("canvas", "suffix"):  # of cases that fill in
-        if not fields[name]:
-            del fields[name]
-    return fields
-
-
 def _case_files(name, head, model, prompt, params, cache, eviction, mode, reuse=None, **more):
     fields, tensors = golden_run.run(model, prompt, params, cache, eviction, reuse=reuse, **more)
     shown = None
@@ -81,7 +74,7 @@ def _case_files(name, head, model, prompt, params, cache, eviction, mode, reuse=
         "name": name,
         **head,
         "prompt_ids": prompt,
-        "params": _params_json(params),
+        "params": params.fields(),
         "cache": cache,
         "eviction": shown,
         **({"reuse": {"document_tokens": reuse[0], "question_ids": reuse[1]}} if reuse else {}),
@@ -153,18 +146,33 @@ def _tiny_cases():
 
 def _function_cases():
     return {
+        "decoding.json": _json(golden_decoding.generate()),
         "policy.json": _json(golden_policy.generate()),
         "sampling.json": _json(golden_sampling.generate()),
     }
 
 
-PARTS = {"random": _random_cases, "tiny": _tiny_cases, "functions": _function_cases}
+def _refresh_cases():
+    return {
+        f"refresh/{name}.json": _json(_digits(fields))
+        for name, fields in golden_refresh.generate().items()
+    }
+
+
+PARTS = {
+    "random": _random_cases,
+    "tiny": _tiny_cases,
+    "functions": _function_cases,
+    "refresh": _refresh_cases,
+}
 
 
 def part_of(name):
     """Which of PARTS makes the file."""
     if "/" not in name:
         return "functions"
+    if name.startswith("refresh/"):
+        return "refresh"
     return "tiny" if name.startswith("cases/tiny-") else "random"
 
 

@@ -8,7 +8,7 @@ import pathlib
 import numpy as np
 
 from maskkv_oracle import decode, prefill
-from maskkv_oracle.decode import Sampling
+from maskkv_oracle.decode import Rule, Sampling
 from maskkv_oracle.random_checkpoint import Shape
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -59,6 +59,12 @@ class Case:
 
 def _s(gen, block, steps, **more):
     return Sampling(gen, block, steps, **more)
+
+
+def _r(name, gen, block, steps, numbers=None, **more):
+    """Sampling by a rule. Random models are sure of nothing: thresholds that some masks reach."""
+    numbers = {"threshold": 0.5, "low_threshold": 0.35, "factor": 2.2} | (numbers or {})
+    return Sampling(gen, block, steps, rule=Rule(name, **numbers), ignore_eos=True, **more)
 
 
 CASES = {
@@ -160,6 +166,29 @@ CASES = {
     # The shortest prompt, the shortest answer.
     "prompt-one": Case("gqa", 1, _s(8, 4, 8), "maskkv", 4),
     "answer-one": Case("odd", 30, _s(1, 1, 1), "maskkv", 3),
+    # Other rules.
+    "rule-random": Case("mha", 20, _r("random", 12, 6, 8, seed=5), "full"),
+    "rule-origin": Case("mha", 20, _r("origin", 12, 12, 6, seed=5), "full"),
+    "rule-maskgit-plus": Case("mha", 20, _r("maskgit_plus", 12, 12, 6), "none"),
+    "rule-topk-margin": Case("gqa", 21, _r("topk_margin", 12, 12, 5), "maskkv", 6),
+    "rule-entropy": Case("dream", 22, _r("entropy", 12, 12, 6), "maskkv", 6),
+    "rule-entropy-blocks": Case("mha", 20, _r("entropy", 12, 4, 6), "full"),
+    "rule-threshold": Case("mha", 20, _r("threshold", 12, 6, 1), "full"),
+    "rule-factor": Case("gqa", 21, _r("factor", 12, 12, 1), "maskkv", 6),
+    "rule-hierarchical": Case("deep", 20, _r("hierarchical", 12, 12, 1), "none"),
+    "rule-prefix": Case("dream", 22, _r("prefix", 12, 6, 1), "full"),
+    "rule-origin-noise": Case(
+        "dream", 22, _r("origin", 12, 12, 6, temperature=0.8, seed=9), "none"
+    ),
+    "rule-maskgit-noise": Case(
+        "mha", 20, _r("maskgit_plus", 12, 12, 6, {"alg_temp": 0.3}, temperature=0.8, seed=3), "full"
+    ),
+    "rule-margin-noise": Case(
+        "dream", 22, _r("topk_margin", 12, 12, 6, temperature=0.7, seed=4), "maskkv", 5
+    ),
+    "rule-threshold-noise": Case(
+        "mha", 20, _r("threshold", 12, 6, 1, temperature=0.8, seed=6), "maskkv", 6
+    ),
     # Ends of an answer.
     "mha-stop": Case("mha", 37, _s(16, 4, 16), "maskkv", 8),
     "mha-stop-ignored": Case("mha", 37, _s(16, 4, 16, ignore_eos=True), "maskkv", 8),
@@ -178,6 +207,9 @@ SMALL = (
     "infill-spans-noise-online", "infill-blocks-without-masks", "infill-one-mask",
     "infill-no-prompt-before", "infill-dream-none", "infill-dream-offline",
     "infill-dream-spans-none", "infill-dream-spans-full", "infill-reuse",
+    "rule-random", "rule-origin", "rule-maskgit-plus", "rule-topk-margin", "rule-entropy",
+    "rule-entropy-blocks", "rule-threshold", "rule-factor", "rule-hierarchical", "rule-prefix",
+    "rule-origin-noise", "rule-maskgit-noise", "rule-margin-noise", "rule-threshold-noise",
 )  # fmt: skip
 
 # Random models seldom predict their eos ("deep-eos" does). These cases name as a stop id, beside

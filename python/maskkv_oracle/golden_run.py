@@ -5,7 +5,7 @@ import dataclasses
 
 import numpy as np
 
-from maskkv_oracle import bounds, budgets, decode, forward, ops, prefill, selection
+from maskkv_oracle import bounds, budgets, decode, forward, ops, prefill, rules, selection
 from maskkv_oracle.sampling import gumbel
 
 GUMBEL_ERROR = 2.0**-20  # of f32 noise: 2^-21 from the logarithms, as much again to spare
@@ -107,6 +107,10 @@ def step_values(model, asks, params, answer, run, noise=None):
         if routers:
             result[f"router {s.step}"] = np.stack(routers)
         result[f"confidence {s.step}"] = decode.confidence_of(raw, s.tokens, forbidden, noise)
+        if params.rule.name in rules.DREAM:  # the others rank by confidence, or by exact numbers
+            result[f"score {s.step}"] = decode.scores_of(
+                raw, s.tokens, forbidden, params, s.positions + len(asks.prompt), s.step
+            )
         for position, token, _ in s.committed:
             canvas[position] = token
     return result
@@ -175,6 +179,9 @@ def step_json(s, params, limits, routing, prompt_tokens):
     else:
         bound_value = bound
     confidence = float(limits["confidence"].max())
+    score = float(limits["score"].max()) if "score" in limits else confidence
+    if params.rule.alg_temp > 0:  # ranked in f32, with noise of at most 17
+        score = score / params.rule.alg_temp + 17 * ops.U
     router = float(limits["router"].max()) if routing is not None else None
     experts = {} if routing is None else {"routing": routing}
     return {
@@ -189,7 +196,7 @@ def step_json(s, params, limits, routing, prompt_tokens):
         "decided": bool(
             (routing is None or routing > 2 * router)
             and s.logit_gap.min() > 2 * bound_value
-            and (s.commit_gap is None or s.commit_gap > 2 * confidence)
+            and (s.commit_gap is None or s.commit_gap > 2 * score)
         ),
     }
 

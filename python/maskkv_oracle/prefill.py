@@ -96,7 +96,8 @@ def run(model, prompt, masks, eviction=None, noise=None, follow=None, response=N
     step computes it again, it votes, and its pair is no candidate.
 
     response: token ids of a response under way or with given tokens, mask ids where nothing is
-    decided; None: all masks. Decided tokens are rows that do not vote.
+    decided (maskkv_oracle.refresh, filling in); None: all masks. Decided tokens are rows that do not
+    vote.
 
     suffix: the rest of the prompt, after the response: candidates as the tokens before it are.
     Rows are the candidates by position, then what every step computes again.

@@ -64,6 +64,7 @@ def page(report, chance=None):
                       for kind in _kinds(report["cells"]))
     guess = "" if chance is None else (
         " Chance is a guess among the values of the right kind that the document mentions.")
+    first = report["cells"][0]
     return f"""# Accuracy of the embedded model by prompt cache
 
 Made by `scripts/accuracy --questions {questions}`; do not edit. Every row answers the same
@@ -74,7 +75,7 @@ the kept pairs have, in the mean over questions.{guess}
 
 {table(report, chance)}
 
-Settings: {report['dtype']}, {report['gen_length']} masks in blocks of {report['block_length']}, {report['steps']} steps, temperature {report['temperature']:g}; \
+Settings: {report['dtype']}, {report['gen_length']} masks in blocks of {first['block_length']}, {first['schedule']} steps, temperature {report['temperature']:g}; \
 layer budgets {report['layers']}, alpha {report['alpha']:g}, beta {report['beta']:g}.
 """
 

@@ -22,6 +22,13 @@ bool AnswerText::IsStopId(std::int32_t id) const {
   return std::find(stop_ids_.begin(), stop_ids_.end(), id) != stop_ids_.end();
 }
 
+void AnswerText::Start(std::span<const std::int32_t> canvas, std::int32_t mask_id) {
+  MASKKV_CHECK(canvas.size() == canvas_.size() && ends_.empty(), "a whole canvas, before a commit");
+  for (std::size_t i = 0; i < canvas.size(); ++i) {
+    if (canvas[i] != mask_id) canvas_[i] = canvas[i];
+  }
+}
+
 std::string AnswerText::Commit(std::span<const engine::Prediction> committed) {
   for (const engine::Prediction& prediction : committed) {
     canvas_[static_cast<std::size_t>(prediction.position)] = prediction.token;

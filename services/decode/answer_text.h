@@ -33,6 +33,9 @@ class AnswerText {
   AnswerText(const model::Tokenizer* tokenizer, std::int64_t gen_length,
              std::vector<std::int32_t> stop_ids, std::vector<std::string> stop);
 
+  // Before the first commit: (gen_length) ids of which all but mask_id are decided from the start.
+  void Start(std::span<const std::int32_t> canvas, std::int32_t mask_id);
+
   // Takes a step's commits, each position once. Returns the text that may be given out now.
   std::string Commit(std::span<const engine::Prediction> committed);
 

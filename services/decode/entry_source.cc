@@ -65,6 +65,18 @@ std::string PrefillId(const std::string& request_id, const v1::PrefillRequest& r
   return request_id.substr(0, kMaxIdBytes - suffix.size()) + suffix;
 }
 
+// What every prefill of a request says.
+v1::PrefillRequest PrefillOf(const v1::GenerateRequest& request, const CheckedRequest& checked) {
+  v1::PrefillRequest prefill;
+  *prefill.mutable_prompt() = request.prompt();
+  prefill.set_masks(checked.params.gen_length);
+  prefill.mutable_response()->Assign(checked.canvas.begin(), checked.canvas.end());
+  if (request.has_keep()) *prefill.mutable_keep() = request.keep();
+  if (request.has_rope_scaling()) *prefill.mutable_rope_scaling() = request.rope_scaling();
+  prefill.set_priority(checked.priority);
+  return prefill;
+}
+
 bool EntryIsGone(const absl::Status& status) {
   return status.code() == absl::StatusCode::kNotFound ||
          status.code() == absl::StatusCode::kAborted;
@@ -74,18 +86,11 @@ bool EntryIsGone(const absl::Status& status) {
 
 absl::StatusOr<std::shared_ptr<const v1::PrefillResponse>> EntrySource::CallPrefill(
     const services::Call& call, const grpc::ServerContext& context,
-    const v1::GenerateRequest& request, const CheckedRequest& checked, int attempt) const {
-  v1::PrefillRequest prefill;
-  *prefill.mutable_prompt() = request.prompt();
-  prefill.set_masks(checked.params.gen_length);
-  if (request.has_keep()) *prefill.mutable_keep() = request.keep();
-  if (request.has_rope_scaling()) *prefill.mutable_rope_scaling() = request.rope_scaling();
-  prefill.set_priority(checked.priority);
-  prefill.set_request_id(PrefillId(call.request_id(), prefill, attempt));
-
+    const v1::PrefillRequest& prefill, const std::stop_token& stop) const {
   const std::unique_ptr<grpc::ClientContext> client = grpc::ClientContext::FromServerContext(
       context, grpc::PropagationOptions().enable_cancellation_propagation());
   call.PrepareClient(*client);
+  const std::stop_callback cancel(stop, [&client] { client->TryCancel(); });
   auto response = std::make_shared<v1::PrefillResponse>();
   const absl::Status status = services::FromGrpc(
       v1::PrefillService::NewStub(prefill_)->Prefill(client.get(), prefill, response.get()));
@@ -108,17 +113,39 @@ absl::StatusOr<PromptEntry> EntrySource::Prefill(const services::Call& call,
                                                  const grpc::ServerContext& context,
                                                  const v1::GenerateRequest& request,
                                                  const CheckedRequest& checked,
-                                                 const std::vector<std::int32_t>& ids,
+                                                 const services::PromptIds& ids,
                                                  std::int64_t servable) const {
+  MASKKV_ASSIGN_OR_RETURN(PromptEntry prompt,
+                          Obtain(call, context, PrefillOf(request, checked), {}));
+  prompt.recomputed.assign(ids.ids.begin() + servable, ids.ids.end());
+  return prompt;
+}
+
+absl::StatusOr<PromptEntry> EntrySource::Refresh(const services::Call& call,
+                                                 const grpc::ServerContext& context,
+                                                 const v1::GenerateRequest& request,
+                                                 const CheckedRequest& checked,
+                                                 const RefreshSpec& refresh) const {
+  v1::PrefillRequest prefill = PrefillOf(request, checked);
+  prefill.mutable_response()->Assign(refresh.response.begin(), refresh.response.end());
+  if (refresh.plan != nullptr) *prefill.mutable_plan() = *refresh.plan;
+  return Obtain(call, context, std::move(prefill), refresh.stop);
+}
+
+absl::StatusOr<PromptEntry> EntrySource::Obtain(const services::Call& call,
+                                                const grpc::ServerContext& context,
+                                                v1::PrefillRequest prefill,
+                                                const std::stop_token& stop) const {
   if (prefill_ == nullptr) {
     return Down("PREFILL_DOWN", "prefill: expected a prefill service, found none");
   }
   PromptEntry prompt;
-  prompt.recomputed.assign(ids.begin() + servable, ids.end());
   absl::Status mapped;
   for (int attempt = 0; attempt < kAttempts; ++attempt) {
     const SteadyTime start = std::chrono::steady_clock::now();
-    MASKKV_ASSIGN_OR_RETURN(prompt.prefill, CallPrefill(call, context, request, checked, attempt));
+    prefill.clear_request_id();
+    prefill.set_request_id(PrefillId(call.request_id(), prefill, attempt));
+    MASKKV_ASSIGN_OR_RETURN(prompt.prefill, CallPrefill(call, context, prefill, stop));
     prompt.prefill_ms += MillisecondsSince(start);
     mapped = Map(call, services::FromProto(prompt.prefill->handle()), prompt);
     if (mapped.ok()) return prompt;
@@ -129,20 +156,26 @@ absl::StatusOr<PromptEntry> EntrySource::Prefill(const services::Call& call,
 
 absl::StatusOr<PromptEntry> EntrySource::Reuse(const services::Call& call,
                                                const CheckedRequest& checked,
-                                               const std::vector<std::int32_t>& ids,
+                                               const services::PromptIds& ids,
                                                std::int64_t servable) const {
   PromptEntry prompt;
   MASKKV_RETURN_IF_ERROR(Map(call, *checked.reused, prompt));
-  MASKKV_ASSIGN_OR_RETURN(std::int64_t positions, ReusablePositions(prompt.entry->metadata(), ids,
-                                                                    checked.params.gen_length));
+  const arena::EntryMetadata& metadata = prompt.entry->metadata();
+  MASKKV_ASSIGN_OR_RETURN(const Reusable reusable,
+                          ReusablePairs(metadata, ids.ids, ids.suffix, checked.params.gen_length));
+  if (reusable.whole) {
+    prompt.recomputed.assign(ids.ids.begin() + servable, ids.ids.end());
+    return prompt;
+  }
   // Neither prompt's own tail: the entry has no pairs of its prompt's, and ours is recomputed.
-  const std::int64_t tail = static_cast<std::int64_t>(ids.size()) - servable;
-  positions = std::min({positions, servable, prompt.entry->metadata().prompt_tokens - tail});
-  if (positions == static_cast<std::int64_t>(ids.size())) return prompt;
+  const std::int64_t tail = std::ssize(ids.ids) - servable;
+  const std::int64_t positions =
+      std::min({reusable.positions, servable, metadata.prompt_tokens - tail});
   const auto view = std::make_shared<engine::PrefixView>(prompt.entry, positions);
   prompt.pairs = view->pairs();
   prompt.view = view;
-  prompt.recomputed.assign(ids.begin() + positions, ids.end());
+  prompt.recomputed.assign(ids.ids.begin() + positions, ids.ids.end());
+  prompt.recomputed_suffix = ids.suffix;
   return prompt;
 }
 

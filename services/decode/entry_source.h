@@ -9,6 +9,8 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <span>
+#include <stop_token>
 #include <utility>
 #include <vector>
 
@@ -16,6 +18,7 @@
 #include "core/arena/mapped_entry.h"
 #include "core/engine/kv.h"
 #include "services/common/call.h"
+#include "services/common/model_runtime.h"
 #include "services/decode/request_check.h"
 
 namespace grpc {
@@ -25,17 +28,27 @@ class ServerContext;
 
 namespace maskkv::v1 {
 class GenerateRequest;
+class Plan;
+class PrefillRequest;
 class PrefillResponse;
 }  // namespace maskkv::v1
 
 namespace maskkv::decode {
 
+// What a refresh tells the prefill service besides the request.
+struct RefreshSpec {
+  std::span<const std::int32_t> response;  // as it stands: the mask id where nothing is decided
+  const v1::Plan* plan = nullptr;          // of the request's first prefill
+  std::stop_token stop;                    // ends the call
+};
+
 // The prompt as the decoder takes it.
 struct PromptEntry {
   std::shared_ptr<const arena::MappedEntry> entry;
   std::shared_ptr<const engine::KvView> view;  // of the entry: what serves this prompt
-  std::vector<std::int32_t> recomputed;        // the prompt's last tokens, which it does not serve
-  std::int64_t pairs = 0;                      // of the view
+  // What it does not serve: the last tokens of the prompt before the answer, all or none after it.
+  std::vector<std::int32_t> recomputed, recomputed_suffix;
+  std::int64_t pairs = 0;                              // of the view
   std::shared_ptr<const v1::PrefillResponse> prefill;  // null if none ran
   double prefill_ms = 0;
   double map_ms = 0;
@@ -51,27 +64,36 @@ class EntrySource {
   EntrySource(std::shared_ptr<grpc::Channel> prefill, EntryMapper map)
       : prefill_(std::move(prefill)), map_(std::move(map)) {}
 
-  // A prefill of the request's prompt of these ids, of which the entry serves the first `servable`;
-  // once more if its entry is gone before it was leased.
+  // A prefill of the request's prompt of these ids, of which the entry serves the first `servable`
+  // (engine::ServableTokens) and the suffix; once more if its entry is gone before it was leased.
   // Errors: of the prefill service and of the mapper; UNAVAILABLE (PREFILL_DOWN, CACHE_DOWN).
   absl::StatusOr<PromptEntry> Prefill(const services::Call& call,
                                       const grpc::ServerContext& context,
                                       const v1::GenerateRequest& request,
-                                      const CheckedRequest& checked,
-                                      const std::vector<std::int32_t>& ids,
+                                      const CheckedRequest& checked, const services::PromptIds& ids,
                                       std::int64_t servable) const;
 
+  // Another entry of the same prompt for a response under way; what it does not serve is left out.
+  // Errors: as Prefill's.
+  absl::StatusOr<PromptEntry> Refresh(const services::Call& call,
+                                      const grpc::ServerContext& context,
+                                      const v1::GenerateRequest& request,
+                                      const CheckedRequest& checked,
+                                      const RefreshSpec& refresh) const;
+
   // The entry of checked.reused, for a prompt of these ids, of which an entry may serve the first
-  // `servable` (engine::ServableTokens).
+  // `servable` and the suffix.
   // Errors: of the mapper; FAILED_PRECONDITION (HANDLE_PROMPT_MISMATCH).
   absl::StatusOr<PromptEntry> Reuse(const services::Call& call, const CheckedRequest& checked,
-                                    const std::vector<std::int32_t>& ids,
-                                    std::int64_t servable) const;
+                                    const services::PromptIds& ids, std::int64_t servable) const;
 
  private:
+  // prefill: without its request_id.
+  absl::StatusOr<PromptEntry> Obtain(const services::Call& call, const grpc::ServerContext& context,
+                                     v1::PrefillRequest prefill, const std::stop_token& stop) const;
   absl::StatusOr<std::shared_ptr<const v1::PrefillResponse>> CallPrefill(
       const services::Call& call, const grpc::ServerContext& context,
-      const v1::GenerateRequest& request, const CheckedRequest& checked, int attempt) const;
+      const v1::PrefillRequest& prefill, const std::stop_token& stop) const;
   absl::Status Map(const services::Call& call, const arena::Handle& handle,
                    PromptEntry& prompt) const;
 

@@ -4,9 +4,14 @@
 #include <chrono>
 
 #include "maskkv/v1/decode.pb.h"
+#include "maskkv/v1/prefill.pb.h"
 
 namespace maskkv::decode {
 namespace {
+
+double Milliseconds(Duration duration) {
+  return std::chrono::duration<double, std::milli>(duration).count();
+}
 
 void FillToken(const engine::Prediction& prediction, v1::Token& token) {
   token.set_position(prediction.position);
@@ -39,6 +44,16 @@ void FillStep(std::size_t sample, const StepUpdate& update, v1::Step& step) {
     FillToken(provisional, *step.add_provisional());
   }
   step.set_text(update.text);
+  if (update.step.kept_mass) step.set_kept_mass(*update.step.kept_mass);
+  if (!update.fresh) return;
+  const v1::PrefillResponse& prefill = *update.fresh->prefill;
+  v1::Refreshed& refreshed = *step.mutable_refreshed();
+  *refreshed.mutable_handle() = prefill.handle();
+  *refreshed.mutable_kept() = prefill.kept();
+  refreshed.set_entry_bytes(prefill.entry_bytes());
+  refreshed.set_entry_digest(prefill.provenance().entry_digest());
+  refreshed.set_cached(prefill.cached());
+  refreshed.set_wait_ms(Milliseconds(update.fresh->waited));
 }
 
 void FillFinished(std::size_t sample, const SequenceEnd& end, const RequestFigures& figures,
@@ -55,14 +70,15 @@ void FillFinished(std::size_t sample, const SequenceEnd& end, const RequestFigur
   usage.set_kept_pairs(figures.kept_pairs);
   usage.set_entry_bytes(figures.entry_bytes);
   usage.set_full_bytes(figures.full_bytes);
+  usage.set_refreshes(end.refreshes);
   v1::Timings& timings = *finished.mutable_timings();
-  const double waited = std::chrono::duration<double, std::milli>(end.waited).count();
-  timings.set_queue_ms(figures.queue_ms + waited);
+  timings.set_queue_ms(figures.queue_ms + Milliseconds(end.waited));
   timings.set_prefill_ms(figures.prefill_ms);
   timings.set_map_ms(figures.map_ms);
   timings.set_first_token_ms(figures.first_token_ms);
   timings.set_decode_ms(1e3 * end.step_seconds);
   timings.set_total_ms(figures.total_ms);
+  timings.set_refresh_ms(Milliseconds(end.refreshing));
 }
 
 }  // namespace maskkv::decode

@@ -34,6 +34,11 @@ void EventQueue::End(std::size_t sequence, SequenceEnd end) {
   arrived_.notify_one();
 }
 
+void EventQueue::Refresh(RefreshOrder order) {
+  const std::lock_guard lock(mu_);
+  if (!left_) options_.refresh(std::move(order));
+}
+
 void EventQueue::Abandon(const absl::Status& status) {
   const std::lock_guard lock(mu_);
   if (!left_ && options_.abandon) options_.abandon(status);

@@ -4,8 +4,8 @@
 // bounded queue for each sequence, read as one in the order of happening. The loop never waits: it
 // asks for room before a step. The reader waits with a bound. Ends always fit.
 //
-// The reader's callbacks (alive, abandon) are never called once Leave has returned, so they may
-// refer to the handler's call. Thread safe: one loop, one reader.
+// The reader's callbacks (alive, abandon, refresh) are never called once Leave has returned, so
+// they may refer to the handler's call. Thread safe: one loop, one reader.
 #ifndef MASKKV_SERVICES_DECODE_EVENT_QUEUE_H_
 #define MASKKV_SERVICES_DECODE_EVENT_QUEUE_H_
 
@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -24,6 +25,10 @@
 #include "core/base/clock.h"
 #include "core/engine/decode.h"
 
+namespace maskkv::v1 {
+class PrefillResponse;
+}
+
 namespace maskkv::decode {
 
 enum class EndReason : std::uint8_t {
@@ -32,9 +37,23 @@ enum class EndReason : std::uint8_t {
   kStopString,  // everything up to a stop string is decided
 };
 
+// Another entry of a sequence's prompt (core/engine/refresh.h).
+struct FreshEntry {
+  std::shared_ptr<const engine::KvView> view;  // gone once the sequence has it
+  std::shared_ptr<const v1::PrefillResponse> prefill;
+  Duration waited{};  // by the sequence; set by the loop
+};
+
+// Asks for one. `id` is the loop's, and of no other order that is open.
+struct RefreshOrder {
+  std::uint64_t id = 0;
+  std::vector<std::int32_t> response;  // as it stands: the mask id where nothing is decided
+};
+
 struct StepUpdate {
   engine::StepEvent step;
-  std::string text;  // what the decided beginning of the answer grew by
+  std::string text;                 // what the decided beginning of the answer grew by
+  std::optional<FreshEntry> fresh;  // which this step was the first to run over
 };
 
 // The last of a sequence. Its memory has been freed.
@@ -44,9 +63,12 @@ struct SequenceEnd {
   std::vector<std::int32_t> tokens;
   std::string text;
   std::int64_t steps = 0;
-  std::int64_t rows = 0;    // response rows computed in them
-  double step_seconds = 0;  // sum over its steps
-  Duration waited{};        // from Submit to its first step
+  std::int64_t rows = 0;       // response rows computed in them
+  std::int64_t committed = 0;  // positions decided in them
+  double step_seconds = 0;     // sum over its steps
+  Duration waited{};           // from Submit to its first step
+  std::int64_t refreshes = 0;
+  Duration refreshing{};  // sum of its waits for another entry
 };
 
 struct SequenceEvent {
@@ -60,6 +82,7 @@ struct EventQueueOptions {
   std::function<absl::Status()> alive;               // whether the request is still wanted
   std::function<void(const absl::Status&)> abandon;  // frees a reader that is blocked elsewhere
   std::function<void()> on_room;                     // a queue that was full has room
+  std::function<void(RefreshOrder)> refresh;         // starts a refresh; returns at once
 };
 
 class EventQueue {
@@ -72,6 +95,7 @@ class EventQueue {
   bool HasRoom(std::size_t sequence) const;
   void Push(std::size_t sequence, StepUpdate update);
   void End(std::size_t sequence, SequenceEnd end);
+  void Refresh(RefreshOrder order);
   // Tells a reader that does not read why its sequence ended.
   void Abandon(const absl::Status& status);
 

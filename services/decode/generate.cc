@@ -6,6 +6,7 @@
 
 #include <chrono>
 #include <optional>
+#include <stop_token>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -19,6 +20,8 @@
 #include "services/common/memory.h"
 #include "services/common/rope_proto.h"
 #include "services/decode/event_proto.h"
+#include "services/decode/filled_spans.h"
+#include "services/decode/refresher.h"
 
 namespace maskkv::decode {
 namespace {
@@ -81,19 +84,6 @@ class Counted {
 
 }  // namespace
 
-void SharedKeptEntries::Keep(const std::string& tenant, const KeptEntries::Key& key,
-                             KeptEntries::Entry entry, std::uint64_t bytes, Duration time) {
-  std::vector<KeptEntries::Entry> dropped;  // unmapped after the lock is gone
-  const std::lock_guard lock(mu_);
-  dropped = kept_.Keep(tenant, key, std::move(entry), bytes, time);
-}
-
-void SharedKeptEntries::Expire() {
-  std::vector<KeptEntries::Entry> dropped;
-  const std::lock_guard lock(mu_);
-  dropped = kept_.Expire();
-}
-
 struct GenerateHandler::Answer {
   grpc::ServerContext& context;
   const v1::GenerateRequest& request;
@@ -104,10 +94,11 @@ struct GenerateHandler::Answer {
 
   std::optional<RequestGate::Pass> pass;  // until the first step
   std::optional<Counted> waiting, running;
-  std::vector<std::int32_t> ids;
+  services::PromptIds ids;
   PromptEntry prompt;
   double rope_scale = 1;
   RequestFigures figures;
+  std::unique_ptr<Refresher> refresher;  // outlives the group, which gives it orders
   std::unique_ptr<SequenceGroup> group;
   std::uint64_t seq = 0;
   std::optional<Outcome> outcome;  // of the sample that ended last
@@ -127,6 +118,15 @@ absl::StatusOr<services::Call> GenerateHandler::Authenticate(
   return call;
 }
 
+absl::StatusOr<CheckedRequest> GenerateHandler::Check(const v1::GenerateRequest& request) const {
+  std::vector<std::int32_t> canvas;
+  if (request.has_canvas()) {
+    MASKKV_ASSIGN_OR_RETURN(
+        canvas, parts_.model->TokenizeCanvas(request.canvas(), parts_.limits.max_gen_length));
+  }
+  return CheckRequest(request, parts_.limits, std::move(canvas));
+}
+
 absl::Status GenerateHandler::Run(grpc::ServerContext& context, const v1::GenerateRequest& request,
                                   const Writer& write) const {
   const TimePoint arrival = parts_.clock->Now();
@@ -136,7 +136,7 @@ absl::Status GenerateHandler::Run(grpc::ServerContext& context, const v1::Genera
   };
   absl::StatusOr<services::Call> call = Authenticate(context, request);
   if (!call.ok()) return refuse(call.status());
-  absl::StatusOr<CheckedRequest> checked = CheckRequest(request, parts_.limits);
+  absl::StatusOr<CheckedRequest> checked = Check(request);
   if (!checked.ok()) return refuse(checked.status());
   Answer answer{.context = context,
                 .request = request,
@@ -151,6 +151,7 @@ absl::Status GenerateHandler::Run(grpc::ServerContext& context, const v1::Genera
                 .prompt = {},
                 .rope_scale = 1,
                 .figures = {},
+                .refresher = nullptr,
                 .group = nullptr,
                 .outcome = {}};
   const absl::Status status = Serve(answer);
@@ -176,13 +177,13 @@ absl::Status GenerateHandler::Serve(Answer& answer) const {
 
 absl::Status GenerateHandler::PreparePrompt(Answer& answer) const {
   const services::ModelRuntime& model = *parts_.model;
-  MASKKV_ASSIGN_OR_RETURN(services::PromptIds ids, model.Tokenize(answer.request.prompt()));
-  const auto tokens = static_cast<std::int64_t>(ids.ids.size());
+  MASKKV_ASSIGN_OR_RETURN(answer.ids, model.Tokenize(answer.request.prompt()));
+  const std::int64_t tokens = answer.ids.tokens();
   MASKKV_RETURN_IF_ERROR(model.CheckLength(tokens, answer.checked.params.gen_length));
-  answer.ids = std::move(ids.ids);
   if (answer.checked.use_cache) {
     const Counted waiting(parts_.metrics->waiting_for_prefill);
-    const std::int64_t servable = engine::ServableTokens(model.config(), tokens);
+    const std::int64_t servable =
+        engine::ServableTokens(model.config(), std::ssize(answer.ids.ids));
     if (answer.checked.reused) {
       MASKKV_ASSIGN_OR_RETURN(
           answer.prompt, parts_.entries->Reuse(answer.call, answer.checked, answer.ids, servable));
@@ -214,8 +215,7 @@ absl::Status GenerateHandler::PreparePrompt(Answer& answer) const {
 
 absl::Status GenerateHandler::PrepareWholePrompt(Answer& answer) const {
   const model::ModelConfig& config = parts_.model->config();
-  const std::int64_t positions =
-      static_cast<std::int64_t>(answer.ids.size()) + answer.checked.params.gen_length;
+  const std::int64_t positions = answer.ids.tokens() + answer.checked.params.gen_length;
   MASKKV_ASSIGN_OR_RETURN(
       answer.rope_scale,
       services::RopeScaleOf(
@@ -226,8 +226,12 @@ absl::Status GenerateHandler::PrepareWholePrompt(Answer& answer) const {
 
 absl::Status GenerateHandler::Submit(Answer& answer) const {
   engine::DecodeRequest sample;
-  sample.prompt = answer.checked.use_cache ? answer.prompt.recomputed : answer.ids;
-  sample.prompt_tokens = answer.figures.prompt_tokens;
+  const bool cached = answer.checked.use_cache;
+  sample.prompt = cached ? answer.prompt.recomputed : answer.ids.ids;
+  sample.prompt_tokens = std::ssize(answer.ids.ids);
+  sample.response = answer.checked.canvas;
+  sample.suffix = cached ? answer.prompt.recomputed_suffix : answer.ids.suffix;
+  sample.suffix_tokens = std::ssize(answer.ids.suffix);
   sample.params = answer.checked.params;
   sample.provisional = answer.checked.provisional;
   sample.cache = answer.prompt.view;
@@ -239,6 +243,12 @@ absl::Status GenerateHandler::Submit(Answer& answer) const {
   spec.abandon = [&context = answer.context](const absl::Status& status) {
     EndBlockedCall(context, status);
   };
+  if (answer.checked.params.refreshes()) {
+    PrepareRefresh(answer);
+    spec.refresh = [refresher = answer.refresher.get()](RefreshOrder order) {
+      refresher->Order(std::move(order));
+    };
+  }
   for (std::int32_t i = 0; i < answer.checked.samples; ++i) {
     spec.sequences.push_back(sample);
     ++sample.params.seed;  // wraps around
@@ -250,6 +260,19 @@ absl::Status GenerateHandler::Submit(Answer& answer) const {
   answer.prompt.view.reset();
   answer.prompt.recomputed = {};
   return absl::OkStatus();
+}
+
+void GenerateHandler::PrepareRefresh(Answer& answer) const {
+  const auto prefill = [this, &answer, plan = answer.prompt.prefill->plan()](
+                           const std::vector<std::int32_t>& response,
+                           const std::stop_token& stop) -> absl::StatusOr<FreshEntry> {
+    MASKKV_ASSIGN_OR_RETURN(
+        PromptEntry prompt,
+        parts_.entries->Refresh(answer.call, answer.context, answer.request, answer.checked,
+                                {.response = response, .plan = &plan, .stop = stop}));
+    return FreshEntry{std::move(prompt.view), std::move(prompt.prefill), {}};
+  };
+  answer.refresher = std::make_unique<Refresher>(prefill, *parts_.loop);
 }
 
 absl::Status GenerateHandler::SendStarted(Answer& answer) const {
@@ -313,10 +336,14 @@ absl::Status GenerateHandler::SendEnd(Answer& answer, const SequenceEvent& event
   answer.figures.total_ms = Milliseconds(parts_.clock->Now() - answer.arrival);
   v1::GenerateEvent message;
   FillFinished(event.sequence, end, answer.figures, *message.mutable_finished());
+  if (answer.checked.params.whole_canvas) {
+    FillSpans(answer.checked.canvas, *parts_.model, *message.mutable_finished());
+  }
   const auto tokens = static_cast<std::int64_t>(end.tokens.size());
   answer.outcome = OutcomeOf(end.reason);
   answer.tokens += tokens;
   parts_.metrics->generated_tokens.Add(static_cast<double>(tokens));
+  parts_.metrics->ObserveTokensPerStep(answer.checked.params.rule.rule, end.committed, end.steps);
   parts_.metrics->queue_seconds.Observe(message.finished().timings().queue_ms() / 1e3);
   if (tokens > 0) {
     parts_.metrics->output_token_seconds.Observe(end.step_seconds / static_cast<double>(tokens));

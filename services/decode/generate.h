@@ -10,7 +10,6 @@
 
 #include <functional>
 #include <memory>
-#include <mutex>
 
 #include "absl/status/status.h"
 #include "core/base/clock.h"
@@ -33,21 +32,6 @@ class GenerateRequest;
 }  // namespace maskkv::v1
 
 namespace maskkv::decode {
-
-// Entries kept for a next question, with what makes them safe to share between calls.
-class SharedKeptEntries {
- public:
-  SharedKeptEntries(const KeptLimits& limits, const Clock& clock) : kept_(limits, clock) {}
-
-  void Keep(const std::string& tenant, const KeptEntries::Key& key, KeptEntries::Entry entry,
-            std::uint64_t bytes, Duration time);
-  // To be called now and then.
-  void Expire();
-
- private:
-  std::mutex mu_;
-  KeptEntries kept_;  // guarded by mu_
-};
 
 struct GenerateParts {
   const services::ModelRuntime* model = nullptr;
@@ -78,12 +62,16 @@ class GenerateHandler {
 
   absl::StatusOr<services::Call> Authenticate(const grpc::ServerContext& context,
                                               const v1::GenerateRequest& request) const;
+  // With the canvas's ids.
+  absl::StatusOr<CheckedRequest> Check(const v1::GenerateRequest& request) const;
   absl::Status Serve(Answer& answer) const;
   // Tokens of the prompt, its entry, what figures they give.
   absl::Status PreparePrompt(Answer& answer) const;
   // Without a cache: its scaling, and whether every step's rows can fit into memory.
   absl::Status PrepareWholePrompt(Answer& answer) const;
   absl::Status Submit(Answer& answer) const;
+  // What brings the sequences other entries, if the request refreshes.
+  void PrepareRefresh(Answer& answer) const;
   absl::Status SendStarted(Answer& answer) const;
   absl::Status SendEvents(Answer& answer) const;
   absl::Status SendEvent(Answer& answer, const SequenceEvent& event) const;

@@ -76,4 +76,17 @@ void KeptEntries::CheckInvariants() const {
   }
 }
 
+void SharedKeptEntries::Keep(const std::string& tenant, const KeptEntries::Key& key,
+                             KeptEntries::Entry entry, std::uint64_t bytes, Duration time) {
+  std::vector<KeptEntries::Entry> dropped;  // unmapped after the lock is gone
+  const std::lock_guard lock(mu_);
+  dropped = kept_.Keep(tenant, key, std::move(entry), bytes, time);
+}
+
+void SharedKeptEntries::Expire() {
+  std::vector<KeptEntries::Entry> dropped;
+  const std::lock_guard lock(mu_);
+  dropped = kept_.Expire();
+}
+
 }  // namespace maskkv::decode

@@ -2,7 +2,7 @@
 //
 // Entries that stay leased for a while after their request ended (GenerateRequest.keep_entry_ms),
 // so that a next question finds them. Bounded in number and bytes for each tenant: what would end
-// first goes first. A plain class; not thread safe; the clock is injected.
+// first goes first. The clock is injected.
 //
 // What is dropped is returned, for the caller to destroy where unmapping holds nobody up.
 // Invariant: no tenant is above its bounds; an entry is held once, until the latest time asked for.
@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <utility>
 #include <vector>
@@ -26,6 +27,7 @@ struct KeptLimits {
   std::uint64_t bytes = std::uint64_t{1} << 30;  // a tenant
 };
 
+// A plain class; not thread safe.
 class KeptEntries {
  public:
   using Entry = std::shared_ptr<const void>;  // destroying it ends the lease
@@ -61,6 +63,21 @@ class KeptEntries {
   const KeptLimits limits_;
   const Clock& clock_;
   std::map<std::string, Tenant> tenants_;  // none without entries
+};
+
+// Entries kept for a next question, with what makes them safe to share between calls.
+class SharedKeptEntries {
+ public:
+  SharedKeptEntries(const KeptLimits& limits, const Clock& clock) : kept_(limits, clock) {}
+
+  void Keep(const std::string& tenant, const KeptEntries::Key& key, KeptEntries::Entry entry,
+            std::uint64_t bytes, Duration time);
+  // To be called now and then.
+  void Expire();
+
+ private:
+  std::mutex mu_;
+  KeptEntries kept_;  // guarded by mu_
 };
 
 }  // namespace maskkv::decode

@@ -7,8 +7,10 @@
 
 #include <span>
 #include <string_view>
+#include <vector>
 
 #include "absl/status/status.h"
+#include "core/decoding/rule.h"
 #include "core/telemetry/metrics.h"
 
 namespace maskkv::decode {
@@ -22,6 +24,8 @@ struct StepMetrics {
   telemetry::Histogram batch_size;
   telemetry::Counter rows_computed;
   telemetry::Counter rows_reused;
+  telemetry::Counter refreshes;
+  telemetry::Histogram refresh_seconds;
   // Sequences that wait, by reason.
   telemetry::Gauge waiting_for_place;
   telemetry::Gauge waiting_displaced;
@@ -47,10 +51,14 @@ struct Metrics {
   telemetry::Histogram output_token_seconds;
   telemetry::Counter prompt_tokens;
   telemetry::Counter generated_tokens;
+  std::vector<telemetry::Histogram> tokens_per_step;  // by decoding::Rule; empty: not measured
 
   static Metrics Create(telemetry::Registry& registry);
 
   void Finish(Outcome outcome) const { finished[static_cast<int>(outcome)].Add(); }
+
+  // A sample under the rule ended after `steps` steps that decided `tokens` positions.
+  void ObserveTokensPerStep(decoding::Rule rule, std::int64_t tokens, std::int64_t steps) const;
 };
 
 }  // namespace maskkv::decode

@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <string_view>
+#include <utility>
 
 #include "absl/strings/str_format.h"
 #include "core/base/error.h"
@@ -14,7 +15,7 @@
 namespace maskkv::decode {
 namespace {
 
-constexpr std::int64_t kDefaultGenLength = 32, kDefaultBlockLength = 8;
+constexpr std::int64_t kDefaultGenLength = 32;
 constexpr double kMaxTemperature = 1000;
 constexpr int kMaxStops = 16;
 constexpr std::size_t kMaxStopBytes = 256;
@@ -24,36 +25,96 @@ absl::Status Invalid(std::string_view reason, std::string_view message) {
   return MakeError(absl::StatusCode::kInvalidArgument, reason, message);
 }
 
+absl::Status BadSampler(const absl::Status& status) {
+  return Invalid("BAD_SAMPLER", std::string(status.message()));
+}
+
+// The rule and its parameters; their ranges are engine::Validate's.
+absl::StatusOr<decoding::RuleParams> RuleOf(const v1::Sampler& sampler) {
+  decoding::RuleParams params;
+  if (!sampler.rule().empty()) {
+    const absl::StatusOr<decoding::Rule> rule = decoding::ParseRule(sampler.rule());
+    if (!rule.ok()) return BadSampler(rule.status());
+    params.rule = *rule;
+  }
+  switch (sampler.confidence_source()) {
+    case v1::CONFIDENCE_SOURCE_UNSPECIFIED:
+      break;
+    case v1::CONFIDENCE_SOURCE_RAW:
+      params.source = decoding::ConfidenceSource::kRaw;
+      break;
+    case v1::CONFIDENCE_SOURCE_FILTERED:
+      params.source = decoding::ConfidenceSource::kFiltered;
+      break;
+    default:
+      return Invalid("BAD_SAMPLER",
+                     absl::StrFormat("confidence_source: expected a value of ConfidenceSource, "
+                                     "found %d",
+                                     static_cast<int>(sampler.confidence_source())));
+  }
+  if (sampler.has_top_p()) params.top_p = sampler.top_p();
+  params.top_k = sampler.top_k();
+  if (sampler.has_eps()) params.eps = sampler.eps();
+  params.alg_temp = sampler.alg_temp();
+  if (sampler.has_threshold()) params.threshold = sampler.threshold();
+  if (sampler.has_low_threshold()) params.low_threshold = sampler.low_threshold();
+  if (sampler.has_factor()) params.factor = sampler.factor();
+  return params;
+}
+
+// canvas: positions of the request's canvas, 0 without one. fills_in: all of it is the answer.
 absl::StatusOr<engine::GenerateParams> CheckSampler(const v1::Sampler& sampler,
-                                                    const RequestLimits& limits) {
+                                                    const RequestLimits& limits,
+                                                    std::int64_t canvas, bool fills_in) {
   engine::GenerateParams params;
-  params.gen_length = sampler.gen_length() == 0 ? kDefaultGenLength : sampler.gen_length();
+  params.whole_canvas = fills_in;
+  if (canvas > 0 && sampler.gen_length() != 0 && sampler.gen_length() != canvas) {
+    return Invalid("BAD_SAMPLER",
+                   absl::StrFormat("gen_length: expected 0 or the canvas' length %d, found %d",
+                                   canvas, sampler.gen_length()));
+  }
+  params.gen_length = canvas > 0                  ? canvas
+                      : sampler.gen_length() == 0 ? kDefaultGenLength
+                                                  : sampler.gen_length();
   if (params.gen_length < 1 || params.gen_length > limits.max_gen_length) {
     return Invalid("BAD_SAMPLER", absl::StrFormat("gen_length: expected 1 to %d, found %d",
                                                   limits.max_gen_length, params.gen_length));
   }
-  params.block_length = sampler.block_length();
-  if (params.block_length == 0) {
-    params.block_length =
-        params.gen_length % kDefaultBlockLength == 0 ? kDefaultBlockLength : params.gen_length;
+  MASKKV_ASSIGN_OR_RETURN(params.rule, RuleOf(sampler));
+  params.block_length = sampler.block_length() != 0 ? sampler.block_length()
+                        : fills_in
+                            ? params.gen_length
+                            : engine::DefaultBlockLength(params.rule.rule, params.gen_length);
+  if (const absl::Status read = engine::CheckStepsAreRead(params.rule.rule, sampler.steps());
+      !read.ok()) {
+    return BadSampler(read);
   }
   params.steps = sampler.steps() == 0 ? params.gen_length : sampler.steps();
   params.temperature = sampler.temperature();
   params.seed = sampler.seed();
   params.ignore_eos = sampler.ignore_eos();
   params.suppress_eos = sampler.suppress_eos();
+  params.refresh_every = sampler.refresh_every();
+  params.refresh_floor = sampler.refresh_floor();
   params.stop_ids = limits.stop_ids;
   if (params.temperature > kMaxTemperature) {
     return Invalid("BAD_SAMPLER", absl::StrFormat("temperature: expected at most %g, found %g",
                                                   kMaxTemperature, params.temperature));
   }
   if (const absl::Status valid = engine::Validate(params); !valid.ok()) {
-    return Invalid("BAD_SAMPLER", std::string(valid.message()));
+    return BadSampler(valid);
   }
   return params;
 }
 
-absl::Status CheckStops(const v1::GenerateRequest& request, const RequestLimits& limits) {
+absl::Status CheckStops(const v1::GenerateRequest& request, const RequestLimits& limits,
+                        bool fills_in) {
+  if (fills_in && request.stop_size() > 0) {
+    return Invalid(
+        "BAD_STOP",
+        absl::StrFormat("stop: expected none with a canvas or a suffix, found %d strings",
+                        request.stop_size()));
+  }
   if (request.stop_size() > kMaxStops) {
     return Invalid("BAD_STOP", absl::StrFormat("stop: expected at most %d strings, found %d",
                                                kMaxStops, request.stop_size()));
@@ -118,12 +179,23 @@ absl::Status CheckCache(const v1::GenerateRequest& request, CheckedRequest& chec
 }  // namespace
 
 absl::StatusOr<CheckedRequest> CheckRequest(const v1::GenerateRequest& request,
-                                            const RequestLimits& limits) {
+                                            const RequestLimits& limits,
+                                            std::vector<std::int32_t> canvas) {
   CheckedRequest checked;
   if (!request.has_prompt()) return Invalid("NO_PROMPT", "prompt: expected one, found none");
-  MASKKV_ASSIGN_OR_RETURN(checked.params, CheckSampler(request.sampler(), limits));
-  MASKKV_RETURN_IF_ERROR(CheckStops(request, limits));
+  const bool fills_in = !canvas.empty() || request.prompt().has_suffix();
+  MASKKV_ASSIGN_OR_RETURN(checked.params,
+                          CheckSampler(request.sampler(), limits, std::ssize(canvas), fills_in));
+  checked.canvas = std::move(canvas);
+  MASKKV_RETURN_IF_ERROR(CheckStops(request, limits, fills_in));
   MASKKV_RETURN_IF_ERROR(CheckCache(request, checked));
+  if (checked.params.refreshes() && (!checked.use_cache || checked.reused)) {
+    return Invalid(
+        "BAD_SAMPLER",
+        absl::StrFormat("refresh_every, refresh_floor: expected 0 with %s, found another "
+                        "value",
+                        checked.use_cache ? "REUSE_KEPT" : "CACHE_NONE"));
+  }
   constexpr std::int32_t kMaxPriority = schedule::AdmissionQueue::kMaxPriority;
   if (request.priority() < -kMaxPriority || request.priority() > kMaxPriority) {
     return Invalid("BAD_PRIORITY",

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // A GenerateRequest with its defaults filled in and every field checked, apart from the prompt,
-// which ModelRuntime reads, and the keep policy, which the prefill service checks. Pure function.
+// which ModelRuntime reads (as it does the canvas), and the keep policy, which the prefill service
+// checks. Pure function.
 #ifndef MASKKV_SERVICES_DECODE_REQUEST_CHECK_H_
 #define MASKKV_SERVICES_DECODE_REQUEST_CHECK_H_
 
@@ -30,6 +31,9 @@ struct RequestLimits {
 
 struct CheckedRequest {
   engine::GenerateParams params;
+  // What the answer starts with: (gen_length) ids, the mask id where nothing is decided. Empty:
+  // nothing but masks.
+  std::vector<std::int32_t> canvas;
   bool use_cache = true;                // CACHE_COMPRESSED
   std::optional<arena::Handle> reused;  // REUSE_KEPT: whose pairs serve this question too
   std::int32_t priority = 0;
@@ -39,10 +43,12 @@ struct CheckedRequest {
   std::chrono::milliseconds keep_entry{0};
 };
 
+// canvas: ids of request.canvas (ModelRuntime::TokenizeCanvas); empty without one.
 // Errors: INVALID_ARGUMENT (BAD_SAMPLER, BAD_SAMPLES, BAD_STOP, BAD_PRIORITY, BAD_CACHE, BAD_REUSE,
 // BAD_HANDLE, BAD_KEEP_ENTRY, NO_PROMPT), FAILED_PRECONDITION (NO_TOKENIZER).
 absl::StatusOr<CheckedRequest> CheckRequest(const v1::GenerateRequest& request,
-                                            const RequestLimits& limits);
+                                            const RequestLimits& limits,
+                                            std::vector<std::int32_t> canvas = {});
 
 }  // namespace maskkv::decode
 

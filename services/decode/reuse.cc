@@ -6,9 +6,10 @@
 
 namespace maskkv::decode {
 
-absl::StatusOr<std::int64_t> ReusablePositions(const arena::EntryMetadata& entry,
-                                               std::span<const std::int32_t> ids,
-                                               std::int64_t gen_length) {
+absl::StatusOr<Reusable> ReusablePairs(const arena::EntryMetadata& entry,
+                                       std::span<const std::int32_t> ids,
+                                       std::span<const std::int32_t> suffix,
+                                       std::int64_t gen_length) {
   const auto mismatch = [](std::string_view message) {
     return MakeError(absl::StatusCode::kFailedPrecondition, "HANDLE_PROMPT_MISMATCH", message);
   };
@@ -18,8 +19,10 @@ absl::StatusOr<std::int64_t> ReusablePositions(const arena::EntryMetadata& entry
                                     gen_length, entry.masks));
   }
   const auto tokens = static_cast<std::int64_t>(ids.size());
-  if (entry.prompt_tokens == tokens && entry.prompt_digest == arena::TokenDigest(ids)) {
-    return tokens;
+  if (entry.prompt_tokens == tokens && entry.prompt_digest == arena::TokenDigest(ids) &&
+      entry.suffix_tokens == std::ssize(suffix) &&
+      (suffix.empty() || entry.suffix_digest == arena::TokenDigest(suffix))) {
+    return Reusable{.whole = true};
   }
   if (entry.document_tokens == 0) {
     return mismatch("handle: expected an entry of a prompt with a document, found one without");
@@ -29,7 +32,7 @@ absl::StatusOr<std::int64_t> ReusablePositions(const arena::EntryMetadata& entry
           arena::TokenDigest(ids.first(static_cast<std::size_t>(entry.document_tokens)))) {
     return mismatch("handle: expected an entry of the same document, found another's");
   }
-  return entry.document_tokens;
+  return Reusable{.positions = entry.document_tokens};
 }
 
 }  // namespace maskkv::decode

@@ -12,13 +12,20 @@
 
 namespace maskkv::decode {
 
-// Prompt positions, from the first, whose kept pairs serve the prompt `ids`: all of them if the
-// entry is of this very prompt, else those of the document that both begin with. The rest of the
-// prompt is to be recomputed in every step. Errors: FAILED_PRECONDITION (HANDLE_PROMPT_MISMATCH):
-// another gen_length, another document, or the entry's prompt had no document.
-absl::StatusOr<std::int64_t> ReusablePositions(const arena::EntryMetadata& entry,
-                                               std::span<const std::int32_t> ids,
-                                               std::int64_t gen_length);
+struct Reusable {
+  bool whole = false;          // every pair serves, before and after the answer
+  std::int64_t positions = 0;  // else those at the prompt's first so many positions
+};
+
+// Which kept pairs serve the prompt `ids` that goes on with `suffix` after the answer: all of them
+// if the entry is of this very prompt, whatever its answer started with, else those of the document
+// that both begin with. The rest of the prompt is to be recomputed in every step. Errors:
+// FAILED_PRECONDITION (HANDLE_PROMPT_MISMATCH): another gen_length, another document, or the
+// entry's prompt had no document.
+absl::StatusOr<Reusable> ReusablePairs(const arena::EntryMetadata& entry,
+                                       std::span<const std::int32_t> ids,
+                                       std::span<const std::int32_t> suffix,
+                                       std::int64_t gen_length);
 
 }  // namespace maskkv::decode
 

@@ -4,6 +4,7 @@
 #include <condition_variable>
 #include <map>
 #include <mutex>
+#include <span>
 #include <thread>
 #include <utility>
 
@@ -59,7 +60,9 @@ struct Sequence {
   TimePoint submitted;
   std::optional<engine::RequestId> engine_id;
   std::int64_t rows_a_step = 0;
-  SequenceEnd end;  // filled as it goes
+  std::optional<TimePoint> refresh_due;  // since when it waits for another entry
+  std::optional<FreshEntry> fresh;       // until its first step
+  SequenceEnd end;                       // filled as it goes
 };
 
 }  // namespace
@@ -69,6 +72,7 @@ struct StepLoop::Impl {
        const StepLoopOptions& the_options, const StepMetrics& the_metrics, const Clock& the_clock)
       : options(the_options),
         tokenizer(the_tokenizer),
+        mask_id(weights.config().mask_id),
         metrics(the_metrics),
         clock(the_clock),
         pool(the_options.threads),
@@ -78,6 +82,8 @@ struct StepLoop::Impl {
 
   void Run();
   void DropUnwanted();
+  void TakeRefreshed();
+  void Swap(SequenceId id, absl::StatusOr<FreshEntry> entry);
   void Apply(const StepDecision& decision);
   void Start(SequenceId id);
   void Step();
@@ -87,6 +93,7 @@ struct StepLoop::Impl {
 
   const StepLoopOptions options;
   const model::Tokenizer* const tokenizer;
+  const std::int32_t mask_id;
   const StepMetrics metrics;
   const Clock& clock;
   const std::shared_ptr<Signal> signal = std::make_shared<Signal>();
@@ -99,9 +106,10 @@ struct StepLoop::Impl {
   std::map<engine::RequestId, SequenceId> by_engine_id;
 
   mutable std::mutex mu;
-  StepSchedule schedule;                     // guarded by mu
-  std::map<SequenceId, Sequence> submitted;  // guarded by mu
-  bool stopping = false;                     // guarded by mu
+  StepSchedule schedule;                                                     // guarded by mu
+  std::map<SequenceId, Sequence> submitted;                                  // guarded by mu
+  std::vector<std::pair<SequenceId, absl::StatusOr<FreshEntry>>> refreshed;  // guarded by mu
+  bool stopping = false;                                                     // guarded by mu
 
   std::thread thread;  // last: it uses all of the above
 };
@@ -109,6 +117,7 @@ struct StepLoop::Impl {
 void StepLoop::Impl::Run() {
   while (true) {
     DropUnwanted();
+    TakeRefreshed();
     StepDecision decision;
     StepCounts counts;
     {
@@ -146,6 +155,32 @@ void StepLoop::Impl::DropUnwanted() {
     if (!status.ok()) unwanted.emplace_back(id, std::move(status));
   }
   for (auto& [id, status] : unwanted) End(id, std::move(status));
+}
+
+void StepLoop::Impl::TakeRefreshed() {
+  decltype(refreshed) arrived;
+  {
+    const std::lock_guard lock(mu);
+    arrived.swap(refreshed);
+  }
+  for (auto& [id, entry] : arrived) {
+    if (sequences.contains(id)) Swap(id, std::move(entry));
+  }
+}
+
+void StepLoop::Impl::Swap(SequenceId id, absl::StatusOr<FreshEntry> entry) {
+  if (!entry.ok()) return End(id, entry.status());
+  Sequence& sequence = sequences.at(id);
+  MASKKV_CHECK(sequence.refresh_due.has_value(), "an entry that was ordered");
+  const absl::Status swapped = decoder.SwapCache(*sequence.engine_id, std::move(entry->view));
+  if (!swapped.ok()) return End(id, swapped);
+  entry->waited = clock.Now() - *sequence.refresh_due;
+  metrics.refreshes.Add();
+  metrics.refresh_seconds.Observe(std::chrono::duration<double>(entry->waited).count());
+  ++sequence.end.refreshes;
+  sequence.end.refreshing += entry->waited;
+  sequence.refresh_due.reset();
+  sequence.fresh = *std::move(entry);
 }
 
 void StepLoop::Impl::Apply(const StepDecision& decision) {
@@ -194,14 +229,21 @@ void StepLoop::Impl::Handle(engine::StepEvent event, double seconds) {
   sequence.end.step_seconds += seconds;
   metrics.rows_computed.Add(static_cast<double>(sequence.rows_a_step));
   if (!event.status.ok()) return End(id, event.status);
+  sequence.end.committed += std::ssize(event.committed);
   StepUpdate update;
   update.text = sequence.answer.Commit(event.committed);
   const bool finished =
       event.finish_reason != engine::FinishReason::kNone || sequence.answer.stopped();
   sequence.end.reason = ReasonOf(sequence.answer, event.finish_reason);
   update.step = std::move(event);
+  update.fresh = std::exchange(sequence.fresh, std::nullopt);
+  const bool refresh = update.step.refresh_due && !finished;
   sequence.queue->Push(sequence.index, std::move(update));
-  if (finished) End(id, absl::OkStatus());
+  if (finished) return End(id, absl::OkStatus());
+  if (!refresh) return;
+  sequence.refresh_due = clock.Now();
+  const std::span<const std::int32_t> canvas = decoder.Find(*sequence.engine_id)->tokens();
+  sequence.queue->Refresh({id, {canvas.begin(), canvas.end()}});
 }
 
 void StepLoop::Impl::End(SequenceId id, absl::Status status) {
@@ -241,12 +283,14 @@ StepLoop::~StepLoop() {
 absl::StatusOr<std::unique_ptr<SequenceGroup>> StepLoop::Submit(GroupSpec spec) {
   for (const engine::DecodeRequest& request : spec.sequences) {
     MASKKV_RETURN_IF_ERROR(engine::Validate(request.params));
+    MASKKV_CHECK(!request.params.refreshes() || spec.refresh, "somebody refreshes");
   }
   EventQueueOptions options;
   options.sequences = spec.sequences.size();
   options.capacity = impl_->options.event_queue;
   options.alive = std::move(spec.alive);
   options.abandon = std::move(spec.abandon);
+  options.refresh = std::move(spec.refresh);
   options.on_room = [signal = impl_->signal] { signal->Raise(); };
   auto queue = std::make_shared<EventQueue>(std::move(options));
   {
@@ -256,8 +300,10 @@ absl::StatusOr<std::unique_ptr<SequenceGroup>> StepLoop::Submit(GroupSpec spec) 
     if (!ids.ok()) return ids.status();
     for (std::size_t i = 0; i < ids->size(); ++i) {
       engine::DecodeRequest& request = spec.sequences[i];
-      AnswerText answer(impl_->tokenizer, request.params.gen_length, request.params.stop_ids,
-                        spec.stop);
+      const bool ends = !request.params.whole_canvas;
+      AnswerText answer(impl_->tokenizer, request.params.gen_length,
+                        ends ? request.params.stop_ids : std::vector<std::int32_t>(), spec.stop);
+      if (!request.response.empty()) answer.Start(request.response, impl_->mask_id);
       Sequence sequence{.queue = queue,
                         .index = i,
                         .request = std::move(request),
@@ -265,6 +311,8 @@ absl::StatusOr<std::unique_ptr<SequenceGroup>> StepLoop::Submit(GroupSpec spec) 
                         .submitted = impl_->clock.Now(),
                         .engine_id = std::nullopt,
                         .rows_a_step = 0,
+                        .refresh_due = {},
+                        .fresh = {},
                         .end = {}};
       sequence.rows_a_step = sequence.request.params.gen_length;
       impl_->submitted.emplace((*ids)[i], std::move(sequence));
@@ -272,6 +320,14 @@ absl::StatusOr<std::unique_ptr<SequenceGroup>> StepLoop::Submit(GroupSpec spec) 
   }
   impl_->signal->Raise();
   return std::make_unique<SequenceGroup>(std::move(queue));
+}
+
+void StepLoop::Refreshed(std::uint64_t order, absl::StatusOr<FreshEntry> entry) {
+  {
+    const std::lock_guard lock(impl_->mu);
+    impl_->refreshed.emplace_back(order, std::move(entry));
+  }
+  impl_->signal->Raise();
 }
 
 StepLoop::State StepLoop::state() const {

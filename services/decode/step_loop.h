@@ -5,6 +5,9 @@
 // prompt) and read their events; sequences join and leave between steps. Which ones step is decided
 // by StepSchedule; a sequence's tokens do not depend on it (core/engine/decode.h).
 //
+// A sequence whose entry is to be refreshed keeps its place and takes no step until Refreshed
+// brings another one; the prefill is its group's business, on another thread.
+//
 // Between two steps the loop looks whether each request is still wanted, so that a cancelled one
 // gives its memory back within a step. It sleeps while there is nothing to do.
 //
@@ -49,6 +52,9 @@ struct GroupSpec {
   // Called by the loop when a reader took no event for the stall limit, to free it where it is
   // blocked. May be empty.
   std::function<void(const absl::Status&)> abandon;
+  // Called by the loop while the group exists, when a sequence waits for another entry: starts the
+  // work, which ends with StepLoop::Refreshed, and returns at once. Needed if parameters refresh.
+  std::function<void(RefreshOrder)> refresh;
 };
 
 // What one request reads. Destroying it gives up the sequences that have not ended. One reader.
@@ -80,6 +86,10 @@ class StepLoop {
   // with its error.
   // Errors: RESOURCE_EXHAUSTED (QUEUE_FULL), INVALID_ARGUMENT (BAD_PRIORITY, parameters).
   absl::StatusOr<std::unique_ptr<SequenceGroup>> Submit(GroupSpec spec);
+
+  // What came of an order: the entry, or the error that its sequence ends with. What nobody waits
+  // for any more is dropped.
+  void Refreshed(std::uint64_t order, absl::StatusOr<FreshEntry> entry);
 
   struct State {
     StepCounts counts;

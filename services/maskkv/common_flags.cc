@@ -45,7 +45,7 @@ void PromptFlags::Declare(CLI::App& app) {
 }
 
 absl::Status PromptFlags::Validate() const {
-  if (!document.empty() || !prompt_ids.empty()) return absl::OkStatus();
+  if (given()) return absl::OkStatus();
   return absl::InvalidArgumentError("prompt: expected --document or --prompt-ids, found neither");
 }
 
@@ -54,10 +54,12 @@ void DecodeFlags::Declare(CLI::App& app) {
       ->check(IntegerIn(1, kLargestCount))
       ->capture_default_str();
   app.add_option("--block-length", block_length,
-                 "Masks decoded together; divides --gen-length [8 if it divides, else all]")
+                 "Masks decoded together; divides --gen-length [8 if it divides and the rule has "
+                 "blocks, else all]")
       ->check(IntegerIn(1, kLargestCount));
   app.add_option("--steps", steps,
-                 "Denoising steps; a multiple of the number of blocks [--gen-length]")
+                 "Denoising steps of rules that go by them; a multiple of the number of blocks "
+                 "[--gen-length]")
       ->check(IntegerIn(1, kLargestCount));
   app.add_option("--temperature", temperature, "0 takes the most likely token")
       ->check(NumberIn(0, kHottest))
@@ -65,18 +67,28 @@ void DecodeFlags::Declare(CLI::App& app) {
   app.add_option("--seed", seed, "Of the sampling noise")->check(AnySeed())->capture_default_str();
   app.add_flag("--ignore-eos", ignore_eos, "Decode every mask even after an end token");
   app.add_flag("--suppress-eos", suppress_eos, "Never predict the checkpoint's end token");
+  rule.Declare(app);
 }
 
 absl::Status DecodeFlags::Validate() const {
-  engine::GenerateParams checked = params();
+  MASKKV_RETURN_IF_ERROR(rule.Validate());
+  const decoding::RuleParams of = rule.params();
+  MASKKV_RETURN_IF_ERROR(engine::CheckStepsAreRead(of.rule, steps));
+  return Validate(of);
+}
+
+absl::Status DecodeFlags::Validate(const decoding::RuleParams& of) const {
+  engine::GenerateParams checked = params(of);
   checked.stop_ids = {0};  // a checkpoint always has an eos
   return engine::Validate(checked);
 }
 
-engine::GenerateParams DecodeFlags::params() const {
+engine::GenerateParams DecodeFlags::params(const decoding::RuleParams& of) const {
   engine::GenerateParams params;
+  params.rule = of;
   params.gen_length = gen_length;
-  params.block_length = block_length != 0 ? block_length : gen_length % 8 == 0 ? 8 : gen_length;
+  params.block_length =
+      block_length != 0 ? block_length : engine::DefaultBlockLength(of.rule, gen_length);
   params.steps = steps != 0 ? steps : gen_length;
   params.temperature = temperature;
   params.seed = seed;

@@ -14,6 +14,7 @@
 #include "core/model/checkpoint.h"
 #include "core/policy/named_policy.h"
 #include "kernels/base/dtype.h"
+#include "services/maskkv/rule_flags.h"
 
 namespace CLI {
 class App;
@@ -36,24 +37,30 @@ struct PromptFlags {
   std::string prompt_ids;  // a file with a JSON array of token ids
 
   void Declare(CLI::App& app);
+  bool given() const { return !document.empty() || !prompt_ids.empty(); }
   // Errors: INVALID_ARGUMENT if neither a document nor ids are given.
   absl::Status Validate() const;
 };
 
 struct DecodeFlags {
   std::int64_t gen_length = 32;
-  std::int64_t block_length = 0;  // 0: 8 if it divides gen_length, else gen_length
+  std::int64_t block_length = 0;  // 0: engine::DefaultBlockLength
   std::int64_t steps = 0;         // 0: gen_length
   double temperature = 0;
   std::uint64_t seed = 0;
   bool ignore_eos = false;
   bool suppress_eos = false;
+  RuleFlags rule;
 
   void Declare(CLI::App& app);
   // What can be said before a model is loaded. Errors: INVALID_ARGUMENT.
   absl::Status Validate() const;
-  // With the defaults above filled in; stop_ids stay empty.
-  engine::GenerateParams params() const;
+  // The same under another rule than --rule's, which may be one of several: that it reads no steps
+  // is no error.
+  absl::Status Validate(const decoding::RuleParams& of) const;
+  // With the defaults above filled in; stop_ids stay empty. REQUIRES: Validate() is OK.
+  engine::GenerateParams params() const { return params(rule.params()); }
+  engine::GenerateParams params(const decoding::RuleParams& of) const;
 };
 
 enum class CacheMode { kMaskKv, kFull, kNone, kRandom };

@@ -1,26 +1,30 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// maskkv evaluate: exact-match accuracy over a file of questions, for several caches or policies
-// and budgets side by side. Every configuration answers the same questions: one forward over a
-// prompt serves all cached ones, and all answers are decoded in one batch.
+// maskkv evaluate: exact-match accuracy over a file of questions, for several caches or policies,
+// budgets and decoding rules side by side. Every configuration answers the same questions: one
+// forward over a prompt serves all cached ones, and all answers are decoded in one batch; or one
+// after the other, where rules are compared, so that each has a time of its own.
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>
-#include <map>
 #include <set>
+#include <utility>
 
-#include "absl/strings/ascii.h"
 #include "absl/strings/str_format.h"
 #include "core/base/status_macros.h"
+#include "core/decoding/rule_spec.h"
 #include "core/engine/prompt.h"
 #include "core/policy/named_policy.h"
 #include "services/common/prompt_text.h"
 #include "services/maskkv/command.h"
+#include "services/maskkv/evaluation_cell.h"
+#include "services/maskkv/evaluation_decode.h"
 #include "services/maskkv/flag_checks.h"
 #include "services/maskkv/generation.h"
 #include "services/maskkv/json_report.h"
 #include "services/maskkv/progress.h"
 #include "services/maskkv/questions.h"
+#include "services/maskkv/refresh_flags.h"
 
 namespace maskkv::cli {
 namespace {
@@ -28,29 +32,8 @@ namespace {
 constexpr const char* kExamples = R"(Examples:
   maskkv evaluate --model models/tiny-llada --questions test.jsonl --caches none,full,maskkv,random --budgets 8,32,128 --json
   maskkv evaluate --model DIR --questions test.jsonl --policies full,maskkv,snapkv,adakv --budgets 4,8 --json
+  maskkv evaluate --model DIR --questions test.jsonl --caches full,maskkv --budgets 32 --rules low_confidence,threshold:0.9,factor:1 --json
   python -m maskkv_tools.accuracy_table result.json   draws the table)";
-
-// One configuration and its counts by kind of question.
-struct Cell {
-  CacheFlags flags;
-  engine::EvictionPlan plan;  // unused without a cache
-  struct Count {
-    std::int64_t questions = 0;
-    std::int64_t correct = 0;
-  };
-  std::map<std::string, Count> by_kind;
-  double mass = 0;       // sum of kept mass over questions
-  std::string outcomes;  // a question each: '1' if the answer was correct, else '0'
-
-  bool HasBudget() const {
-    return flags.mode() == CacheMode::kMaskKv || flags.mode() == CacheMode::kRandom;
-  }
-};
-
-// White space at the ends of an answer does not count.
-std::string Trimmed(const std::string& text) {
-  return std::string(absl::StripAsciiWhitespace(absl::string_view(text.data(), text.size())));
-}
 
 class EvaluateCommand final : public Command {
  public:
@@ -78,6 +61,18 @@ class EvaluateCommand final : public Command {
         ->delimiter(',')
         ->check(IntegerIn(1, kLargestCount))
         ->capture_default_str();
+    sub->add_option("--rules", rules_,
+                    "Which decoding rules to compare, each with its parameters: threshold:0.9; "
+                    "timed one by one")
+        ->delimiter(',')
+        ->check(AnyRule())
+        ->excludes(sub->get_option("--rule"));
+    sub->add_option("--schedules", schedules_,
+                    "Several numbers of steps for those of --rules that go by them")
+        ->delimiter(',')
+        ->check(IntegerIn(1, kLargestCount))
+        ->needs(sub->get_option("--rules"))
+        ->excludes(sub->get_option("--steps"));
     sub->add_option("--layers", base_.layers, "Layer budgets: offline, online, uniform")
         ->check(OneOf({"offline", "online", "uniform"}))
         ->capture_default_str();
@@ -88,16 +83,16 @@ class EvaluateCommand final : public Command {
         ->check(NumberIn(0, 1))
         ->capture_default_str();
     sub->add_option("--profile", base_.profile, "Importance profile")->type_name("FILE");
+    refresh_.Declare(*sub);
     sub->add_flag("--json", json_, "Print one JSON object");
   }
 
   absl::Status Run() override {
-    MASKKV_RETURN_IF_ERROR(decode_.Validate());
-    params_ = decode_.params();
+    MASKKV_RETURN_IF_ERROR(MakeParams());
     MASKKV_ASSIGN_OR_RETURN(const std::vector<Question> questions,
                             ReadQuestions(questions_, limit_, /*need_answers=*/true));
     MASKKV_ASSIGN_OR_RETURN(host_, ModelHost::Load(model_));
-    params_.stop_ids = host_->StopIds();
+    for (engine::GenerateParams& params : params_) params.stop_ids = host_->StopIds();
     MASKKV_RETURN_IF_ERROR(MakeCells());
     std::int64_t tokens = 0;
     {
@@ -115,8 +110,37 @@ class EvaluateCommand final : public Command {
 
  private:
   bool HoldsAllLayers() const {
-    return std::any_of(cells_.begin(), cells_.end(),
-                       [](const Cell& cell) { return cell.flags.HoldsAllLayers(); });
+    return std::any_of(kept_.begin(), kept_.end(),
+                       [](const KeptPrompt& kept) { return kept.flags.HoldsAllLayers(); });
+  }
+
+  // Rules are compared: each cell is decoded and timed alone.
+  bool timed() const { return !rules_.empty(); }
+
+  // One set of parameters for each rule; stop_ids stay empty.
+  absl::Status MakeParams() {
+    if (!timed()) {
+      MASKKV_RETURN_IF_ERROR(decode_.Validate());
+      params_.push_back(decode_.params());
+      return absl::OkStatus();
+    }
+    if (schedules_.empty()) schedules_.push_back(decode_.steps);
+    std::set<std::pair<std::string, std::int64_t>> named;
+    bool scheduled = false;
+    for (const std::string& text : rules_) {
+      MASKKV_ASSIGN_OR_RETURN(const decoding::RuleParams rule,
+                              decoding::ParseRuleSpec(text, decode_.rule.base()));
+      scheduled = scheduled || decoding::IsScheduled(rule.rule);
+      for (const std::int64_t steps : schedules_) {
+        DecodeFlags flags = decode_;
+        flags.steps = decoding::IsScheduled(rule.rule) ? steps : 0;
+        if (!named.insert({decoding::RuleSpec(rule), flags.steps}).second) continue;
+        MASKKV_RETURN_IF_ERROR(flags.Validate(rule));
+        params_.push_back(flags.params(rule));
+      }
+    }
+    return scheduled ? absl::OkStatus()
+                     : engine::CheckStepsAreRead(params_.front().rule.rule, schedules_.front());
   }
 
   absl::Status MakeCells() {
@@ -136,31 +160,44 @@ class EvaluateCommand final : public Command {
     return absl::OkStatus();
   }
 
-  // One cell for each budget, or the only one.
+  // One cell for each budget, or the only one, and rule.
   absl::Status AddCells(CacheFlags flags) {
-    const std::size_t first = cells_.size();
     for (const std::int64_t budget : budgets_) {
       flags.budget = budget;
-      Cell& cell = cells_.emplace_back();
-      cell.flags = flags;
-      if (flags.mode() != CacheMode::kNone) {
-        MASKKV_ASSIGN_OR_RETURN(cell.plan, flags.Plan(host_->checkpoint(), /*seed=*/0));
+      KeptPrompt& kept = kept_.emplace_back();
+      kept.flags = flags;
+      if (kept.HasCache()) {
+        MASKKV_ASSIGN_OR_RETURN(kept.plan, flags.Plan(host_->checkpoint(), /*seed=*/0));
       }
-      if (!cells_[first].HasBudget()) break;
+      for (const engine::GenerateParams& params : params_) {
+        Cell& cell = cells_.emplace_back();
+        cell.kept = kept_.size() - 1;
+        cell.params = params;
+        if (kept.HasCache()) refresh_.Apply(cell.params);
+      }
+      if (!kept.HasBudget()) break;
     }
     return absl::OkStatus();
   }
 
-  // An entry of the prompt for every cached configuration, in their order.
-  absl::StatusOr<std::vector<PrefilledPrompt>> Prefill(std::span<const std::int32_t> prompt,
-                                                       std::uint64_t question) {
+  // An entry of the prompt for each of kept_, null without a cache.
+  absl::StatusOr<std::vector<std::shared_ptr<const engine::KvView>>> Prefill(
+      std::span<const std::int32_t> prompt, std::uint64_t question) {
     std::vector<engine::EvictionPlan> plans;
-    for (const Cell& cell : cells_) {
-      if (cell.flags.mode() == CacheMode::kNone) continue;
-      plans.push_back(cell.plan);
+    for (const KeptPrompt& kept : kept_) {
+      if (!kept.HasCache()) continue;
+      plans.push_back(kept.plan);
       plans.back().random_seed = question;
     }
-    return PrefillPromptFor(*host_, prompt, params_.gen_length, plans);
+    MASKKV_ASSIGN_OR_RETURN(const std::vector<PrefilledPrompt> prefilled,
+                            PrefillPromptFor(*host_, prompt, decode_.gen_length, plans));
+    std::vector<std::shared_ptr<const engine::KvView>> entries;
+    auto next = prefilled.begin();
+    for (KeptPrompt& kept : kept_) {
+      kept.mass += kept.HasCache() ? next->result.kept_mass() : 1;
+      entries.push_back(kept.HasCache() ? (next++)->entry : nullptr);
+    }
+    return entries;
   }
 
   // Asks every configuration one question. Returns the prompt's length in tokens.
@@ -168,109 +205,58 @@ class EvaluateCommand final : public Command {
     MASKKV_ASSIGN_OR_RETURN(
         const std::vector<std::int32_t> prompt,
         host_->ChatPrompt(services::DocumentAndQuestion(question.document, question.question)));
-    const std::int64_t positions = static_cast<std::int64_t>(prompt.size()) + params_.gen_length;
+    const std::int64_t positions = static_cast<std::int64_t>(prompt.size()) + decode_.gen_length;
     if (positions > prepared_positions_) {
       MASKKV_RETURN_IF_ERROR(host_->Prepare(positions, HoldsAllLayers()));
       prepared_positions_ = positions;
     }
-    MASKKV_ASSIGN_OR_RETURN(const std::vector<PrefilledPrompt> prefilled, Prefill(prompt, number));
-    engine::Decoder decoder(host_->transformer());
-    std::vector<engine::RequestId> ids;
-    auto cached = prefilled.begin();
-    for (Cell& cell : cells_) {
-      engine::DecodeRequest request;
-      request.prompt_tokens = static_cast<std::int64_t>(prompt.size());
-      request.params = params_;
-      if (cell.flags.mode() == CacheMode::kNone) {
-        request.prompt = prompt;
-        cell.mass += 1;
-      } else {
-        cell.mass += cached->result.kept_mass();
-        request.prompt = engine::RecomputedTail(host_->config(), prompt);
-        request.cache = (cached++)->entry;
-      }
-      MASKKV_ASSIGN_OR_RETURN(const engine::RequestId id, decoder.Add(std::move(request)));
-      ids.push_back(id);
-    }
-    while (decoder.running() > 0) {
-      if (Interrupted()) return absl::CancelledError("interrupted");
-      for (const engine::StepEvent& event : decoder.Step()) MASKKV_RETURN_IF_ERROR(event.status);
-    }
-    for (std::size_t i = 0; i < cells_.size(); ++i) {
-      Cell::Count& count = cells_[i].by_kind[question.kind];
-      ++count.questions;
-      const std::string answer = Trimmed(host_->Text(decoder.Find(ids[i])->Answer()));
-      const bool correct = answer == Trimmed(question.answer);
-      count.correct += correct ? 1 : 0;
-      cells_[i].outcomes.push_back(correct ? '1' : '0');
-    }
+    MASKKV_ASSIGN_OR_RETURN(const auto entries, Prefill(prompt, number));
+    const AskedQuestion asked{
+        .question = question, .number = number, .prompt = prompt, .entries = entries};
+    MASKKV_RETURN_IF_ERROR(DecodeCells(*host_, asked, kept_, timed(), cells_));
     return static_cast<std::int64_t>(prompt.size());
   }
 
   void Report(double mean_prompt_tokens) const {
     Json cells = Json::array();
     for (const Cell& cell : cells_) {
-      Json kinds = Json::object();
-      std::int64_t questions = 0, correct = 0;
-      for (const auto& [kind, count] : cell.by_kind) {
-        kinds[kind] = {{"questions", count.questions}, {"correct", count.correct}};
-        questions += count.questions;
-        correct += count.correct;
-      }
-      const bool none = cell.flags.mode() == CacheMode::kNone;
-      cells.push_back(
-          {{"cache", cell.flags.policy.empty() ? cell.flags.cache : "policy"},
-           {"policy", none ? Json(nullptr) : Json(policy::PolicyName(cell.plan.Parts()))},
-           {"budget", cell.HasBudget() ? Json(cell.flags.budget) : Json(nullptr)},
-           {"questions", questions},
-           {"correct", correct},
-           {"kept_mass", cell.mass / static_cast<double>(questions)},
-           {"kinds", std::move(kinds)},
-           {"outcomes", cell.outcomes}});
+      cells.push_back(CellJson(cell, kept_[cell.kept], timed()));
     }
-    if (json_) {
-      const Json report = {{"model", host_->directory()},
-                           {"questions", questions_},
-                           {"gen_length", params_.gen_length},
-                           {"block_length", params_.block_length},
-                           {"steps", params_.steps},
-                           {"temperature", params_.temperature},
-                           {"dtype", model_.dtype},
-                           {"layers", base_.layers},
-                           {"alpha", base_.alpha},
-                           {"beta", base_.beta},
-                           {"mean_prompt_tokens", mean_prompt_tokens},
-                           {"cells", std::move(cells)}};
-      PrintJson(report);
+    if (!json_) {
+      for (const Json& cell : cells) PrintCell(cell);
       return;
     }
-    for (const Json& cell : cells) {
-      const Json& name = cell[cell["cache"] == "policy" ? "policy" : "cache"];
-      std::printf("%-7s %6s  %5.1f %% of %lld, kept mass %.3f ", name.get<std::string>().c_str(),
-                  cell["budget"].is_null() ? "" : cell["budget"].dump().c_str(),
-                  100 * cell["correct"].get<double>() / cell["questions"].get<double>(),
-                  cell["questions"].get<long long>(), cell["kept_mass"].get<double>());
-      for (const auto& [kind, count] : cell["kinds"].items()) {
-        std::printf(" %s %.3f", kind.c_str(),
-                    count["correct"].get<double>() / count["questions"].get<double>());
-      }
-      std::printf("\n");
-    }
+    PrintJson({{"model", host_->directory()},
+               {"questions", questions_},
+               {"gen_length", decode_.gen_length},
+               {"temperature", decode_.temperature},
+               {"dtype", model_.dtype},
+               {"layers", base_.layers},
+               {"alpha", base_.alpha},
+               {"beta", base_.beta},
+               {"refresh_every", refresh_.every},
+               {"refresh_floor", refresh_.floor},
+               {"mean_prompt_tokens", mean_prompt_tokens},
+               {"cells", std::move(cells)}});
   }
 
   ModelFlags model_;
   DecodeFlags decode_;
   CacheFlags base_;
+  RefreshFlags refresh_;
   std::string questions_;
   std::int64_t limit_ = 0;
   std::vector<std::string> caches_;
   std::vector<std::string> policies_;
+  std::vector<std::string> rules_;
+  std::vector<std::int64_t> schedules_;
   std::vector<std::int64_t> budgets_{8, 16, 32, 64, 128};
   bool json_ = false;
 
-  engine::GenerateParams params_;
+  std::vector<engine::GenerateParams> params_;  // a rule each
   std::unique_ptr<ModelHost> host_;
   std::int64_t prepared_positions_ = 0;
+  std::vector<KeptPrompt> kept_;
   std::vector<Cell> cells_;
 };
 

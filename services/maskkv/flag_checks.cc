@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "core/decoding/rule_spec.h"
 #include "core/policy/named_policy.h"
 
 namespace maskkv::cli {
@@ -74,11 +75,24 @@ CLI::Validator AnyPolicy() {
       [](std::string& text) {
         const auto parts = policy::ParsePolicy(text);
         if (parts.ok()) return std::string();
-        std::string problem(parts.status().message());
-        constexpr std::string_view kPrefix = "policy: ";  // the flag's own name comes before it
-        return problem.starts_with(kPrefix) ? problem.substr(kPrefix.size()) : problem;
+        return WithoutName("policy", std::string(parts.status().message()));
       },
       "NAME|VOTERS/LAYERS/HEADS");
+}
+
+CLI::Validator AnyRule() {
+  return CLI::Validator(
+      [](std::string& text) {
+        const auto params = decoding::ParseRuleSpec(text);
+        if (params.ok()) return std::string();
+        return WithoutName("rule", std::string(params.status().message()));
+      },
+      "RULE[:VALUE][:NAME=VALUE]");
+}
+
+std::string WithoutName(std::string_view name, std::string message) {
+  const std::string prefix = std::string(name) + ": ";
+  return message.starts_with(prefix) ? message.substr(prefix.size()) : message;
 }
 
 CLI::Validator OneOf(std::vector<std::string> words) {

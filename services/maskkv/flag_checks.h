@@ -9,6 +9,7 @@
 #include <CLI/CLI.hpp>
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace maskkv::cli {
@@ -27,6 +28,12 @@ CLI::Validator NumberIn(double least, double most);
 
 // A policy's name or VOTERS/LAYERS/HEADS (core/policy/named_policy.h).
 CLI::Validator AnyPolicy();
+
+// A decoding rule with parameters: RULE[:VALUE][:NAME=VALUE]... (core/decoding/rule_spec.h).
+CLI::Validator AnyRule();
+
+// `message` without "NAME: " at its beginning: a flag's own name comes before what a check says.
+std::string WithoutName(std::string_view name, std::string message);
 
 // One of `words`.
 CLI::Validator OneOf(std::vector<std::string> words);

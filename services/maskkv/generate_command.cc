@@ -10,8 +10,10 @@
 #include "core/base/status_macros.h"
 #include "services/maskkv/command.h"
 #include "services/maskkv/generation.h"
+#include "services/maskkv/infill_flags.h"
 #include "services/maskkv/json_report.h"
 #include "services/maskkv/live_view.h"
+#include "services/maskkv/refresh_flags.h"
 #include "services/maskkv/rope_flags.h"
 
 namespace maskkv::cli {
@@ -20,7 +22,11 @@ namespace {
 constexpr const char* kExamples = R"(Examples:
   maskkv generate --model models/tiny-llada --document letter.txt -q "Where does Ann live?"
   cat book.txt | maskkv generate --model DIR --document - -q "Who did it?" --budget 128 --json
-  maskkv generate --model DIR --prompt-ids ids.json --cache none --gen-length 64 --steps 32)";
+  maskkv generate --model DIR --prompt-ids ids.json --cache none --gen-length 64 --steps 32
+  maskkv generate --model DIR --document letter.txt -q "Who?" --rule threshold --threshold 0.95
+  maskkv generate --model DIR --infill letter_with_gaps.txt
+  maskkv generate --model DIR --document letter.txt -q "Who?" --infill-text "It was [[3]] in [[2]]."
+  maskkv generate --model DIR --document letter.txt -q "Who?" --rule entropy --top-p 0.9 --temperature 0.5)";
 
 class GenerateCommand final : public Command {
  public:
@@ -32,22 +38,38 @@ class GenerateCommand final : public Command {
     decode_.Declare(*sub);
     cache_.Declare(*sub);
     rope_.Declare(*sub);
+    refresh_.Declare(*sub);
+    infill_.Declare(*sub);
     sub->add_flag("--json", json_, "Print one JSON object instead of the text");
   }
 
   absl::Status Run() override {
-    MASKKV_RETURN_IF_ERROR(decode_.Validate());
-    MASKKV_RETURN_IF_ERROR(prompt_.Validate());
-    engine::GenerateParams params = decode_.params();
+    if (!infill_.given()) {
+      MASKKV_RETURN_IF_ERROR(decode_.Validate());
+      MASKKV_RETURN_IF_ERROR(prompt_.Validate());
+    }
     MASKKV_ASSIGN_OR_RETURN(const std::unique_ptr<ModelHost> host, ModelHost::Load(model_));
     if (!json_ && host->tokenizer() == nullptr) {
       return absl::FailedPreconditionError(absl::StrFormat(
           "%s/tokenizer.json: expected a tokenizer for a text answer, found none: use --json",
           host->directory()));
     }
+    InfillFlags::Asked asked;
+    if (infill_.given()) {
+      MASKKV_ASSIGN_OR_RETURN(asked, infill_.Read(*host, prompt_));
+      decode_.gen_length = std::ssize(asked.infill.canvas);
+      if (decode_.block_length == 0) decode_.block_length = decode_.gen_length;
+      MASKKV_RETURN_IF_ERROR(decode_.Validate());
+    } else {
+      MASKKV_ASSIGN_OR_RETURN(asked.prompt, host->Prompt(prompt_));
+    }
+    const std::vector<std::int32_t>& prompt = asked.prompt;
+    engine::GenerateParams params = decode_.params();
+    refresh_.Apply(params);
     params.stop_ids = host->StopIds();
-    MASKKV_ASSIGN_OR_RETURN(const std::vector<std::int32_t> prompt, host->Prompt(prompt_));
-    const std::int64_t positions = static_cast<std::int64_t>(prompt.size()) + params.gen_length;
+    params.whole_canvas = infill_.given();
+    const std::int64_t positions =
+        std::ssize(prompt) + params.gen_length + std::ssize(asked.infill.suffix);
     MASKKV_ASSIGN_OR_RETURN(const double rope_scale,
                             model::ResolveRopeScale(rope_.choice(), host->config(), positions));
     MASKKV_RETURN_IF_ERROR(host->Prepare(positions, cache_.HoldsAllLayers()));
@@ -63,9 +85,11 @@ class GenerateCommand final : public Command {
                                 [&](const engine::StepEvent&, const engine::Canvas& now) {
                                   if (!json_) view.Show(now);
                                 },
-                                rope_scale));
+                                rope_scale, asked.infill));
     if (json_) {
-      PrintJson(GenerationJson(*host, prompt, generation));
+      Json json = GenerationJson(*host, prompt, generation);
+      if (infill_.given()) AddInfillJson(*host, asked.infill, json);
+      PrintJson(json);
       return absl::OkStatus();
     }
     const double seconds =
@@ -80,6 +104,8 @@ class GenerateCommand final : public Command {
   DecodeFlags decode_;
   CacheFlags cache_;
   RopeFlags rope_;
+  RefreshFlags refresh_;
+  InfillFlags infill_;
   bool json_ = false;
 };
 

@@ -20,15 +20,10 @@ absl::Status CancelledIfInterrupted() {
   return Interrupted() ? absl::CancelledError("interrupted") : absl::OkStatus();
 }
 
-}  // namespace
-
-absl::StatusOr<std::vector<PrefilledPrompt>> PrefillPromptFor(
-    ModelHost& host, std::span<const std::int32_t> prompt, std::int64_t masks,
-    std::span<const engine::EvictionPlan> plans, double rope_scale) {
-  MASKKV_RETURN_IF_ERROR(
-      engine::ValidatePrompt(host.config(), prompt, masks, host.transformer().max_positions()));
+absl::StatusOr<std::vector<PrefilledPrompt>> PrefillRows(
+    ModelHost& host, std::span<const engine::Row> rows, std::span<const engine::EvictionPlan> plans,
+    double rope_scale) {
   const auto start = Clock::now();
-  const std::vector<engine::Row> rows = engine::PromptThenMasks(prompt, masks, host.config());
   engine::PrefillForward forward;
   forward.rows = rows;
   forward.rope_scale = rope_scale;
@@ -50,6 +45,28 @@ absl::StatusOr<std::vector<PrefilledPrompt>> PrefillPromptFor(
   return prompts;
 }
 
+}  // namespace
+
+absl::StatusOr<std::vector<PrefilledPrompt>> PrefillPromptFor(
+    ModelHost& host, std::span<const std::int32_t> prompt, std::int64_t masks,
+    std::span<const engine::EvictionPlan> plans, double rope_scale) {
+  MASKKV_RETURN_IF_ERROR(
+      engine::ValidatePrompt(host.config(), prompt, masks, host.transformer().max_positions()));
+  return PrefillRows(host, engine::PromptThenMasks(prompt, masks, host.config()), plans,
+                     rope_scale);
+}
+
+absl::StatusOr<PrefilledPrompt> RefreshPrompt(ModelHost& host, std::span<const std::int32_t> prompt,
+                                              std::span<const std::int32_t> response,
+                                              const engine::EvictionPlan& plan, double rope_scale,
+                                              std::span<const std::int32_t> suffix) {
+  MASKKV_ASSIGN_OR_RETURN(
+      std::vector<PrefilledPrompt> prompts,
+      PrefillRows(host, engine::PromptThenResponse(prompt, response, host.config(), suffix),
+                  {&plan, 1}, rope_scale));
+  return std::move(prompts.front());
+}
+
 absl::StatusOr<PrefilledPrompt> PrefillPrompt(ModelHost& host, std::span<const std::int32_t> prompt,
                                               std::int64_t masks, const engine::EvictionPlan& plan,
                                               double rope_scale) {
@@ -61,20 +78,27 @@ absl::StatusOr<PrefilledPrompt> PrefillPrompt(ModelHost& host, std::span<const s
 absl::StatusOr<Generation> Generate(ModelHost& host, std::span<const std::int32_t> prompt,
                                     const engine::GenerateParams& params,
                                     const std::optional<engine::EvictionPlan>& plan,
-                                    const StepObserver& after_step, double rope_scale) {
+                                    const StepObserver& after_step, double rope_scale,
+                                    const Infill& infill) {
   MASKKV_RETURN_IF_ERROR(engine::Validate(params));
   Generation generation;
   engine::DecodeRequest request;
   request.prompt_tokens = static_cast<std::int64_t>(prompt.size());
   request.params = params;
   request.rope_scale = generation.rope_scale = rope_scale;
+  request.response = infill.canvas;
+  request.response.resize(static_cast<std::size_t>(params.gen_length), host.config().mask_id);
+  request.suffix_tokens = std::ssize(infill.suffix);
+  MASKKV_RETURN_IF_ERROR(engine::ValidatePrompt(host.config(), prompt, params.gen_length,
+                                                host.transformer().max_positions(), infill.suffix));
   if (plan) {
-    MASKKV_ASSIGN_OR_RETURN(generation.prefill,
-                            PrefillPrompt(host, prompt, params.gen_length, *plan, rope_scale));
+    MASKKV_ASSIGN_OR_RETURN(generation.prefill, RefreshPrompt(host, prompt, request.response, *plan,
+                                                              rope_scale, infill.suffix));
     request.prompt = engine::RecomputedTail(host.config(), prompt);
     request.cache = generation.prefill->entry;
   } else {
     request.prompt.assign(prompt.begin(), prompt.end());
+    request.suffix = infill.suffix;
   }
 
   engine::Decoder decoder(host.transformer());
@@ -88,6 +112,13 @@ absl::StatusOr<Generation> Generate(ModelHost& host, std::span<const std::int32_
     MASKKV_RETURN_IF_ERROR(events.front().status);
     if (after_step) after_step(events.front(), canvas);
     generation.steps.push_back(std::move(events.front()));
+    if (!generation.steps.back().refresh_due) continue;
+    MASKKV_ASSIGN_OR_RETURN(
+        const PrefilledPrompt fresh,
+        RefreshPrompt(host, prompt, canvas.tokens(), *plan, rope_scale, infill.suffix));
+    MASKKV_RETURN_IF_ERROR(decoder.SwapCache(id, fresh.entry));
+    generation.refreshes.push_back(
+        {generation.steps.size(), fresh.seconds, fresh.result.kept_mass()});
   }
   generation.tokens = canvas.Answer();
   generation.finish_reason = canvas.finish_reason();

@@ -38,10 +38,31 @@ absl::StatusOr<std::vector<PrefilledPrompt>> PrefillPromptFor(
     ModelHost& host, std::span<const std::int32_t> prompt, std::int64_t masks,
     std::span<const engine::EvictionPlan> plans, double rope_scale = 1);
 
+// The prompt prefilled with a response that was given or that is under way, which makes it a
+// refresh (core/engine/refresh.h). suffix: the prompt after the response. Errors: of the engine.
+absl::StatusOr<PrefilledPrompt> RefreshPrompt(ModelHost& host, std::span<const std::int32_t> prompt,
+                                              std::span<const std::int32_t> response,
+                                              const engine::EvictionPlan& plan,
+                                              double rope_scale = 1,
+                                              std::span<const std::int32_t> suffix = {});
+
+// What an answer fills in between. Nothing: masks at the prompt's end.
+struct Infill {
+  std::vector<std::int32_t> canvas;  // (gen_length) or empty, the mask id where nothing is decided
+  std::vector<std::int32_t> suffix;  // of the prompt, after the answer
+};
+
 struct Generation {
+  struct Refresh {
+    std::size_t before = 0;  // index of the first step over the new entry
+    double seconds = 0;
+    double kept_mass = 0;  // of the prefill
+  };
+
   std::optional<PrefilledPrompt> prefill;  // absent without a cache
   std::vector<engine::StepEvent> steps;
   std::vector<double> step_seconds;
+  std::vector<Refresh> refreshes;
   std::vector<std::int32_t> tokens;  // the answer up to, without, the first end token
   engine::FinishReason finish_reason = engine::FinishReason::kNone;
   double rope_scale = 1;
@@ -54,7 +75,8 @@ using StepObserver = std::function<void(const engine::StepEvent&, const engine::
 absl::StatusOr<Generation> Generate(ModelHost& host, std::span<const std::int32_t> prompt,
                                     const engine::GenerateParams& params,
                                     const std::optional<engine::EvictionPlan>& plan,
-                                    const StepObserver& after_step = {}, double rope_scale = 1);
+                                    const StepObserver& after_step = {}, double rope_scale = 1,
+                                    const Infill& infill = {});
 
 }  // namespace maskkv::cli
 

@@ -4,7 +4,9 @@
 #include <cstdio>
 #include <numeric>
 
+#include "maskkv/v1/decode.pb.h"
 #include "services/common/memory.h"
+#include "services/decode/filled_spans.h"
 
 namespace maskkv::cli {
 namespace {
@@ -45,6 +47,13 @@ Json GenerationJson(const ModelHost& host, std::span<const std::int32_t> prompt,
       committed.push_back({prediction.position, prediction.token, prediction.confidence});
     }
     steps.push_back({{"step", event.step}, {"committed", std::move(committed)}});
+    if (event.kept_mass) steps.back()["kept_mass"] = *event.kept_mass;
+  }
+  Json refreshes = Json::array();
+  for (const Generation::Refresh& refresh : generation.refreshes) {
+    refreshes.push_back({{"step", generation.steps[refresh.before].step},
+                         {"ms", refresh.seconds * 1e3},
+                         {"mass", refresh.kept_mass}});
   }
   const bool cached = generation.prefill.has_value();
   return {{"prompt_tokens", prompt.size()},
@@ -53,6 +62,7 @@ Json GenerationJson(const ModelHost& host, std::span<const std::int32_t> prompt,
           {"finish_reason", engine::Name(generation.finish_reason)},
           {"steps", std::move(steps)},
           {"kept", KeptJson(generation)},
+          {"refreshes", std::move(refreshes)},
           {"rope_scale", generation.rope_scale},
           {"timings_ms",
            {{"load", host.load_seconds() * 1e3},
@@ -61,6 +71,20 @@ Json GenerationJson(const ModelHost& host, std::span<const std::int32_t> prompt,
           {"memory_bytes",
            {{"peak", services::PeakMemoryBytes()},
             {"entry", cached ? generation.prefill->entry->bytes() : 0}}}};
+}
+
+void AddInfillJson(const ModelHost& host, const Infill& infill, Json& generation) {
+  v1::Finished finished;
+  for (const Json& token : generation["tokens"]) finished.add_tokens(token.get<std::int32_t>());
+  decode::FillSpans(infill.canvas, host.runtime(), finished);
+  Json spans = Json::array();
+  for (const v1::Span& span : finished.spans()) {
+    const std::vector<std::int32_t> tokens(span.tokens().begin(), span.tokens().end());
+    spans.push_back({{"position", span.position()}, {"tokens", tokens}, {"text", span.text()}});
+  }
+  generation["spans"] = std::move(spans);
+  generation["prompt_tokens"] =
+      generation["prompt_tokens"].get<std::size_t>() + infill.suffix.size();
 }
 
 void PrintJson(const Json& json) {

@@ -25,6 +25,10 @@ Json KeptJson(const std::vector<std::vector<std::int64_t>>& pairs, double mass);
 Json GenerationJson(const ModelHost& host, std::span<const std::int32_t> prompt,
                     const Generation& generation);
 
+// Adds to it what filled in: the spans, and the suffix among the prompt's tokens.
+// REQUIRES: a canvas.
+void AddInfillJson(const ModelHost& host, const Infill& infill, Json& generation);
+
 // One line on standard output. Strings that are not UTF-8 (a path may be anything) get U+FFFD.
 void PrintJson(const Json& json);
 

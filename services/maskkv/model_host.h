@@ -30,6 +30,7 @@ class ModelHost {
   // layer at once. Errors: RESOURCE_EXHAUSTED if so many positions cannot fit.
   absl::Status Prepare(std::int64_t max_positions, bool all_layers);
   transformer::Transformer& transformer() { return *transformer_; }
+  const services::ModelRuntime& runtime() const { return *runtime_; }
   const model::ModelConfig& config() const { return runtime_->config(); }
   const model::Checkpoint& checkpoint() const { return runtime_->weights().checkpoint(); }
   const std::string& directory() const { return checkpoint().directory(); }

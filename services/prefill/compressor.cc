@@ -33,7 +33,7 @@ arena::Digest KeyOf(const services::ModelRuntime& model, const std::string& tena
                           .tokens = job.prompt.ids,
                           .document_tokens = job.prompt.document_tokens,
                           .masks = job.masks,
-                          .canvas = job.canvas,
+                          .response = job.response,
                           .suffix = job.prompt.suffix,
                           .rope_scaling = rope_scaling,
                           .dtype = model.dtype(),
@@ -61,7 +61,7 @@ arena::EntryMetadata MetadataOf(const services::ModelRuntime& model, const Job& 
           .prompt_digest = arena::TokenDigest(ids),
           .document_digest =
               arena::TokenDigest(ids.first(static_cast<std::size_t>(job.prompt.document_tokens))),
-          .canvas_digest = arena::CanvasDigest(job.canvas, job.prompt.suffix),
+          .suffix_digest = arena::TokenDigest(job.prompt.suffix),
           .prompt_tokens = static_cast<std::int64_t>(ids.size()),
           .document_tokens = job.prompt.document_tokens,
           .masks = job.masks,
@@ -121,13 +121,12 @@ absl::StatusOr<engine::PrefillResult> Compressor::RunInto(
     engine::KvSink& sink, const Job& job, const std::function<absl::Status()>& alive,
     const ScoreObserver& on_scores) {
   const model::ModelConfig& config = model_->config();
-  MASKKV_RETURN_IF_ERROR(
-      services::CheckFits(config, job.prompt.tokens() + job.masks,
-                          job.keep.plan.HoldsAllLayers() ? config.layers : 1));
-  std::vector<std::int32_t> canvas = job.canvas;
-  canvas.resize(static_cast<std::size_t>(job.masks), config.mask_id);
+  MASKKV_RETURN_IF_ERROR(services::CheckFits(config, job.prompt.tokens() + job.masks,
+                                             job.keep.plan.HoldsAllLayers() ? config.layers : 1));
+  std::vector<std::int32_t> response = job.response;
+  response.resize(static_cast<std::size_t>(job.masks), config.mask_id);
   const std::vector<engine::Row> rows =
-      engine::PromptThenResponse(job.prompt.ids, canvas, config, job.prompt.suffix);
+      engine::PromptThenResponse(job.prompt.ids, response, config, job.prompt.suffix);
   return prefiller_.Run({{.rows = rows,
                           .rope_scale = job.rope_scale,
                           .after_layer = [&](std::int64_t, std::int64_t) { return alive(); },

@@ -32,8 +32,10 @@ namespace maskkv::prefill {
 // One prompt as it is to be compressed.
 struct Job {
   services::PromptIds prompt;
-  std::int64_t masks = 0;            // positions of the answer
-  std::vector<std::int32_t> canvas;  // what it starts with; empty: nothing but masks
+  std::int64_t masks = 0;  // positions of the answer
+  // (masks) ids of a response that was given or is under way, the mask id where nothing is decided;
+  // empty: all masks.
+  std::vector<std::int32_t> response;
   ResolvedKeep keep;
   double rope_scale = 1;
   bool ignore_cached = false;

@@ -24,8 +24,9 @@ void FillScores(const model::ModelConfig& config, const Job& job, std::span<cons
   const auto tokens = static_cast<std::int64_t>(job.prompt.ids.size());
   const auto served = static_cast<std::size_t>(engine::ServableTokens(config, tokens));
   const std::size_t suffix = job.prompt.suffix.size();
-  for (const auto& part : {rows.first(served), rows.subspan(served + suffix, job.prompt.ids.size() - served),
-                           rows.subspan(served, suffix)}) {
+  for (const auto& part :
+       {rows.first(served), rows.subspan(served + suffix, job.prompt.ids.size() - served),
+        rows.subspan(served, suffix)}) {
     head.mutable_scores()->Add(part.begin(), part.end());
   }
 }
@@ -35,8 +36,7 @@ void FillScores(const model::ModelConfig& config, const Job& job, std::span<cons
 std::uint64_t ExplanationBytes(const model::ModelConfig& config, const Job& job, bool with_scores) {
   const auto heads = static_cast<std::uint64_t>(config.layers * config.kv_heads);
   const auto tokens = static_cast<std::uint64_t>(job.prompt.tokens());
-  const auto pairs =
-      static_cast<std::uint64_t>(job.keep.plan.MaxPairsAHead(job.prompt.tokens()));
+  const auto pairs = static_cast<std::uint64_t>(job.keep.plan.MaxPairsAHead(job.prompt.tokens()));
   return heads * (kHeadBytes + kPositionBytes * pairs + (with_scores ? sizeof(float) * tokens : 0));
 }
 

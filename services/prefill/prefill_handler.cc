@@ -4,15 +4,16 @@
 #include <algorithm>
 #include <utility>
 
-#include "absl/strings/str_format.h"
 #include "core/arena/layout.h"
 #include "core/base/error.h"
 #include "core/base/sha256.h"
 #include "core/base/status_macros.h"
+#include "core/engine/prompt.h"
 #include "core/telemetry/log.h"
 #include "maskkv/v1/budget.pb.h"
 #include "maskkv/v1/prefill.pb.h"
 #include "services/common/handle_proto.h"
+#include "services/common/plan_proto.h"
 #include "services/common/rope_proto.h"
 #include "services/prefill/explain.h"
 
@@ -47,6 +48,31 @@ arena::Digest DigestOf(const v1::PrefillRequest& request) {
   return hash.Finish();
 }
 
+// Null for generation 0. Errors: of ReadPlan.
+absl::StatusOr<std::shared_ptr<const budget::Plan>> GivenPlan(const v1::Plan& message) {
+  if (message.generation() == 0) return nullptr;
+  MASKKV_ASSIGN_OR_RETURN(budget::Plan plan, services::ReadPlan(message));
+  return std::make_shared<const budget::Plan>(std::move(plan));
+}
+
+template <typename Request>
+std::span<const std::int32_t> ResponseIds(const Request& request) {
+  return {request.response().data(), static_cast<std::size_t>(request.response_size())};
+}
+
+// Empty if the response is all masks, so that it finds the entry of one that says nothing.
+absl::StatusOr<std::vector<std::int32_t>> ResponseOf(std::span<const std::int32_t> ids,
+                                                     std::int64_t masks,
+                                                     const model::ModelConfig& config) {
+  std::vector<std::int32_t> response(ids.begin(), ids.end());
+  if (const absl::Status status = engine::ValidateResponse(config, response, masks); !status.ok()) {
+    return MakeError(absl::StatusCode::kInvalidArgument, "BAD_RESPONSE",
+                     std::string(status.message()));
+  }
+  if (std::ranges::count(response, config.mask_id) == std::ssize(response)) response.clear();
+  return response;
+}
+
 }  // namespace
 
 PrefillHandler::PrefillHandler(const HandlerOptions& options, const Metrics& metrics)
@@ -77,9 +103,9 @@ absl::Status PrefillHandler::Explain(const services::Call& call, const v1::Expla
   const absl::Status status = [&]() -> absl::Status {
     MASKKV_ASSIGN_OR_RETURN(
         const Job job, MakeJob(request.has_prompt() ? &request.prompt() : nullptr, request.masks(),
-                               request.has_canvas() ? &request.canvas() : nullptr,
-                               request.has_keep() ? &request.keep() : nullptr,
-                               request.has_rope_scaling() ? &request.rope_scaling() : nullptr));
+                               ResponseIds(request), request.has_keep() ? &request.keep() : nullptr,
+                               request.has_rope_scaling() ? &request.rope_scaling() : nullptr,
+                               PlanInForce().get()));
     MASKKV_RETURN_IF_ERROR(
         CheckExplanation(model_->config(), job, request.with_scores(), max_message_bytes_));
     const auto alive = [&] { return call.Alive(); };
@@ -144,63 +170,60 @@ void PrefillHandler::Report(const std::string& reporter) {
 }
 
 absl::StatusOr<Job> PrefillHandler::MakeJob(const v1::Prompt* prompt, std::int64_t masks,
-                                            const v1::Canvas* canvas, const v1::KeepPolicy* keep,
-                                            const v1::RopeScaling* rope_scaling) const {
+                                            std::span<const std::int32_t> response,
+                                            const v1::KeepPolicy* keep,
+                                            const v1::RopeScaling* rope_scaling,
+                                            const budget::Plan* plan) const {
   if (prompt == nullptr) {
     return MakeError(absl::StatusCode::kInvalidArgument, "BAD_PROMPT",
                      "prompt: expected chat, document, tokens or text, found none");
   }
   Job job;
   job.masks = masks;
-  if (canvas != nullptr) {
-    MASKKV_ASSIGN_OR_RETURN(job.canvas, model_->TokenizeCanvas(*canvas, model_->max_positions()));
-    job.masks = std::ssize(job.canvas);
-    if (masks != 0 && masks != job.masks) {
-      return MakeError(absl::StatusCode::kInvalidArgument, "BAD_MASKS",
-                       absl::StrFormat("masks: expected the canvas' %d positions or 0, found %d",
-                                       job.masks, masks));
-    }
-    if (std::ranges::count(job.canvas, model_->config().mask_id) == job.masks) job.canvas.clear();
-  }
-  MASKKV_RETURN_IF_ERROR(model_->CheckLength(0, job.masks));
+  MASKKV_RETURN_IF_ERROR(model_->CheckLength(0, masks));
   MASKKV_ASSIGN_OR_RETURN(job.prompt, model_->Tokenize(*prompt));
-  MASKKV_RETURN_IF_ERROR(model_->CheckLength(job.prompt.tokens(), job.masks));
-  MASKKV_ASSIGN_OR_RETURN(job.rope_scale,
-                          services::RopeScaleOf(rope_scaling, model_->config(),
-                                                job.prompt.tokens() + job.masks));
-  const std::shared_ptr<const budget::Plan> plan = plans_ != nullptr ? plans_->Current() : nullptr;
+  MASKKV_RETURN_IF_ERROR(model_->CheckLength(job.prompt.tokens(), masks));
+  MASKKV_ASSIGN_OR_RETURN(job.response, ResponseOf(response, masks, model_->config()));
+  MASKKV_ASSIGN_OR_RETURN(job.rope_scale, services::RopeScaleOf(rope_scaling, model_->config(),
+                                                                job.prompt.tokens() + masks));
   MASKKV_ASSIGN_OR_RETURN(job.keep, ResolveKeep(keep, {.layers = model_->config().layers,
                                                        .kv_heads = model_->config().kv_heads,
                                                        .model_fingerprint = model_->fingerprint(),
-                                                       .plan = plan.get(),
+                                                       .plan = plan,
                                                        .profile = model_->profile()}));
   return job;
 }
 
 absl::StatusOr<PrefillHandler::Done> PrefillHandler::Serve(const services::Call& call,
                                                            const v1::PrefillRequest& request) {
+  std::shared_ptr<const budget::Plan> plan = PlanInForce();
+  if (request.has_plan()) {
+    MASKKV_ASSIGN_OR_RETURN(plan, GivenPlan(request.plan()));
+  }
   MASKKV_ASSIGN_OR_RETURN(
       Job job, MakeJob(request.has_prompt() ? &request.prompt() : nullptr, request.masks(),
-                       request.has_canvas() ? &request.canvas() : nullptr,
-                       request.has_keep() ? &request.keep() : nullptr,
-                       request.has_rope_scaling() ? &request.rope_scaling() : nullptr));
+                       ResponseIds(request), request.has_keep() ? &request.keep() : nullptr,
+                       request.has_rope_scaling() ? &request.rope_scaling() : nullptr, plan.get()));
   job.ignore_cached = request.ignore_cached();
-  if (!request.request_id().empty()) return ServeOnce(call, request, job);
-  MASKKV_ASSIGN_OR_RETURN(Answer answer, Compress(call, job, request.priority()));
+  // The controller learns from what its plan in force does.
+  if (request.has_plan()) job.keep.plan_amount = false;
+  if (!request.request_id().empty()) return ServeOnce(call, request, job, plan.get());
+  MASKKV_ASSIGN_OR_RETURN(Answer answer, Compress(call, job, request.priority(), plan.get()));
   const Outcome outcome = answer->cached() ? Outcome::kCached : Outcome::kForward;
   return Done{std::move(answer), outcome};
 }
 
 absl::StatusOr<PrefillHandler::Done> PrefillHandler::ServeOnce(const services::Call& call,
                                                                const v1::PrefillRequest& request,
-                                                               const Job& job) {
+                                                               const Job& job,
+                                                               const budget::Plan* plan) {
   MASKKV_ASSIGN_OR_RETURN(
       JoinedRuns::Outcome done,
       runs_.Do({.tenant = call.tenant(),
                 .request_id = request.request_id(),
                 .digest = DigestOf(request),
                 .alive = [&] { return call.Alive(); },
-                .run = [&] { return Compress(call, job, request.priority()); },
+                .run = [&] { return Compress(call, job, request.priority(), plan); },
                 .still_good = [&](const Answer& answer) { return StillThere(call, *answer); },
                 .on_waiting =
                     [&](bool waiting) {
@@ -237,7 +260,7 @@ absl::StatusOr<ForwardGate::Turn> PrefillHandler::WaitForTurn(
 }
 
 absl::StatusOr<Answer> PrefillHandler::Compress(const services::Call& call, const Job& job,
-                                                std::int32_t priority) {
+                                                std::int32_t priority, const budget::Plan* plan) {
   MASKKV_ASSIGN_OR_RETURN(const ForwardGate::Turn turn,
                           WaitForTurn(job, priority, 0, [&] { return call.Alive(); }));
   const Counted running(metrics_.running);
@@ -245,6 +268,8 @@ absl::StatusOr<Answer> PrefillHandler::Compress(const services::Call& call, cons
   auto answer = std::make_shared<v1::PrefillResponse>();
   FillAnswer(compressed.facts, compressed.handle, !compressed.forward.has_value(), *answer);
   model_->FillProvenance(*answer->mutable_provenance());
+  v1::Plan& shown = *answer->mutable_plan();
+  if (plan != nullptr) services::FillPlan(*plan, shown);
   v1::PrefillTimings& timings = *answer->mutable_timings();
   timings.set_queue_ms(Milliseconds(turn.waited()));
   timings.set_publish_ms(1e3 * compressed.publish_seconds);

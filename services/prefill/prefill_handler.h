@@ -9,11 +9,13 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "core/base/clock.h"
+#include "core/budget/plan.h"
 #include "services/common/cache_client.h"
 #include "services/common/call.h"
 #include "services/common/model_runtime.h"
@@ -72,14 +74,20 @@ class PrefillHandler {
     Outcome outcome = Outcome::kForward;
   };
 
+  // What a prefill and an explanation ask alike. plan: where absent fields of keep come from, or
+  // null.
   absl::StatusOr<Job> MakeJob(const v1::Prompt* prompt, std::int64_t masks,
-                              const v1::KeepPolicy* keep,
-                              const v1::RopeScaling* rope_scaling) const;
+                              std::span<const std::int32_t> response, const v1::KeepPolicy* keep,
+                              const v1::RopeScaling* rope_scaling, const budget::Plan* plan) const;
+  std::shared_ptr<const budget::Plan> PlanInForce() const {
+    return plans_ != nullptr ? plans_->Current() : nullptr;
+  }
   absl::StatusOr<Done> Serve(const services::Call& call, const v1::PrefillRequest& request);
   absl::StatusOr<Done> ServeOnce(const services::Call& call, const v1::PrefillRequest& request,
-                                 const Job& job);
-  absl::StatusOr<Answer> Compress(const services::Call& call, const Job& job,
-                                  std::int32_t priority);
+                                 const Job& job, const budget::Plan* plan);
+  // plan: what the job's keep came from, for the answer.
+  absl::StatusOr<Answer> Compress(const services::Call& call, const Job& job, std::int32_t priority,
+                                  const budget::Plan* plan);
   absl::StatusOr<ForwardGate::Turn> WaitForTurn(const Job& job, std::int32_t priority,
                                                 std::uint64_t more_bytes,
                                                 const std::function<absl::Status()>& alive);

@@ -48,13 +48,16 @@ struct DecodeBackends::Impl final : v1::PrefillService::Service {
 
   grpc::Status Prefill(grpc::ServerContext* context, const v1::PrefillRequest* request,
                        v1::PrefillResponse* response) override {
-    while (blocked) {
+    const bool passes = free_passes.fetch_sub(1) > 0;
+    while (blocked && !passes) {
       if (context->IsCancelled()) return grpc::Status::CANCELLED;
       std::this_thread::yield();
     }
     const std::lock_guard lock(mu);
     request_ids.push_back(request->request_id());
-    if (!failure.ok()) return services::ToGrpc(std::exchange(failure, absl::OkStatus()));
+    if (!failure.ok() && before_failure-- == 0) {
+      return services::ToGrpc(std::exchange(failure, absl::OkStatus()));
+    }
     return services::ToGrpc(Run(*request, *response));
   }
 
@@ -72,16 +75,21 @@ struct DecodeBackends::Impl final : v1::PrefillService::Service {
     metadata.prompt_tokens = tokens;
     metadata.document_tokens = prompt.document_tokens;
     metadata.masks = request.masks();
+    metadata.suffix_tokens = std::ssize(prompt.suffix);
+    metadata.suffix_digest = arena::TokenDigest(prompt.suffix);
 
     StoredEntry& stored = entries[metadata.entry_id];
     const engine::EntryShape shape{config.layers, config.kv_heads, config.head_dim, model->dtype(),
                                    rope_scale};
-    MASKKV_ASSIGN_OR_RETURN(const std::uint64_t bytes,
-                            arena::MaxEntryBytes(shape, tokens * config.layers * config.kv_heads));
+    MASKKV_ASSIGN_OR_RETURN(
+        const std::uint64_t bytes,
+        arena::MaxEntryBytes(shape, prompt.tokens() * config.layers * config.kv_heads));
     stored.memory.Resize(static_cast<std::int64_t>(bytes));
     arena::EntryWriter writer({stored.memory.data(), bytes}, metadata);
+    std::vector<std::int32_t> answer(request.response().begin(), request.response().end());
+    if (answer.empty()) answer.resize(static_cast<std::size_t>(request.masks()), config.mask_id);
     const std::vector<engine::Row> rows =
-        engine::PromptThenMasks(prompt.ids, request.masks(), config);
+        engine::PromptThenResponse(prompt.ids, answer, config, prompt.suffix);
     engine::PrefillRequest prefill;
     prefill.rows = rows;
     prefill.rope_scale = rope_scale;
@@ -96,7 +104,7 @@ struct DecodeBackends::Impl final : v1::PrefillService::Service {
     handle.set_epoch(kEpoch);
     handle.set_entry_id(metadata.entry_id);
     handle.set_version(1);
-    response.set_prompt_tokens(tokens);
+    response.set_prompt_tokens(prompt.tokens());
     response.set_masks(request.masks());
     response.mutable_kept()->set_pairs(result.pairs());
     response.set_entry_bytes(stored.bytes);
@@ -141,6 +149,7 @@ struct DecodeBackends::Impl final : v1::PrefillService::Service {
   const std::shared_ptr<const services::ModelRuntime> model;
   std::atomic<std::int64_t> leased{0};
   std::atomic<bool> blocked{false};
+  std::atomic<int> free_passes{0};
 
   std::mutex mu;
   kernels::WorkerPool pool;  // guarded by mu, as all that follows
@@ -148,6 +157,7 @@ struct DecodeBackends::Impl final : v1::PrefillService::Service {
   std::map<std::uint64_t, StoredEntry> entries;
   std::vector<std::string> request_ids;
   absl::Status failure;
+  int before_failure = 0;
   int evictions = 0;
   bool poison = false;
   double rope_scale = 1;
@@ -179,8 +189,9 @@ void DecodeBackends::EvictBeforeMapping(int times) {
   impl_->evictions = times;
 }
 
-void DecodeBackends::FailPrefill(absl::Status status) {
+void DecodeBackends::FailPrefill(absl::Status status, int after) {
   const std::lock_guard lock(impl_->mu);
+  impl_->before_failure = after;
   impl_->failure = std::move(status);
 }
 
@@ -194,6 +205,9 @@ void DecodeBackends::SetRopeScale(double scale) {
   impl_->rope_scale = scale;
 }
 
-void DecodeBackends::BlockPrefills(bool block) { impl_->blocked = block; }
+void DecodeBackends::BlockPrefills(bool block, int after) {
+  impl_->free_passes = after;
+  impl_->blocked = block;
+}
 
 }  // namespace maskkv::testing

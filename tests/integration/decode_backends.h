@@ -47,14 +47,14 @@ class DecodeBackends {
 
   // The next so many mappings find their entry evicted.
   void EvictBeforeMapping(int times);
-  // The next prefill fails with this.
-  void FailPrefill(absl::Status status);
+  // The prefill after so many more fails with this.
+  void FailPrefill(absl::Status status, int after = 0);
   // The next prefill's first values are NaN.
   void PoisonEntry();
   // Prefills rotate keys with this factor, whatever the request says.
   void SetRopeScale(double scale);
-  // Prefills wait until the call is given up.
-  void BlockPrefills(bool block);
+  // Prefills, after so many more, wait until the call is given up.
+  void BlockPrefills(bool block, int after = 0);
 
  private:
   struct Impl;

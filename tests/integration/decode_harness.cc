@@ -147,16 +147,10 @@ EngineAlone::EngineAlone(std::shared_ptr<const services::ModelRuntime> model)
 
 Trace EngineAlone::Run(const std::vector<std::int32_t>& prompt,
                        const engine::GenerateParams& params, const v1::KeepPolicy* keep,
-                       double rope_scale) {
-  engine::DecodeRequest request;
-  request.prompt_tokens = static_cast<std::int64_t>(prompt.size());
-  request.params = params;
-  request.rope_scale = rope_scale;
-  if (keep == nullptr) {
-    request.prompt = prompt;
-  } else {
+                       double rope_scale, const Around& around) {
+  const auto entry_for = [&](std::span<const std::int32_t> response) {
     const std::vector<engine::Row> rows =
-        engine::PromptThenMasks(prompt, params.gen_length, model_->config());
+        engine::PromptThenResponse(prompt, response, model_->config(), around.suffix);
     engine::PrefillRequest prefill;
     prefill.rows = rows;
     prefill.rope_scale = rope_scale;
@@ -164,17 +158,34 @@ Trace EngineAlone::Run(const std::vector<std::int32_t>& prompt,
     prefill.kv_dtype = model_->dtype();
     auto entry = std::make_shared<engine::HeapKvEntry>();
     EXPECT_TRUE(engine::Prefiller(transformer_).Run(prefill, *entry).ok());
+    return entry;
+  };
+  engine::DecodeRequest request;
+  request.prompt_tokens = static_cast<std::int64_t>(prompt.size());
+  request.params = params;
+  request.rope_scale = rope_scale;
+  request.response = around.canvas;
+  request.response.resize(static_cast<std::size_t>(params.gen_length), model_->config().mask_id);
+  request.suffix_tokens = std::ssize(around.suffix);
+  if (keep == nullptr) {
+    request.prompt = prompt;
+    request.suffix = around.suffix;
+  } else {
     request.prompt = engine::RecomputedTail(model_->config(), prompt);
-    request.cache = entry;
+    request.cache = entry_for(request.response);
   }
   engine::Decoder decoder(transformer_);
-  EXPECT_TRUE(decoder.Add(std::move(request)).ok());
+  const absl::StatusOr<engine::RequestId> id = decoder.Add(std::move(request));
+  EXPECT_TRUE(id.ok()) << id.status();
   Trace trace;
   while (decoder.running() > 0) {
     const engine::StepEvent event = std::move(decoder.Step().front());
     for (const engine::Prediction& prediction : event.committed) {
       trace.emplace_back(event.step, prediction.position, prediction.token, prediction.confidence);
     }
+    if (!event.refresh_due) continue;
+    const auto fresh = entry_for(decoder.Find(*id)->tokens());
+    EXPECT_TRUE(decoder.SwapCache(*id, fresh).ok());
   }
   return trace;
 }

@@ -71,14 +71,20 @@ class DecodeHarness {
   std::unique_ptr<services::Server> server;
 };
 
-// What the engine alone answers: its own prefill, no service.
+// What an answer fills in between; nothing: masks at the prompt's end.
+struct Around {
+  std::vector<std::int32_t> canvas;  // what the answer starts with
+  std::vector<std::int32_t> suffix;  // of the prompt
+};
+
+// What the engine alone answers: its own prefills, no service.
 class EngineAlone {
  public:
   explicit EngineAlone(std::shared_ptr<const services::ModelRuntime> model);
 
   // selection unset and cache none: the whole canvas in every step.
   Trace Run(const std::vector<std::int32_t>& prompt, const engine::GenerateParams& params,
-            const v1::KeepPolicy* keep, double rope_scale = 1);
+            const v1::KeepPolicy* keep, double rope_scale = 1, const Around& around = {});
 
  private:
   std::shared_ptr<const services::ModelRuntime> model_;

@@ -248,11 +248,15 @@ v1::PrefillRequest RequestOf(const std::vector<std::int32_t>& ids, std::int64_t 
 std::unique_ptr<EngineEntry> EngineAlone(const services::ModelRuntime& model,
                                          const std::vector<std::int32_t>& ids, std::int64_t masks,
                                          const engine::EvictionPlan& plan, double rope_scale) {
+  return EngineAlone(model, engine::PromptThenMasks(ids, masks, model.config()), plan, rope_scale);
+}
+
+std::unique_ptr<EngineEntry> EngineAlone(const services::ModelRuntime& model,
+                                         std::span<const engine::Row> rows,
+                                         const engine::EvictionPlan& plan, double rope_scale) {
   kernels::WorkerPool pool(2);
-  transformer::Transformer transformer(model.weights(), pool,
-                                       static_cast<std::int64_t>(ids.size()) + masks);
+  transformer::Transformer transformer(model.weights(), pool, std::ssize(rows));
   engine::Prefiller prefiller(transformer);
-  const std::vector<engine::Row> rows = engine::PromptThenMasks(ids, masks, model.config());
   auto alone = std::make_unique<EngineEntry>();
   engine::PrefillRequest request;
   request.rows = rows;

@@ -121,6 +121,9 @@ struct EngineEntry {
 std::unique_ptr<EngineEntry> EngineAlone(const services::ModelRuntime& model,
                                          const std::vector<std::int32_t>& ids, std::int64_t masks,
                                          const engine::EvictionPlan& plan, double rope_scale = 1);
+std::unique_ptr<EngineEntry> EngineAlone(const services::ModelRuntime& model,
+                                         std::span<const engine::Row> rows,
+                                         const engine::EvictionPlan& plan, double rope_scale = 1);
 // Positions, keys and values, bit for bit.
 void ExpectSameEntry(const engine::KvView& expected, const engine::KvView& found);
 

@@ -8,14 +8,13 @@ from maskkv_tools import accuracy_table
 
 
 def cell(cache, budget, single, two_hop):
-    return {"cache": cache, "budget": budget, "questions": 20, "correct": single + two_hop,
+    return {"cache": cache, "budget": budget, "block_length": 8, "schedule": 8, "questions": 20, "correct": single + two_hop,
             "kept_mass": 0.25, "kinds": {"two_hop": {"questions": 10, "correct": two_hop},
                                          "single": {"questions": 10, "correct": single}}}
 
 
-REPORT = {"model": "m", "questions": "q", "gen_length": 8, "block_length": 8, "steps": 8,
-          "temperature": 0, "dtype": "f32", "layers": "offline", "alpha": 0.1, "beta": 0.4,
-          "mean_prompt_tokens": 1000.0,
+REPORT = {"model": "m", "questions": "q", "gen_length": 8, "temperature": 0, "dtype": "f32",
+          "layers": "offline", "alpha": 0.1, "beta": 0.4, "mean_prompt_tokens": 1000.0,
           "cells": [cell("none", None, 10, 10), cell("maskkv", 32, 10, 5)]}
 
 

@@ -146,6 +146,77 @@ def test_evaluate_compares_policies_by_name(tiny):
     assert text.code == 0 and len(text.text.splitlines()) == 3
 
 
+def test_evaluate_compares_rules_over_one_prefill(tiny):
+    args = ("evaluate", "--model", TINY, "--profile", tiny.profile, "--questions", tiny.questions,
+            "--gen-length", 8, "--limit", 3, "--caches", "none,full,maskkv", "--budgets", "4,16")
+    rules = ["low_confidence", "threshold:0.75", "factor:1", "maskgit_plus"]
+    report = validated("evaluate", run(*args, "--rules", "low_confidence,threshold:0.75,factor,"
+                                       "maskgit_plus,factor:1.0", "--steps", 4, "--json").json)
+    cells = report["cells"]
+    assert [(cell["cache"], cell["budget"], cell["rule"]) for cell in cells] == [
+        (cache, budget, rule) for cache, budget in (("none", None), ("full", None), ("maskkv", 4),
+                                                    ("maskkv", 16)) for rule in rules]
+    for cell in cells:
+        scheduled = cell["rule"] in ("low_confidence", "maskgit_plus")
+        assert cell["schedule"] == (4 if scheduled else None) and cell["block_length"] == 8
+        assert cell["seconds"] > 0 and cell["committed"] <= 3 * 8
+        assert cell["tokens_per_step"] == pytest.approx(cell["committed"] / cell["steps"])
+        recomputed = report["mean_prompt_tokens"] * 3 if cell["cache"] == "none" else 0
+        assert cell["rows"] >= 8 * cell["steps"] + recomputed
+        assert (cell["rows"] == 8 * cell["steps"]) == (cell["cache"] != "none")
+        assert not scheduled or cell["steps"] <= 3 * 4
+    # A rule alone gives what it gives among others; two tokens a step of low_confidence.
+    alone = run(*args, "--rule", "threshold", "--threshold", 0.75, "--json").json["cells"]
+    for cell, other in zip(alone, cells[1::4], strict=True):
+        assert cell["seconds"] is None
+        assert {**other, "seconds": None} == cell
+    assert cells[0]["tokens_per_step"] == 2
+    text = run(*args, "--rules", "factor:1,prefix:0.5")
+    assert text.code == 0 and len(text.text.splitlines()) == 8
+    assert "prefix:0.5" in text.text and "tokens a step" in text.text
+
+
+def test_evaluate_crosses_schedules_with_the_rules_that_have_one(tiny):
+    args = ("evaluate", "--model", TINY, "--questions", tiny.questions, "--gen-length", 8, "--limit",
+            1, "--caches", "full", "--json", "--rules", "entropy,threshold")
+    cells = validated("evaluate", run(*args, "--schedules", "8,2").json)["cells"]
+    assert [(c["rule"], c["schedule"]) for c in cells] == [("entropy", 8), ("entropy", 2),
+                                                           ("threshold:0.9", None)]
+    one = validated("evaluate", run(*args, "--steps", 2).json)["cells"]
+    assert [{**c, "seconds": 0} for c in one] == [{**c, "seconds": 0} for c in cells[1:]]
+    failed = run(*args, "--schedules", "8,2", "--steps", 2)
+    assert failed.code == 2 and "--schedules" in failed.error
+
+
+def test_evaluate_refuses_steps_that_no_rule_reads(tiny):
+    failed = run("evaluate", "--model", TINY, "--questions", tiny.questions, "--rules",
+                 "factor,threshold", "--steps", 8)
+    assert failed.code == 3 and "steps: expected none with rule factor" in failed.error
+
+
+def test_a_rule_is_asked_for_by_flags_or_in_one_word(tiny):
+    whole = tiny.generate("--json", "--rule", "hierarchical", "--threshold", 0.6,
+                          "--low-threshold", 0.3, "--temperature", 0.5, "--top-k", 4, "--confidence",
+                          "filtered").json
+    word = tiny.generate("--json", "--rule", "hierarchical:0.6:low_threshold=0.3:top_k=4",
+                         "--confidence", "filtered", "--temperature", 0.5).json
+    assert word["steps"] == whole["steps"]
+    fewest = tiny.generate("--json", "--rule", "threshold:0", "--ignore-eos").json
+    assert [len(step["committed"]) for step in fewest["steps"]] == [8]
+    most = tiny.generate("--json", "--rule", "prefix:1", "--ignore-eos").json
+    assert [step["committed"][0][0] for step in most["steps"]] == list(range(len(most["steps"])))
+
+
+def test_rules_without_blocks_take_the_answer_as_one(tiny):
+    def positions(rule):
+        report = run("generate", *tiny.args("--json", "--gen-length", 16, "--rule", rule,
+                                            "--ignore-eos", "--cache", "full")).json
+        return [position for step in report["steps"] for position, _, _ in step["committed"]]
+
+    assert set(positions("low_confidence")[:8]) == set(range(8))
+    assert set(positions("origin:eps=0.5")[:8]) != set(range(8))
+
+
 @pytest.mark.parametrize("policy", ["streaming", "maskkv-pool", "prompt/pyramid/adakv"])
 def test_generate_and_inspect_take_a_policy_by_name(tiny, policy):
     args = ("--policy", policy, "--budget", 5)

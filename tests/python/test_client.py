@@ -134,6 +134,7 @@ def check_answer(answer):
     assert [sample.sample for sample in answer.samples] == [0, 1]
     assert answer.samples[1].finish_reason == "stop_string"
     assert answer.text == "who?" and answer.tokens == (11, 0)
+    assert answer.tokens_per_step == 1
 
 
 def test_generate_collects_a_stream_into_an_answer(server):
@@ -209,12 +210,13 @@ def test_the_other_services_answer_with_values(server):
 
 
 @pytest.mark.parametrize("kwargs, complaint", [
-    ({}, "expected one of messages, document and tokens, found none"),
+    ({}, "expected one of messages, document, tokens and text, found none"),
     ({"document": "d", "tokens": [1]}, "found document and tokens"),
     ({"document": "d", "budget": 1, "coverage": 0.5}, "expected budget or coverage"),
     ({"document": "d", "selection": "best"}, "expected one of maskkv, full, random, found 'best'"),
     ({"document": "d", "policy": "snapkv", "selection": "full"}, "expected policy, or selection"),
     ({"document": "d", "policy": ""}, "policy: expected a name"),
+    ({"document": "d", "confidence_source": "both"}, "expected one of rule, raw, filtered"),
     ({"document": "d", "reuse": "maybe"}, "expected one of vote_again, kept"),
 ])
 def test_arguments_that_contradict_each_other_are_refused(kwargs, complaint):
@@ -225,6 +227,52 @@ def test_arguments_that_contradict_each_other_are_refused(kwargs, complaint):
 def test_an_unknown_argument_is_refused():
     with pytest.raises(TypeError, match="gen_lenght"):
         requests.generate({"document": "d", "gen_lenght": 8})
+
+
+def test_a_rule_and_its_parameters_are_the_samplers():
+    sampler = requests.generate({"document": "d", "rule": "hierarchical", "threshold": 0.8,
+                                 "low_threshold": 0.0, "top_k": 5, "eps": None,
+                                 "confidence_source": "filtered"}).sampler
+    assert (sampler.rule, sampler.threshold, sampler.top_k) == ("hierarchical", 0.8, 5)
+    assert sampler.HasField("low_threshold") and not sampler.HasField("eps")
+    assert sampler.confidence_source == decode_pb2.CONFIDENCE_SOURCE_FILTERED
+    # Every field of the contract is an argument.
+    numbers = [f.name for f in decode_pb2.Sampler.DESCRIPTOR.fields
+               if f.cpp_type == f.CPPTYPE_DOUBLE]
+    asked = requests.generate({"document": "d", **dict.fromkeys(numbers, 0.25)}).sampler
+    assert all(getattr(asked, name) == 0.25 for name in numbers) and "factor" in numbers
+
+
+def test_a_refresh_is_asked_for_and_told():
+    sampler = requests.generate({"document": "d", "refresh_every": 25, "refresh_floor": 0.5}).sampler
+    assert (sampler.refresh_every, sampler.refresh_floor) == (25, 0.5)
+    handle = common_pb2.Handle(owner="here", entry_id=9)
+    step = decode_pb2.Step(step=4, kept_mass=0.0, refreshed=decode_pb2.Refreshed(
+        handle=handle, kept=common_pb2.KeptPairs(pairs=2, considered=4, per_layer=[1, 1],
+                                                 per_head=[1, 1], mass=0.5),
+        entry_bytes=64, entry_digest="digest", cached=True, wait_ms=2.5))
+    told = maskkv.types.event(decode_pb2.GenerateEvent(seq=3, step=step))
+    assert told.refreshed == maskkv.Refreshed(handle, maskkv.Kept(2, 4, (1, 1), (1, 1), 0.5), 64,
+                                              "digest", True, 2.5)
+    assert told.kept_mass == 0, "measured"
+    plain = maskkv.types.event(decode_pb2.GenerateEvent(step=decode_pb2.Step()))
+    assert plain.refreshed is None and plain.kept_mass is None
+
+
+def test_filling_in_is_asked_for_and_told():
+    def pieces(canvas):
+        request = requests.generate({"text": "Ann", "suffix": "Bob", "canvas": canvas})
+        assert request.prompt.text == "Ann" and request.prompt.suffix.text == "Bob"
+        return [(p.masks, p.text, list(p.tokens.ids)) for p in request.canvas.pieces]
+
+    assert pieces("[[2]]x [[y]] [[30]]") == [(2, "", []), (0, "x [[y]] ", []), (30, "", [])]
+    assert pieces([3, "x", [5, 6]]) == [(3, "", []), (0, "x", []), (0, "", [5, 6])]
+    request = requests.generate({"tokens": [1], "suffix": [2, 3]})
+    assert list(request.prompt.suffix.tokens.ids) == [2, 3] and not request.HasField("canvas")
+    end = decode_pb2.Finished(finish_reason=decode_pb2.FINISH_REASON_LENGTH, spans=[
+        decode_pb2.Span(position=4, tokens=[5, 6], text="x")])
+    spans = maskkv.types.event(decode_pb2.GenerateEvent(finished=end)).spans
+    assert [(s.position, s.tokens, s.text) for s in spans] == [(4, (5, 6), "x")]
 
 
 def test_zero_and_absence_are_told_apart():

@@ -56,7 +56,7 @@ inline EntryContent RandomContent(std::mt19937_64& random) {
   content.metadata.kept_mass = 0.75;
   for (arena::Digest* digest :
        {&content.metadata.model_fingerprint, &content.metadata.prompt_digest,
-        &content.metadata.document_digest, &content.metadata.canvas_digest}) {
+        &content.metadata.document_digest, &content.metadata.suffix_digest}) {
     for (std::byte& byte : *digest) byte = static_cast<std::byte>(random());
   }
   return content;
@@ -174,11 +174,11 @@ inline void CheckIndex(std::span<const std::byte> memory, const arena::EntryInde
       std::memcpy(&position, memory.data() + head.positions + 4 * i, 4);
       MASKKV_CHECK(position > last, "ascending");
       const arena::EntryMetadata& metadata = index.metadata;
-      MASKKV_CHECK(position < metadata.prompt_tokens ||
-                       (metadata.suffix_tokens > 0 &&
-                        position >= metadata.prompt_tokens + metadata.masks &&
-                        position < metadata.prompt_tokens + metadata.masks + metadata.suffix_tokens),
-                   "within the prompt");
+      MASKKV_CHECK(
+          position < metadata.prompt_tokens ||
+              (metadata.suffix_tokens > 0 && position >= metadata.prompt_tokens + metadata.masks &&
+               position < metadata.prompt_tokens + metadata.masks + metadata.suffix_tokens),
+          "within the prompt");
       last = position;
     }
     pairs += head.pairs;

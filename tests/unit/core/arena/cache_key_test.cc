@@ -15,6 +15,8 @@ namespace maskkv::arena {
 namespace {
 
 const std::vector<std::int32_t> kTokens = {7, 0, 300, std::numeric_limits<std::int32_t>::max()};
+const std::vector<std::int32_t> kDecided = {5, 9, 9};
+const std::span<const std::int32_t> kResponse = kDecided;
 const std::vector<double> kImportance = {0.25, 0.75}, kWeights = {1.0, 2.0}, kOther = {1.0, 2.5};
 
 CacheKeyFields Example() {
@@ -45,7 +47,7 @@ CacheKeyFields Example() {
 // Computed with Python's hashlib from the encoding that docs/shm_format.md describes.
 TEST(CacheKey, IsTheDocumentedDigest) {
   EXPECT_EQ(Hex(CacheKey(Example())),
-            "a548b884e4128540c164438cd2d75bd83e555a1d5db9634338faf09c886b8aa9");
+            "33b39c15d6e25076a4ccfe0d2780685c4ce2514d1550a26552a6267ac42d25ee");
 }
 
 using Change = std::function<void(CacheKeyFields&)>;
@@ -81,9 +83,10 @@ TEST(CacheKey, EveryFieldThatIsUsedChangesIt) {
       [](auto& f) { f.tokens = f.tokens.first(3); },
       [](auto& f) { f.document_tokens = 3; },
       [](auto& f) { f.masks = 33; },
-      [](auto& f) { f.canvas = kTokens; },
-      [](auto& f) { f.suffix = kTokens; },
-      [](auto& f) { f.suffix = f.canvas = kTokens; },
+      [](auto& f) { f.suffix = kResponse; },
+      [](auto& f) { f.suffix = f.response = kResponse; },
+      [](auto& f) { f.response = kResponse; },
+      [](auto& f) { f.response = kResponse.first(2); },
       [](auto& f) { f.rope_scaling = ""; },
       [](auto& f) { f.dtype = kernels::DType::kF32; },
       [](auto& f) { f.policy.layer_rule = engine::LayerRule::kOnline; },

@@ -178,5 +178,38 @@ TEST(GenerateParams, AreRefusedWithTheParametersName) {
   EXPECT_TRUE(Validate(Params(8, 4, 8)).ok());
 }
 
+// Every rule decides every canvas, whatever is predicted, in no more steps than it has.
+TEST(Canvas, EveryRuleDecidesTheCanvas) {
+  std::mt19937_64 random(maskkv::testing::Seed());
+  for (const decoding::Rule rule : decoding::AllRules()) {
+    for (int round = 0; round < 40; ++round) {
+      const auto blocks = static_cast<std::int64_t>(1 + random() % 4);
+      const auto length = static_cast<std::int64_t>(1 + random() % 7);
+      GenerateParams params =
+          Params(blocks * length, length, blocks * static_cast<std::int64_t>(1 + random() % 9));
+      params.rule.rule = rule;
+      params.rule.alg_temp = random() % 2 == 0 ? 0 : 0.5;
+      params.seed = random();
+      params.ignore_eos = true;
+      Canvas canvas(params, kMask, 100);
+      const std::int64_t most = decoding::IsScheduled(rule) ? params.steps : params.gen_length;
+      std::int64_t steps = 0, last = -1;
+      for (; !canvas.finished(); ++steps) {
+        ASSERT_LT(steps, most) << decoding::Name(rule);
+        EXPECT_GT(canvas.step(), last);
+        last = canvas.step();
+        std::vector<float> scores(canvas.candidates().size());
+        for (float& score : scores) score = static_cast<float>(random() % 8) / 8;
+        const auto committed = canvas.Commit(Predict(canvas, 5, scores));
+        if (rule != decoding::Rule::kOrigin) {
+          EXPECT_FALSE(committed.empty()) << decoding::Name(rule);
+        }
+        canvas.CheckInvariants();
+      }
+      EXPECT_THAT(canvas.tokens(), ::testing::Each(5));
+    }
+  }
+}
+
 }  // namespace
 }  // namespace maskkv::engine

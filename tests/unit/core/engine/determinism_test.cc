@@ -9,6 +9,7 @@
 #include <map>
 #include <memory>
 #include <random>
+#include <span>
 #include <tuple>
 
 #include "core/engine/decode.h"
@@ -75,6 +76,13 @@ std::vector<Job> RandomJobs(const model::ModelConfig& config, std::size_t count,
     job.params.stop_ids = {config.eos_id};
     job.params.ignore_eos = i % 2 == 0;
     job.response.assign(static_cast<std::size_t>(job.params.gen_length), config.mask_id);
+    const std::span<const decoding::Rule> rules = decoding::AllRules();
+    job.params.rule.rule = rules[i % rules.size()];
+    job.params.rule.threshold = 0.3;
+    job.params.rule.low_threshold = 0.2;
+    job.params.rule.alg_temp = i % 2 == 0 ? 0.0 : 0.3;
+    job.params.rule.top_p = i % 4 == 1 ? 0.8 : 1.0;
+    job.params.rule.top_k = i % 4 == 2 ? 5 : 0;
     job.provisional = i % 5 == 1;
     if (i % 5 >= 3) {  // masks between given tokens, the prompt on both sides
       job.params.whole_canvas = true;

@@ -35,6 +35,15 @@ GoldenCase::GoldenCase(const std::string& case_name)
   canvas = p.value("canvas", canvas);
   suffix = p.value("suffix", suffix);
   params.whole_canvas = !canvas.empty() || !suffix.empty();
+  if (p.contains("rule")) {
+    const nlohmann::json& rule = p.at("rule");
+    params.rule.rule = ValueOrDie(decoding::ParseRule(rule.at("name").get<std::string>()));
+    params.rule.eps = rule.at("eps");
+    params.rule.alg_temp = rule.at("alg_temp");
+    params.rule.threshold = rule.at("threshold");
+    params.rule.low_threshold = rule.at("low_threshold");
+    params.rule.factor = rule.at("factor");
+  }
   if (json.contains("reuse")) {
     reuse = {json.at("reuse").at("document_tokens"),
              json.at("reuse").at("question_ids").get<std::vector<std::int32_t>>()};

@@ -162,6 +162,16 @@ TEST_F(VotesTest, ASetDoesNotDependOnTheOthers) {
   EXPECT_TRUE(std::ranges::equal(many.Scores(0, 0), alone.Scores(0, 0)));
 }
 
+TEST_F(VotesTest, ThoseWhoDoNotVoteAreKeysOnly) {
+  // The last four response rows are silent: the others' sums over the same keys.
+  Votes some(1, kPrompt, kMasks - 4, 4), all(1, kPrompt, kMasks);
+  const std::size_t front = all.SetOf({kPrompt, kRows - 4});
+  Vote(all);
+  some.Begin(0, transformer());
+  Give(some, kPrompt, kRows - 4);
+  EXPECT_TRUE(std::ranges::equal(some.Scores(0, 0), all.Scores(0, front)));
+}
+
 TEST_F(VotesTest, SayWhichRowsVote) {
   Votes votes(1, kPrompt, kMasks);
   EXPECT_FALSE(votes.AnyVotes(0, kPrompt));

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <limits>
 #include <map>
 #include <memory>
 #include <string>
@@ -132,6 +133,47 @@ TEST(ModelRuntimeTest, PromptsThatCannotBeComputedAreRefusedWithAReason) {
   EXPECT_EQ(ReasonOf(model, prompt), "BAD_PROMPT");
   prompt.mutable_document()->set_document("text");
   EXPECT_EQ(ReasonOf(WithoutTokenizer(), prompt), "NO_TOKENIZER");
+}
+
+TEST(ModelRuntimeTest, TextAndSuffixAreTokenisedWithoutATemplate) {
+  v1::Prompt prompt;
+  prompt.set_text("Ann lives in Lyon.<|eot_id|>");
+  prompt.mutable_suffix()->set_text(" Who?");
+  const absl::StatusOr<PromptIds> ids = Tiny().Tokenize(prompt);
+  ASSERT_THAT(ids, testing::IsOk());
+  EXPECT_EQ(Tiny().tokenizer()->Decode(ids->ids, /*skip_special=*/true),
+            "Ann lives in Lyon.<|eot_id|>");
+  EXPECT_EQ(Tiny().tokenizer()->Decode(ids->suffix, /*skip_special=*/true), " Who?");
+  EXPECT_EQ(ids->tokens(), std::ssize(ids->ids) + std::ssize(ids->suffix));
+  EXPECT_EQ(ReasonOf(WithoutTokenizer(), prompt), "NO_TOKENIZER");
+  prompt.mutable_suffix()->mutable_tokens()->add_ids(-1);
+  EXPECT_EQ(ReasonOf(Tiny(), prompt), "TOKEN_OUT_OF_RANGE");
+  prompt.mutable_suffix()->set_text("");
+  EXPECT_EQ(ReasonOf(Tiny(), prompt), "BAD_PROMPT");
+}
+
+TEST(ModelRuntimeTest, ACanvasIsMasksBetweenGivenTokens) {
+  const std::int32_t mask = Tiny().config().mask_id;
+  v1::Canvas canvas;
+  const auto reason = [&](std::int64_t most) {
+    return ErrorReason(Tiny().TokenizeCanvas(canvas, most).status());
+  };
+  EXPECT_EQ(reason(8), "BAD_CANVAS");
+  canvas.add_pieces()->set_masks(2);
+  canvas.add_pieces()->mutable_tokens()->add_ids(5);
+  canvas.add_pieces()->set_masks(1);
+  EXPECT_THAT(*Tiny().TokenizeCanvas(canvas, 4), ElementsAre(mask, mask, 5, mask));
+  EXPECT_EQ(reason(3), "BAD_CANVAS");
+  canvas.mutable_pieces(1)->mutable_tokens()->set_ids(0, mask);
+  EXPECT_EQ(reason(4), "MASK_IN_PROMPT");
+  canvas.mutable_pieces(1)->set_text("\xff");
+  EXPECT_EQ(reason(4), "BAD_UTF8");
+  canvas.mutable_pieces(1)->set_text("");
+  EXPECT_EQ(reason(4), "BAD_CANVAS");
+  canvas.mutable_pieces(1)->set_masks(-1);
+  EXPECT_EQ(reason(4), "BAD_CANVAS");
+  canvas.mutable_pieces(1)->set_masks(std::numeric_limits<std::int32_t>::max());
+  EXPECT_EQ(reason(4), "BAD_CANVAS");
 }
 
 TEST(ModelRuntimeTest, LengthsAreBoundedByThePositions) {

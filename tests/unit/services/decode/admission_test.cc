@@ -166,8 +166,15 @@ class ReuseTest : public ::testing::Test {
     entry_.document_tokens = 3;
     entry_.document_digest = arena::TokenDigest(std::span(prompt_).first(3));
   }
+  // Positions that serve, or -1 for every pair.
+  std::int64_t Serves(const std::vector<std::int32_t>& ids,
+                      const std::vector<std::int32_t>& suffix = {}) {
+    const absl::StatusOr<Reusable> reusable = ReusablePairs(entry_, ids, suffix, 8);
+    EXPECT_TRUE(reusable.ok()) << reusable.status();
+    return reusable->whole ? -1 : reusable->positions;
+  }
   std::string ReasonFor(const std::vector<std::int32_t>& ids, std::int64_t gen_length = 8) {
-    const absl::Status status = ReusablePositions(entry_, ids, gen_length).status();
+    const absl::Status status = ReusablePairs(entry_, ids, {}, gen_length).status();
     EXPECT_TRUE(status.ok() || status.code() == absl::StatusCode::kFailedPrecondition);
     return ErrorReason(status);
   }
@@ -177,9 +184,21 @@ class ReuseTest : public ::testing::Test {
 };
 
 TEST_F(ReuseTest, TheSamePromptUsesEveryPairAndTheSameDocumentItsOwn) {
-  EXPECT_EQ(*ReusablePositions(entry_, prompt_, 8), 5);
-  EXPECT_EQ(*ReusablePositions(entry_, std::vector<std::int32_t>{1, 2, 3, 9}, 8), 3);
-  EXPECT_EQ(*ReusablePositions(entry_, std::vector<std::int32_t>{1, 2, 3}, 8), 3);
+  EXPECT_EQ(Serves(prompt_), -1);
+  EXPECT_EQ(Serves({1, 2, 3, 9}), 3);
+  EXPECT_EQ(Serves({1, 2, 3}), 3);
+}
+
+TEST_F(ReuseTest, APromptOnBothSidesUsesEveryPairOnlyIfBothSidesAreTheSame) {
+  const std::vector<std::int32_t> suffix{6, 7};
+  EXPECT_EQ(Serves(prompt_, suffix), 3);
+  entry_.suffix_tokens = 2;
+  entry_.suffix_digest = arena::TokenDigest(suffix);
+  EXPECT_EQ(Serves(prompt_, suffix), -1);
+  EXPECT_EQ(Serves(prompt_, {6, 8}), 3);
+  EXPECT_EQ(Serves(prompt_, {6}), 3);
+  EXPECT_EQ(Serves(prompt_), 3);
+  EXPECT_EQ(Serves({1, 2, 3}, suffix), 3);
 }
 
 TEST_F(ReuseTest, AnotherDocumentLengthOrNumberOfMasksIsAMismatch) {

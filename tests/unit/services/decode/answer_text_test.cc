@@ -64,6 +64,18 @@ TEST(AnswerTextTest, TextGrowsOnlyFromTheLeft) {
   EXPECT_EQ(answer.text(), "abcd");
 }
 
+TEST(AnswerTextTest, GivenTokensAreDecidedFromTheStartAndGivenOutWithTheFirstStep) {
+  constexpr std::int32_t kMask = -1;
+  AnswerText answer(&TestTokenizer(), 5, {}, {});
+  answer.Start(std::vector<std::int32_t>{Token("a"), kMask, Token("c"), kEnd, kMask}, kMask);
+  answer.CheckInvariants();
+  EXPECT_EQ(Commit(answer, 4, Token("d")), "a");
+  EXPECT_FALSE(answer.ended());
+  EXPECT_EQ(Commit(answer, 1, Token("b")), "bcd");
+  EXPECT_TRUE(answer.ended());
+  EXPECT_EQ(answer.tokens().size(), 5U) << "an end token ends nothing";
+}
+
 TEST(AnswerTextTest, EndsBeforeTheFirstEndTokenWhateverFollows) {
   AnswerText answer(&TestTokenizer(), 4, {kEnd}, {});
   EXPECT_EQ(Commit(answer, 2, Token("c")), "");

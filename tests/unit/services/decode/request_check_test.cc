@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "services/decode/request_check.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <functional>
@@ -8,6 +9,7 @@
 #include <string>
 
 #include "core/base/error.h"
+#include "core/decoding/rule_spec.h"
 #include "maskkv/v1/decode.pb.h"
 #include "tests/support/status_matchers.h"
 
@@ -64,6 +66,85 @@ TEST(RequestCheckTest, AHandleIsReadOnlyWhenItsPairsAreReused) {
   EXPECT_EQ(*checked.reused, (arena::Handle{"cache:1", 7, 9, 1, 11}));
 }
 
+TEST(RequestCheckTest, EveryRuleIsTakenByName) {
+  for (const decoding::Rule rule : decoding::AllRules()) {
+    v1::GenerateRequest request = Request();
+    request.mutable_sampler()->set_rule(std::string(decoding::Name(rule)));
+    MASKKV_ASSERT_OK_AND_ASSIGN(const CheckedRequest checked, CheckRequest(request, Limits()));
+    EXPECT_EQ(checked.params.rule, decoding::RuleParams{.rule = rule});
+    EXPECT_EQ(checked.params.block_length, decoding::HasBlocks(rule) ? 8 : 32);
+    // Steps are for those that go by them.
+    request.mutable_sampler()->set_steps(16);
+    EXPECT_EQ(CheckRequest(request, Limits()).ok(), decoding::IsScheduled(rule));
+  }
+}
+
+// What RuleParams may hold is a field of the contract, under the same name.
+TEST(RequestCheckTest, EveryParameterOfRulesIsAField) {
+  for (const decoding::Parameter& parameter : decoding::AllParameters()) {
+    v1::GenerateRequest request = Request();
+    v1::Sampler& sampler = *request.mutable_sampler();
+    const auto* const field =
+        v1::Sampler::descriptor()->FindFieldByName(std::string(parameter.name));
+    ASSERT_NE(field, nullptr) << parameter.name;
+    decoding::RuleParams expected;
+    if (const auto* real = std::get_if<double decoding::RuleParams::*>(&parameter.field)) {
+      expected.*(*real) = 0.25;
+      sampler.GetReflection()->SetDouble(&sampler, field, 0.25);
+    } else {
+      expected.*std::get<std::int64_t decoding::RuleParams::*>(parameter.field) = 7;
+      sampler.GetReflection()->SetInt64(&sampler, field, 7);
+    }
+    MASKKV_ASSERT_OK_AND_ASSIGN(const CheckedRequest checked, CheckRequest(request, Limits()));
+    EXPECT_EQ(checked.params.rule, expected) << parameter.name;
+  }
+}
+
+TEST(RequestCheckTest, ZeroIsAThresholdAndNotItsAbsence) {
+  v1::GenerateRequest request = Request();
+  request.mutable_sampler()->set_threshold(0);
+  request.mutable_sampler()->set_confidence_source(v1::CONFIDENCE_SOURCE_RAW);
+  MASKKV_ASSERT_OK_AND_ASSIGN(const CheckedRequest checked, CheckRequest(request, Limits()));
+  EXPECT_EQ(checked.params.rule.threshold, 0);
+  EXPECT_EQ(checked.params.rule.source, decoding::ConfidenceSource::kRaw);
+}
+
+TEST(RequestCheckTest, ABadParameterIsNamedWithWhatWasExpectedAndFound) {
+  v1::GenerateRequest request = Request();
+  request.mutable_sampler()->set_rule("threshold");
+  request.mutable_sampler()->set_threshold(1.5);
+  EXPECT_EQ(CheckRequest(request, Limits()).status().message(),
+            "threshold: expected a number from 0 to 1, found 1.5");
+  request.mutable_sampler()->clear_threshold();
+  request.mutable_sampler()->set_steps(16);
+  EXPECT_EQ(CheckRequest(request, Limits()).status().message(),
+            "steps: expected none with rule threshold, which runs until nothing is masked, found "
+            "16");
+}
+
+TEST(RequestCheckTest, AnAnswerThatFillsInIsOneBlockAndAllOfItsCanvas) {
+  v1::GenerateRequest request = Request();
+  request.clear_sampler();
+  MASKKV_ASSERT_OK_AND_ASSIGN(CheckedRequest checked,
+                              CheckRequest(request, Limits(), {1, 0, 0, 2, 0, 3}));
+  EXPECT_THAT(checked.canvas, ::testing::ElementsAre(1, 0, 0, 2, 0, 3));
+  EXPECT_TRUE(checked.params.whole_canvas);
+  EXPECT_EQ(checked.params.gen_length, 6);
+  EXPECT_EQ(checked.params.block_length, 6);
+  EXPECT_EQ(checked.params.steps, 6);
+  request.mutable_sampler()->set_gen_length(6);
+  request.mutable_sampler()->set_block_length(3);
+  EXPECT_EQ(CheckRequest(request, Limits(), {1, 0, 0, 2, 0, 3})->params.block_length, 3);
+  EXPECT_EQ(ErrorReason(CheckRequest(request, Limits(), {1, 0}).status()), "BAD_SAMPLER");
+  // A suffix alone: masks between two parts of the prompt.
+  request.clear_sampler();
+  request.mutable_prompt()->mutable_suffix()->set_text("x");
+  MASKKV_ASSERT_OK_AND_ASSIGN(checked, CheckRequest(request, Limits()));
+  EXPECT_TRUE(checked.canvas.empty());
+  EXPECT_TRUE(checked.params.whole_canvas);
+  EXPECT_EQ(checked.params.block_length, checked.params.gen_length);
+}
+
 struct BadCase {
   const char* name;
   const char* reason;
@@ -103,6 +184,31 @@ INSTANTIATE_TEST_SUITE_P(
                 [](Request_ r) {
                   r.mutable_sampler()->set_temperature(std::numeric_limits<double>::quiet_NaN());
                 }},
+        BadCase{"UnknownRule", "BAD_SAMPLER",
+                [](Request_ r) { r.mutable_sampler()->set_rule(std::string("greedy")); }},
+        BadCase{"NoTokensLeft", "BAD_SAMPLER",
+                [](Request_ r) { r.mutable_sampler()->set_top_p(0); }},
+        BadCase{"NegativeTopK", "BAD_SAMPLER",
+                [](Request_ r) { r.mutable_sampler()->set_top_k(-1); }},
+        BadCase{"TimeThatDoesNotPass", "BAD_SAMPLER",
+                [](Request_ r) { r.mutable_sampler()->set_eps(1); }},
+        BadCase{"ColdPositions", "BAD_SAMPLER",
+                [](Request_ r) { r.mutable_sampler()->set_alg_temp(-1); }},
+        BadCase{"HighThreshold", "BAD_SAMPLER",
+                [](Request_ r) { r.mutable_sampler()->set_threshold(1.01); }},
+        BadCase{"NegativeLowThreshold", "BAD_SAMPLER",
+                [](Request_ r) { r.mutable_sampler()->set_low_threshold(-0.1); }},
+        BadCase{"NegativeFactor", "BAD_SAMPLER",
+                [](Request_ r) { r.mutable_sampler()->set_factor(-1); }},
+        BadCase{"UnknownSource", "BAD_SAMPLER",
+                [](Request_ r) {
+                  r.mutable_sampler()->set_confidence_source(static_cast<v1::ConfidenceSource>(9));
+                }},
+        BadCase{"StepsWithoutSchedule", "BAD_SAMPLER",
+                [](Request_ r) {
+                  r.mutable_sampler()->set_rule(std::string("factor"));
+                  r.mutable_sampler()->set_steps(32);
+                }},
         BadCase{"ManySamples", "BAD_SAMPLES", [](Request_ r) { r.set_samples(9); }},
         BadCase{"NegativeSamples", "BAD_SAMPLES", [](Request_ r) { r.set_samples(-1); }},
         BadCase{"EmptyStop", "BAD_STOP", [](Request_ r) { r.add_stop(); }},
@@ -110,6 +216,11 @@ INSTANTIATE_TEST_SUITE_P(
         BadCase{"ManyStops", "BAD_STOP",
                 [](Request_ r) {
                   for (int i = 0; i < 17; ++i) r.add_stop(std::string(1, 'x'));
+                }},
+        BadCase{"StopWithASuffix", "BAD_STOP",
+                [](Request_ r) {
+                  r.mutable_prompt()->mutable_suffix()->set_text(std::string(1, 'x'));
+                  r.add_stop(std::string(1, 'x'));
                 }},
         BadCase{"Priority", "BAD_PRIORITY", [](Request_ r) { r.set_priority(101); }},
         BadCase{"UnknownCache", "BAD_CACHE",
