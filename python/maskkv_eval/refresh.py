@@ -3,7 +3,7 @@
 schedule, on demand against fixed, and the share of refreshes by length of the prompt.
 scripts/bench-refresh runs it and replaces what stands below a line of docs/refresh.md.
 
-    python -m maskkv_eval.refresh --questions 100 --long-model build/bench-model
+    python -m maskkv_eval.refresh --questions 80 --long-model build/bench-model
 """
 
 import argparse
@@ -44,7 +44,7 @@ def measure(args, model, questions, every, floor):
 def name(cell):
     if cell["floor"]:
         return f"on demand, below {cell['floor']:g}"
-    return f"every {cell['every']} steps" if cell["every"] else "never"
+    return {0: "never", 1: "every step"}.get(cell["every"], f"every {cell['every']} steps")
 
 
 def outcomes(cell):
@@ -85,12 +85,12 @@ def schedule_table(cells):
 
 
 def demand_table(cells):
-    """Schedules on demand, each beside the fixed one whose number of refreshes is nearest."""
+    """Schedules on demand, each beside the fixed one, or never, of the nearest number of refreshes."""
     lines = ["| model | B | on demand | refreshes | right, % | fixed | refreshes | right, % | "
              "only right on demand, only fixed | p |",
              "| --- | ---: | --- | ---: | ---: | --- | ---: | ---: | ---: | ---: |"]
     for (model, budget), of in groups(cells):
-        fixed = [c for c in of if c["every"]]
+        fixed = [c for c in of if not c["floor"]]
         for cell in (c for c in of if c["floor"]):
             near = min(fixed, key=lambda c: abs(c["refreshes"] - cell["refreshes"]))
             sides = [f"{name(c)} | {c['refreshes'] / c['questions']:.2f} | "
@@ -175,7 +175,7 @@ def parser():
     p = argparse.ArgumentParser(prog="scripts/bench-refresh", description=__doc__.split("\n\n")[0],
                                 formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--models", default="tiny-llada,tiny-dream")
-    p.add_argument("--questions", type=int, default=100)
+    p.add_argument("--questions", type=int, default=80)
     p.add_argument("--length", type=int, default=1000, help="tokens a document")
     p.add_argument("--seed", type=int, default=4)
     p.add_argument("--lookalikes", type=float, default=0.0,
@@ -184,7 +184,7 @@ def parser():
     p.add_argument("--rule", default="low_confidence", help="as maskkv generate --rule takes it")
     p.add_argument("--budgets", default="1,2,4", help="pairs a head and layer")
     p.add_argument("--every", default="4,2,1", help="K_p: steps over an entry")
-    p.add_argument("--floors", default="0.9,0.7,0.5",
+    p.add_argument("--floors", default="1,0.97,0.9",
                    help="parts of the first step's attention below which an entry is refreshed")
     p.add_argument("--dtype", default="f32", choices=("f32", "bf16"))
     p.add_argument("--threads", type=int, default=1)

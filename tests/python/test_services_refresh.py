@@ -16,7 +16,7 @@ COMMON = {"budget": 8, "gen_length": 16, "ignore_eos": True, "seed": 4}
 CASES = [
     {"refresh_every": 5},
     {"refresh_every": 2, "temperature": 0.8},
-    {"refresh_floor": 0.9, "block_length": 16},
+    {"refresh_floor": 1.0, "block_length": 16},
     {"refresh_every": 3, "rule": "prefix", "threshold": 0.999},
     {},
     {"temperature": 0.8},
