@@ -27,11 +27,14 @@ def test_schedules_are_never_fixed_and_on_demand():
 
 
 def test_a_schedule_stands_beside_never():
-    lines = refresh.schedule_table(CELLS)[2:]
+    full = cell(0, 0, "1110000000", 0, budget=None)
+    lines = refresh.schedule_table(CELLS, full)[2:]
     assert lines[0] == "| never | 0.00 | 20.0 (5.7 to 51.0) | 20.0 |  |  | 0.8 | 0 |"
     # 8 to 0 discordant pairs: p = 2 / 2^8.
     assert lines[2] == "| every step | 7.00 | 100.0 (72.2 to 100.0) | 100.0 | 8, 0 | 0.0078 | 0.8 | 700 |"
     assert lines[3].startswith("| on demand, below 0.9 | 6.00 | 90.0 ")
+    assert lines[4].startswith("| never, every pair kept | 0.00 | 30.0 ")
+    assert refresh.groups([full, *CELLS]) == [(("m", 4), CELLS)]
 
 
 def test_a_schedule_on_demand_stands_beside_the_fixed_one_of_as_many_refreshes():
@@ -67,5 +70,5 @@ def test_a_page_of_a_real_run(tmp_path, monkeypatch):
     text = page.read_text()
     assert text.startswith(f"By hand.\n\n{refresh.MARK}\n\n## Measured\n") and "of before" not in text
     for row in ("#### tiny-llada, B = 1", "#### tiny-llada, B = 2", "| never | 0.00 |",
-                "| every 2 steps |", "| on demand, below 1 |", "| 20 | "):
+                "| every 2 steps |", "| on demand, below 1 |", "| never, every pair kept | 0.00 |", "| 20 | "):
         assert row in text, row
