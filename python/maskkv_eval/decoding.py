@@ -2,7 +2,7 @@
 """The decoding rules on the embedded models, over the whole prompt cache and a compressed one: steps,
 rows, time, tokens a step and accuracy, as a page of tables and a plot. scripts/decoding runs it.
 
-    python -m maskkv_eval.decoding --questions 240 --markdown docs/decoding_rules.md \\
+    python -m maskkv_eval.decoding --questions 300 --markdown docs/decoding_rules.md \\
         --plot docs/images/decoding_rules.png
 
 Every rule that the binary knows is asked. Rules that go by a number of steps are asked with several;
@@ -55,7 +55,7 @@ def parser():
     p = argparse.ArgumentParser(prog="scripts/decoding", description=__doc__.split("\n\n")[0],
                                 formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--models", default="tiny-llada,tiny-dream")
-    p.add_argument("--questions", type=int, default=240)
+    p.add_argument("--questions", type=int, default=300)
     p.add_argument("--length", type=int, default=1000, help="tokens a document")
     p.add_argument("--seed", type=int, default=3)
     p.add_argument("--lookalikes", type=float, default=0.3,

@@ -9,6 +9,7 @@ from maskkv_eval.statistics import mcnemar, wilson
 
 # The rule that a family was published with, one token a step; beside it a default is put.
 PUBLISHED = {"tiny-llada": "low_confidence", "tiny-dream": "entropy"}
+SIGNIFICANT = 0.05
 MARGIN = 0.01  # share of the questions that a default may lose against the best of its table
 
 
@@ -98,6 +99,27 @@ def published(cells, model):
     return of[max(of)]
 
 
+def paired(first, second):
+    """(only the first right, only the second right, p) of two cells."""
+    return mcnemar(*([bit == "1" for bit in cell["outcomes"]] for cell in (first, second)))
+
+
+def patience_table(cells):
+    """The scheduled rules whose slowest and fastest schedule McNemar's test tells apart."""
+    lines = ["| model | cache | slow | right, % | fast | right, % | only one right: slow, fast | p |",
+             "| --- | --- | --- | ---: | --- | ---: | ---: | ---: |"]
+    for (model, kept), of in groups(cells):
+        for rule in dict.fromkeys(c["rule"] for c in of if c["schedule"] is not None):
+            by_steps = {c["schedule"]: c for c in of if c["rule"] == rule}
+            ends = by_steps[max(by_steps)], by_steps[min(by_steps)]
+            slow, fast, p = paired(*ends)
+            if p < SIGNIFICANT:
+                sides = [f"{name(c)} | {100 * c['correct'] / c['questions']:.1f}" for c in ends]
+                lines.append(f"| {model} | {kept} | {sides[0]} | {sides[1]} | {slow}, {fast} | "
+                             f"{p:.2g} |")
+    return lines if len(lines) > 2 else ["None."]
+
+
 def defaults_table(cells):
     lines = ["| model | default | cache | steps | ms | right, % | published: rule | steps | ms | "
              "right, % | only one right: default, published | p |",
@@ -106,8 +128,7 @@ def defaults_table(cells):
         of = [c for c in cells if c["model"] == model]
         for ours, theirs in zip(default(of), published(of, model), strict=True):
             asked = ours["questions"]
-            first, second, p = mcnemar(*([bit == "1" for bit in cell["outcomes"]]
-                                         for cell in (ours, theirs)))
+            first, second, p = paired(ours, theirs)
             mean = [f"{c['steps'] / asked:.2f} | {1e3 * c['seconds'] / asked:.1f} | "
                     f"{100 * c['correct'] / asked:.1f}" for c in (ours, theirs)]
             lines.append(f"| {model} | `{ours['rule']}` | {cache(ours)} | {mean[0]} | "
@@ -141,7 +162,11 @@ def markdown(cells, args, command, image):
         "questions against the best setting of all, both caches together. Beside it the",
         "rule that the family was published with, one token a step, and McNemar's exact test of the "
         "two on the same questions.", "",
-        *defaults_table(cells), ""]
+        *defaults_table(cells), "",
+        "## Does it pay to go slowly?", "",
+        "Schedules whose slowest and fastest run McNemar's test tells apart (p < "
+        f"{SIGNIFICANT:g}, not corrected for their number).", "",
+        *patience_table(cells), ""]
     for (model, kept), of in groups(cells):
         lines += [f"## {model}, {kept}", "", *table(of), ""]
     return "\n".join(lines)
@@ -156,11 +181,14 @@ def plot(cells, path):
     def points(of):
         return sorted((c["tokens_per_step"], 100 * c["correct"] / c["questions"]) for c in of)
 
+    # One scale, from interval to interval, with that of the most accurate rule shaded: what lies in
+    # it is not told from that rule by so many questions.
+    ends = [100 * end for c in cells for end in wilson(c["correct"], c["questions"])]
     panels = groups(cells)
     columns = min(2, len(panels))
     rows = -(-len(panels) // columns)
     figure, axes = pyplot.subplots(rows, columns, figsize=(6 * columns, 4 * rows), squeeze=False,
-                                   sharex=True)
+                                   sharex=True, sharey=True)
     colours = pyplot.get_cmap("tab20")
     rules = list(dict.fromkeys(c["rule"].partition(":")[0] for c in cells))
     for axis, ((model, kept), of) in zip(axes.flat, panels):
@@ -170,7 +198,12 @@ def plot(cells, path):
                       color=colours(index % 20))
         axis.plot(*zip(*points(front(of))), drawstyle="steps-pre", color="black", linestyle=":",
                   label="no rule is better")
-        axis.set(title=f"{model}, {kept}", xlabel="tokens a step", ylabel="right, %")
+        top = max(of, key=lambda c: c["correct"])
+        low, high = wilson(top["correct"], top["questions"])
+        axis.axhspan(100 * low, 100 * high, color="black", alpha=0.06, linewidth=0,
+                     label="95 % interval of the most accurate")
+        axis.set(title=f"{model}, {kept}", xlabel="tokens a step", ylabel="right, %",
+                 ylim=(min(ends), max(ends)))
         axis.set_xscale("log", base=2)
         axis.xaxis.set_major_formatter("{x:g}")
         axis.grid(alpha=0.3)

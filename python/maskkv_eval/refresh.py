@@ -3,7 +3,7 @@
 schedule, on demand against fixed, and the share of refreshes by length of the prompt.
 scripts/bench-refresh runs it and replaces what stands below a line of docs/refresh.md.
 
-    python -m maskkv_eval.refresh --questions 100 --long-model build/bench-model
+    python -m maskkv_eval.refresh --questions 60 --long-model build/bench-model
 """
 
 import argparse
@@ -33,7 +33,10 @@ def settings(args):
 
 
 def measure(args, model, questions, every, floor):
-    """Cells of `maskkv evaluate`, each with its schedule; budgets share the first prefill."""
+    """Cells of `maskkv evaluate`, each with its schedule; budgets share the first prefill. Where
+    nothing is refreshed, one that keeps every pair comes first: its budget is None."""
+    args = argparse.Namespace(**{
+        **vars(args), "policies": "maskkv" if every or floor else "full,maskkv"})
     extra = ("--rules", args.rule, "--block-length", str(args.gen_length),
              "--threads", str(args.threads), "--refresh-every", str(every),
              "--refresh-floor", str(floor))
@@ -42,9 +45,11 @@ def measure(args, model, questions, every, floor):
 
 
 def name(cell):
+    if cell["budget"] is None:
+        return "never, every pair kept"
     if cell["floor"]:
         return f"on demand, below {cell['floor']:g}"
-    return f"every {cell['every']} steps" if cell["every"] else "never"
+    return {0: "never", 1: "every step"}.get(cell["every"], f"every {cell['every']} steps")
 
 
 def outcomes(cell):
@@ -61,18 +66,20 @@ def groups(cells):
     """((model, budget), cells) in the order of measurement."""
     found = {}
     for cell in cells:
-        found.setdefault((cell["model"], cell["budget"]), []).append(cell)
+        if cell["budget"] is not None:
+            found.setdefault((cell["model"], cell["budget"]), []).append(cell)
     return list(found.items())
 
 
-def schedule_table(cells):
-    """One model and budget: a row a schedule, beside the one that never refreshes."""
+def schedule_table(cells, full):
+    """One model and budget: a row a schedule, beside the one that never refreshes. full: the cell
+    of the model that keeps every pair."""
     never = next(c for c in cells if not c["every"] and not c["floor"])
     kinds = list(never["kinds"])
     lines = ["| refreshed | refreshes | right, % | " + " | ".join(f"{k}s, %" for k in kinds)
              + " | only right with, only without | p | steps, ms | refreshes, ms |",
              "| --- | ---: | ---: |" + " ---: |" * len(kinds) + " ---: | ---: | ---: | ---: |"]
-    for cell in cells:
+    for cell in (*cells, full):
         asked = cell["questions"]
         by_kind = (f"{100 * c['correct'] / c['questions']:.1f}" for c in cell["kinds"].values())
         test = paired(cell, never) if cell is not never else " | "
@@ -85,18 +92,22 @@ def schedule_table(cells):
 
 
 def demand_table(cells):
-    """Schedules on demand, each beside the fixed one whose number of refreshes is nearest."""
+    """Schedules on demand, each beside the fixed one, or never, of the nearest number of refreshes."""
     lines = ["| model | B | on demand | refreshes | right, % | fixed | refreshes | right, % | "
              "only right on demand, only fixed | p |",
              "| --- | ---: | --- | ---: | ---: | --- | ---: | ---: | ---: | ---: |"]
     for (model, budget), of in groups(cells):
-        fixed = [c for c in of if c["every"]]
+        fixed = [c for c in of if not c["floor"]]
         for cell in (c for c in of if c["floor"]):
             near = min(fixed, key=lambda c: abs(c["refreshes"] - cell["refreshes"]))
             sides = [f"{name(c)} | {c['refreshes'] / c['questions']:.2f} | "
                      f"{100 * c['correct'] / c['questions']:.1f}" for c in (cell, near)]
             lines.append(f"| {model} | {budget} | {sides[0]} | {sides[1]} | {paired(cell, near)} |")
     return lines
+
+
+def middle(numbers):
+    return sorted(numbers)[len(numbers) // 2]
 
 
 def ask_long(args, tokens):
@@ -110,7 +121,7 @@ def ask_long(args, tokens):
         command = [args.bin, "generate", "--model", args.long_model, "--prompt-ids", file.name,
                    "--layers", "uniform", "--budget", "128", "--gen-length", "128",
                    "--block-length", "128", "--steps", "128", "--ignore-eos", "--threads",
-                   str(args.threads), "--refresh-every", str(min(args.shares)), "--json"]
+                   str(args.threads), "--refresh-every", str(middle(args.shares)), "--json"]
         done = subprocess.run(list(map(str, command)), stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode != 0:
         raise SystemExit(f"maskkv generate: exit code {done.returncode}")  # it has said why
@@ -147,8 +158,9 @@ def markdown(cells, reports, args, command):
         "Means a question: refreshes, exact answers with 95 % Wilson intervals, time of steps and "
         "refreshes (the first prefill, which all have, is in none). Then questions",
         "that only this schedule or only never refreshing got right, with McNemar's exact test.", ""]
+    full = {c["model"]: c for c in cells if c["budget"] is None}
     for (model, budget), of in groups(cells):
-        lines += [f"#### {model}, B = {budget}", "", *schedule_table(of), ""]
+        lines += [f"#### {model}, B = {budget}", "", *schedule_table(of, full[model]), ""]
     if any(c["floor"] for c in cells):
         lines += ["### On demand against fixed", "",
                   "Each beside the fixed schedule that refreshes about as often.", "",
@@ -158,7 +170,7 @@ def markdown(cells, reports, args, command):
             "### What share of the time refreshes take", "",
             "A random model (width 512, 8 layers), 128 masks in one block and 128 steps, B = 128, f32. "
             "Medians of a step and of a refresh in one run with",
-            f"K_p = {min(args.shares)}; shares of steps and refreshes together follow from them.", "",
+            f"K_p = {middle(args.shares)}; shares of steps and refreshes together follow from them.", "",
             *share_table(reports, args.shares), ""]
     return "\n".join(lines)
 
@@ -175,16 +187,16 @@ def parser():
     p = argparse.ArgumentParser(prog="scripts/bench-refresh", description=__doc__.split("\n\n")[0],
                                 formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--models", default="tiny-llada,tiny-dream")
-    p.add_argument("--questions", type=int, default=100)
+    p.add_argument("--questions", type=int, default=60)
     p.add_argument("--length", type=int, default=1000, help="tokens a document")
     p.add_argument("--seed", type=int, default=4)
-    p.add_argument("--lookalikes", type=float, default=0.0,
+    p.add_argument("--lookalikes", type=float, default=0.3,
                    help="share of people who have one name in common with another")
     p.add_argument("--gen-length", type=int, default=8)
     p.add_argument("--rule", default="low_confidence", help="as maskkv generate --rule takes it")
-    p.add_argument("--budgets", default="1,2,4", help="pairs a head and layer")
+    p.add_argument("--budgets", default="1,4,32", help="pairs a head and layer")
     p.add_argument("--every", default="4,2,1", help="K_p: steps over an entry")
-    p.add_argument("--floors", default="0.9,0.7,0.5",
+    p.add_argument("--floors", default="1,0.97",
                    help="parts of the first step's attention below which an entry is refreshed")
     p.add_argument("--dtype", default="f32", choices=("f32", "bf16"))
     p.add_argument("--threads", type=int, default=1)
@@ -198,7 +210,6 @@ def parser():
 
 
 def run(args, command):
-    args.policies = "maskkv"
     args.shares = [int(n) for n in args.shares.split(",")]
     page = args.markdown.read_text(encoding="utf-8")
     replaced(page, "")  # before anything is measured

@@ -61,6 +61,14 @@ def test_the_default_is_the_fastest_adaptive_rule_that_loses_next_to_nothing():
                         "| 8.0 | 80.0 | 1, 0 | 1 |")
 
 
+def test_only_schedules_that_differ_are_told():
+    slow, fast = cell("random", 80, 2, 8), cell("random", 10, 10, 1)
+    same = [cell("origin", 80, 9, 8), cell("origin", 10, 9, 1), cell("threshold:0.9", 20, 1)]
+    assert decoding_page.patience_table([slow, fast, *same])[2:] == [
+        "| tiny-llada | B = 32 | random in 8 | 20.0 | random in 1 | 100.0 | 0, 8 | 0.0078 |"]
+    assert decoding_page.patience_table(same) == ["None."]
+
+
 def test_schedules_are_asked_with_several_numbers_of_steps(monkeypatch):
     def ask(args, model, questions, extra):
         assert extra == ("--rules", "random,threshold:0.5,threshold:0.9,threshold:0.99",
