@@ -9,10 +9,6 @@
 namespace maskkv::decode {
 namespace {
 
-double Milliseconds(Duration duration) {
-  return std::chrono::duration<double, std::milli>(duration).count();
-}
-
 void FillToken(const engine::Prediction& prediction, v1::Token& token) {
   token.set_position(prediction.position);
   token.set_id(prediction.token);

@@ -30,9 +30,6 @@ using telemetry::LogLevel;
 // How long a handler waits for an event before it looks whether its call is still wanted.
 constexpr std::chrono::milliseconds kLook{20};
 
-double Milliseconds(Duration duration) {
-  return std::chrono::duration<double, std::milli>(duration).count();
-}
 double Seconds(Duration duration) { return std::chrono::duration<double>(duration).count(); }
 
 // Whether the caller is on this machine: only then is the tenant that it names believed.

@@ -25,7 +25,7 @@
 namespace maskkv::cli {
 namespace {
 
-constexpr const char* kExamples = R"(Examples:
+constexpr const char* kBenchExamples = R"(Examples:
   maskkv bench --model DIR --prompt-lengths 256,1024,4096,16384 --budget 128
   maskkv bench --model DIR --batch 8 --steps 16 --caches maskkv --json)";
 
@@ -57,7 +57,7 @@ class BenchCommand final : public Command {
  public:
   explicit BenchCommand(CLI::App& app) {
     CLI::App* sub = app.add_subcommand("bench", "Measure prefill, steps and memory");
-    sub->footer(std::string(kExamples) + "\n\n" + kExitCodesHelp);
+    sub->footer(std::string(kBenchExamples) + "\n\n" + kExitCodesHelp);
     model_.Declare(*sub);
     sub->add_option("--prompt-lengths", prompt_lengths_, "Tokens of the prompts")
         ->delimiter(',')

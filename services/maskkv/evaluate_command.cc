@@ -29,7 +29,7 @@
 namespace maskkv::cli {
 namespace {
 
-constexpr const char* kExamples = R"(Examples:
+constexpr const char* kEvaluateExamples = R"(Examples:
   maskkv evaluate --model models/tiny-llada --questions test.jsonl --caches none,full,maskkv,random --budgets 8,32,128 --json
   maskkv evaluate --model DIR --questions test.jsonl --policies full,maskkv,snapkv,adakv --budgets 4,8 --json
   maskkv evaluate --model DIR --questions test.jsonl --caches full,maskkv --budgets 32 --rules low_confidence,threshold:0.9,factor:1 --json
@@ -39,7 +39,7 @@ class EvaluateCommand final : public Command {
  public:
   explicit EvaluateCommand(CLI::App& app) {
     CLI::App* sub = app.add_subcommand("evaluate", "Measure accuracy by cache and budget");
-    sub->footer(std::string(kExamples) + "\n\n" + kExitCodesHelp);
+    sub->footer(std::string(kEvaluateExamples) + "\n\n" + kExitCodesHelp);
     model_.Declare(*sub);
     decode_.Declare(*sub);
     sub->add_option("--questions", questions_,

@@ -18,7 +18,7 @@
 namespace maskkv::cli {
 namespace {
 
-constexpr const char* kExamples = R"(Examples:
+constexpr const char* kGenerateExamples = R"(Examples:
   maskkv generate --model models/tiny-llada --document letter.txt -q "Where does Ann live?"
   cat book.txt | maskkv generate --model DIR --document - -q "Who did it?" --budget 128 --json
   maskkv generate --model DIR --prompt-ids ids.json --cache none --gen-length 64 --steps 32
@@ -29,7 +29,7 @@ class GenerateCommand final : public Command {
  public:
   explicit GenerateCommand(CLI::App& app) {
     CLI::App* sub = app.add_subcommand("generate", "Answer a question about a document");
-    sub->footer(std::string(kExamples) + "\n\n" + kExitCodesHelp);
+    sub->footer(std::string(kGenerateExamples) + "\n\n" + kExitCodesHelp);
     model_.Declare(*sub);
     prompt_.Declare(*sub);
     decode_.Declare(*sub);

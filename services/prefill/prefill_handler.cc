@@ -20,10 +20,6 @@
 namespace maskkv::prefill {
 namespace {
 
-double Milliseconds(Duration duration) {
-  return std::chrono::duration<double, std::milli>(duration).count();
-}
-
 double Seconds(Duration duration) { return std::chrono::duration<double>(duration).count(); }
 
 // One more of something while it lives.
