@@ -10,6 +10,9 @@
 // of the current blocks onto the vocabulary (with shifted logits, the rows before them), and
 // commits by each request's rule (core/decoding/rule.h).
 //
+// A request may keep what layers computed for its rows and recompute a share of them only
+// (core/engine/response_cache.h), in the same batch as others.
+//
 // A request that refreshes its entry (core/engine/refresh.h) says so in its event and takes no step
 // until SwapCache has given it another one; the others step on.
 //
@@ -31,6 +34,7 @@
 #include "core/engine/kept_mass.h"
 #include "core/engine/kv.h"
 #include "core/engine/refresh.h"
+#include "core/engine/response_cache.h"
 #include "core/transformer/transformer.h"
 #include "kernels/base/aligned_buffer.h"
 
@@ -67,8 +71,10 @@ struct StepEvent {
   // whose logits are no numbers are left out. Empty unless asked for.
   std::vector<Prediction> provisional;
   // With refresh_floor: the share of the predicting rows' attention that fell on kept pairs, the
-  // mean over candidates, layers and heads.
+  // mean over candidates, layers and heads. None in steps that recompute a share of rows: they have
+  // no attention of the others, and call for no refresh by it.
   std::optional<double> kept_mass;
+  std::int64_t response_cache_bytes = 0;  // that the request holds for its response cache
   // The request waits for SwapCache with an entry of PromptThenResponse(prompt, canvas tokens).
   bool refresh_due = false;
   FinishReason finish_reason = FinishReason::kNone;
@@ -91,11 +97,15 @@ class Decoder {
   // The request's canvas; null if it is not here. Valid until it is removed.
   const Canvas* Find(RequestId id) const;
 
+  // The features that the request keeps; null if it is not here or keeps none. Valid as above.
+  const ResponseCache* FindResponseCache(RequestId id) const;
+
   // A paused request stays as it is and takes no step until it is paused no more.
   // Errors: NOT_FOUND.
   absl::Status SetPaused(RequestId id, bool paused);
 
-  // Between steps: the request goes on over this entry, whether or not a refresh was due.
+  // Between steps: the request goes on over this entry, whether or not a refresh was due. Its next
+  // step recomputes all rows.
   // Errors: NOT_FOUND; INVALID_ARGUMENT (no entry, or the request has none), and as Add's of the
   // entry: then nothing has changed.
   absl::Status SwapCache(RequestId id, std::shared_ptr<const KvView> cache);
@@ -115,10 +125,16 @@ class Decoder {
     Canvas canvas;
     std::shared_ptr<const kernels::RopeTable> rope;
     RefreshSchedule refresh;
+    std::unique_ptr<ResponseCache> response_cache;  // null: all rows in every step
     bool failed = false;
     bool paused = false;
 
     bool running() const { return !failed && !paused && !canvas.finished() && !refresh.due(); }
+    // Whether the next step recomputes all rows.
+    bool NextIsWhole() const {
+      return response_cache == nullptr ||
+             response_cache->NextIsWhole(std::ssize(request.prompt) + canvas.length());
+    }
   };
   // Rows of one request in a step's batch.
   struct Sequence {
@@ -130,12 +146,19 @@ class Decoder {
         0;  // in the last layer's predicting rows: candidates, then provisional
     std::int64_t queries = 0;
     std::int64_t candidates = 0;
-    double kept_mass = 0;  // summed over layers, heads and candidates, if it is measured
+    std::int64_t active = 0;  // rows that are advanced in the layer in progress, where features_
+    double kept_mass = 0;     // summed over layers, heads and candidates, if it is measured
+
+    // Recomputes a share of its rows in this step.
+    bool between() const {
+      return request->response_cache != nullptr && !request->response_cache->whole();
+    }
   };
   // Rows of a block in progress, of a sequence whose kept mass is measured.
   struct WatchedRun {
     Sequence* sequence = nullptr;
-    std::int64_t first = 0;      // of the sequence's rows, or of its queries in the last layer
+    std::int64_t first = 0;      // of the sequence's rows, or of its queries in the last layer of
+                                 // one that keeps no features
     std::int64_t block_row = 0;  // where they lie in the block
     transformer::AttentionSource source;
   };
@@ -143,6 +166,7 @@ class Decoder {
   absl::Status CheckRequest(const DecodeRequest& request) const;
   absl::Status CheckCache(const DecodeRequest& request, const KvView& cache) const;
   void GatherRows();
+  void AddRows(RequestId id, Request& request);
   void GatherQueries(Sequence& sequence);
   void RunLayers();
   // How far before a masked row the row lies whose output predicts it.
@@ -155,6 +179,17 @@ class Decoder {
   void MeasureKept(bool masked_rows_only);
   std::optional<double> KeptMass(const Sequence& sequence) const;
   void GatherMaskedRows();
+  std::int64_t FirstResponseRow(const Sequence& sequence) const {
+    return sequence.first_row + sequence.rows - sequence.request->canvas.length();
+  }
+  // Where features are kept (decode_features.cc), in the order of a step.
+  void BeginFeatures();
+  void GatherActive(std::int64_t layer, bool masked_rows_only);
+  void ReplaceKeys(std::int64_t layer);
+  // For the active rows from `first` on; none unless features are kept.
+  transformer::SublayerOutputs ActiveOutputs(std::int64_t first);
+  void ScatterActive(std::int64_t layer);
+  void ReuseFeatures(const Sequence& sequence, const ResponseCache::Layer& kept);
   std::span<const std::int64_t> QueryAnswers(const Sequence& sequence) const;
   std::vector<StepEvent> Sample();
   StepEvent Commit(const Sequence& sequence, std::span<const std::optional<Prediction>> predicted);
@@ -164,10 +199,11 @@ class Decoder {
   RequestId next_id_ = 1;
 
   // The step in progress.
-  std::vector<Sequence> sequences_;
+  std::vector<Sequence> sequences_;  // by ascending id, but those in between come last
+  std::int64_t whole_rows_ = 0;      // of the others: K and V of all their rows are computed
   std::vector<std::int32_t> tokens_, positions_, query_positions_;
   std::vector<std::int64_t> query_answers_;      // what the rows at query_positions_ predict
-  std::vector<transformer::RopeRun> rotations_;  // of the rows
+  std::vector<transformer::RopeRun> rotations_;  // of the whole rows
   std::vector<transformer::AttentionSource> sources_;
   kernels::AlignedBuffer<float> hidden_;        // (rows, hidden)
   kernels::AlignedBuffer<float> query_hidden_;  // (predicting rows, hidden)
@@ -176,6 +212,15 @@ class Decoder {
   std::vector<WatchedRun> watched_;
   kernels::AlignedBuffer<float> watched_log_sum_exp_;  // (heads, block)
   KeptMassMeter kept_mass_;
+
+  // Of a layer, if a request of the step keeps features. "In between": that recompute a share.
+  bool features_ = false;
+  std::vector<std::int64_t> active_rows_;  // of the batch: what is advanced
+  std::vector<std::int32_t> active_positions_;
+  std::vector<transformer::RopeRun> rotations_in_between_;  // of the active rows in between
+  kernels::AlignedBuffer<float> active_hidden_;             // (active rows, hidden)
+  kernels::AlignedBuffer<float> active_outputs_;   // (active rows, hidden): attention, then FFN
+  kernels::AlignedBuffer<float> keys_in_between_;  // (active rows in between, 2 * kv_width)
 };
 
 }  // namespace maskkv::engine
