@@ -225,6 +225,8 @@ StepEvent Decoder::Commit(const Sequence& sequence,
   event.step = canvas.step();
   event.rows = sequence.rows;
   if (request.response_cache != nullptr) {
+    event.rows = sequence.active;
+    event.reused_rows = sequence.rows - sequence.active;
     event.response_cache_bytes = request.response_cache->bytes();
   }
   const std::span<const std::int64_t> positions = QueryAnswers(sequence);

@@ -47,7 +47,7 @@ _SAMPLED = decode.Sampling(12, 6, 6, temperature=0.7, seed=4)
 CASES = {
     "mha-2-0.25": Case("mha", 2, 0.25, sampling=_BLOCKS),
     "mha-5-0.1": Case("mha", 5, 0.1, sampling=_BLOCKS),
-    "mha-8-0.5-full": Case("mha", 8, 0.5, "full"),
+    "mha-8-0.5-full": Case("mha", 8, 0.5, "full", prompt=17),
     "mha-3-0.25-none": Case("mha", 3, 0.25, None, prompt=7),
     "mha-4-1": Case("mha", 4, 1.0),
     "mha-3-0.3-refresh-2": Case("mha", 3, 0.3, refresh_every=2),
