@@ -66,7 +66,7 @@ struct StepEvent {
   RequestId request = 0;
   std::int64_t step = 0;              // 0-based over all blocks
   std::int64_t rows = 0;              // computed for this request: recomputed prompt and response
-  std::int64_t reused_rows = 0;       // of which layers added what they had kept instead
+  std::int64_t reused_rows = 0;       // the others: layers added what they had kept of them
   std::vector<Prediction> committed;  // by ascending position
   // What each position that is still masked would be, by ascending position, in all blocks; those
   // whose logits are no numbers are left out. Empty unless asked for.

@@ -47,7 +47,9 @@ TEST_F(StepLoopTest, ManyReadersAtOnceGetWhatTheEngineAloneGives) {
     const auto rows = static_cast<std::int64_t>(request.prompt.size()) + 16;
     EXPECT_EQ(end.response_cache_bytes,
               caches ? engine::ResponseCache::BytesOf(model_.weights.config(), rows) : 0);
-    if (request.cache != nullptr) EXPECT_EQ(end.reused_rows > 0, caches && end.steps > 1);
+    if (request.cache != nullptr) {
+      EXPECT_EQ(end.reused_rows > 0, caches && end.steps > 1);
+    }
     EXPECT_EQ(answers[i].end.text, answers[i].text);
   }
 }
