@@ -140,6 +140,11 @@ const Canvas* Decoder::Find(RequestId id) const {
   return it == requests_.end() ? nullptr : &it->second.canvas;
 }
 
+const ResponseCache* Decoder::FindResponseCache(RequestId id) const {
+  const auto it = requests_.find(id);
+  return it == requests_.end() ? nullptr : it->second.response_cache.get();
+}
+
 std::int64_t Decoder::running() const {
   return std::count_if(requests_.begin(), requests_.end(),
                        [](const auto& entry) { return entry.second.running(); });

@@ -10,8 +10,7 @@
 // of the current blocks onto the vocabulary (with shifted logits, the rows before them), and
 // commits by each request's rule (core/decoding/rule.h).
 //
-// A request may keep what layers computed for its rows and recompute a share of them only
-// (core/engine/response_cache.h), in the same batch as others.
+// A request may recompute a share of its rows only (core/engine/response_cache.h).
 //
 // A request that refreshes its entry (core/engine/refresh.h) says so in its event and takes no step
 // until SwapCache has given it another one; the others step on.
@@ -30,11 +29,11 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "core/engine/canvas.h"
+#include "core/engine/feature_batch.h"
 #include "core/engine/generate_params.h"
 #include "core/engine/kept_mass.h"
 #include "core/engine/kv.h"
 #include "core/engine/refresh.h"
-#include "core/engine/response_cache.h"
 #include "core/transformer/transformer.h"
 #include "kernels/base/aligned_buffer.h"
 
@@ -72,8 +71,7 @@ struct StepEvent {
   // whose logits are no numbers are left out. Empty unless asked for.
   std::vector<Prediction> provisional;
   // With refresh_floor: the share of the predicting rows' attention that fell on kept pairs, the
-  // mean over candidates, layers and heads. None in steps that recompute a share of rows: they have
-  // no attention of the others, and call for no refresh by it.
+  // mean over candidates, layers and heads. None in steps that recompute a share of rows.
   std::optional<double> kept_mass;
   std::int64_t response_cache_bytes = 0;  // that the request holds for its response cache
   // The request waits for SwapCache with an entry of PromptThenResponse(prompt, canvas tokens).
@@ -84,7 +82,8 @@ struct StepEvent {
 
 class Decoder {
  public:
-  explicit Decoder(transformer::Transformer& transformer) : transformer_(transformer) {}
+  explicit Decoder(transformer::Transformer& transformer)
+      : transformer_(transformer), features_(transformer) {}
 
   // The request takes part from the next step on.
   // Errors: INVALID_ARGUMENT (parameters, prompt, length, an entry with pairs where rows are
@@ -131,11 +130,6 @@ class Decoder {
     bool paused = false;
 
     bool running() const { return !failed && !paused && !canvas.finished() && !refresh.due(); }
-    // Whether the next step recomputes all rows.
-    bool NextIsWhole() const {
-      return response_cache == nullptr ||
-             response_cache->NextIsWhole(std::ssize(request.prompt) + canvas.length());
-    }
   };
   // Rows of one request in a step's batch.
   struct Sequence {
@@ -143,23 +137,16 @@ class Decoder {
     Request* request = nullptr;
     std::int64_t first_row = 0;  // in the batch
     std::int64_t rows = 0;
-    std::int64_t first_query =
-        0;  // in the last layer's predicting rows: candidates, then provisional
+    // In the last layer's predicting rows: candidates, then provisional.
+    std::int64_t first_query = 0;
     std::int64_t queries = 0;
     std::int64_t candidates = 0;
-    std::int64_t active = 0;  // rows that are advanced in the layer in progress, where features_
-    double kept_mass = 0;     // summed over layers, heads and candidates, if it is measured
-
-    // Recomputes a share of its rows in this step.
-    bool between() const {
-      return request->response_cache != nullptr && !request->response_cache->whole();
-    }
+    double kept_mass = 0;  // summed over layers, heads and candidates, if it is measured
   };
   // Rows of a block in progress, of a sequence whose kept mass is measured.
   struct WatchedRun {
     Sequence* sequence = nullptr;
-    std::int64_t first = 0;      // of the sequence's rows, or of its queries in the last layer of
-                                 // one that keeps no features
+    std::int64_t first = 0;      // of its rows; without features, of its queries in the last layer
     std::int64_t block_row = 0;  // where they lie in the block
     transformer::AttentionSource source;
   };
@@ -177,20 +164,12 @@ class Decoder {
   // Before a block is advanced: has the source report what MeasureKept needs afterwards.
   void Watch(Sequence& sequence, std::int64_t first, std::int64_t block_row,
              transformer::AttentionSource& source);
+  static bool Measures(const Sequence& sequence);
   void MeasureKept(bool masked_rows_only);
   std::optional<double> KeptMass(const Sequence& sequence) const;
   void GatherMaskedRows();
-  std::int64_t FirstResponseRow(const Sequence& sequence) const {
-    return sequence.first_row + sequence.rows - sequence.request->canvas.length();
-  }
-  // Where features are kept (decode_features.cc), in the order of a step.
+  std::int64_t PredictingRow(const Sequence& sequence, std::int64_t answer) const;
   void BeginFeatures();
-  void GatherActive(std::int64_t layer, bool masked_rows_only);
-  void ReplaceKeys(std::int64_t layer);
-  // For the active rows from `first` on; none unless features are kept.
-  transformer::SublayerOutputs ActiveOutputs(std::int64_t first);
-  void ScatterActive(std::int64_t layer);
-  void ReuseFeatures(const Sequence& sequence, const ResponseCache::Layer& kept);
   std::span<const std::int64_t> QueryAnswers(const Sequence& sequence) const;
   std::vector<StepEvent> Sample();
   StepEvent Commit(const Sequence& sequence, std::span<const std::optional<Prediction>> predicted);
@@ -213,15 +192,7 @@ class Decoder {
   std::vector<WatchedRun> watched_;
   kernels::AlignedBuffer<float> watched_log_sum_exp_;  // (heads, block)
   KeptMassMeter kept_mass_;
-
-  // Of a layer, if a request of the step keeps features. "In between": that recompute a share.
-  bool features_ = false;
-  std::vector<std::int64_t> active_rows_;  // of the batch: what is advanced
-  std::vector<std::int32_t> active_positions_;
-  std::vector<transformer::RopeRun> rotations_in_between_;  // of the active rows in between
-  kernels::AlignedBuffer<float> active_hidden_;             // (active rows, hidden)
-  kernels::AlignedBuffer<float> active_outputs_;   // (active rows, hidden): attention, then FFN
-  kernels::AlignedBuffer<float> keys_in_between_;  // (active rows in between, 2 * kv_width)
+  FeatureBatch features_;
 };
 
 }  // namespace maskkv::engine

@@ -9,9 +9,15 @@
 
 namespace maskkv::engine {
 
+// A step that recomputes a share of the rows has no attention of the others.
+bool Decoder::Measures(const Sequence& sequence) {
+  const ResponseCache* const cache = sequence.request->response_cache.get();
+  return sequence.request->refresh.measures() && (cache == nullptr || cache->whole());
+}
+
 void Decoder::Watch(Sequence& sequence, std::int64_t first, std::int64_t block_row,
                     transformer::AttentionSource& source) {
-  if (!sequence.request->refresh.measures() || sequence.between()) return;
+  if (!Measures(sequence)) return;
   const std::int64_t heads = transformer_.shape().heads;
   watched_log_sum_exp_.Resize(heads * transformer::kRowBlock);
   source.log_sum_exp = watched_log_sum_exp_.data() + heads * block_row;
@@ -38,7 +44,7 @@ void Decoder::MeasureKept(bool masked_rows_only) {
 }
 
 std::optional<double> Decoder::KeptMass(const Sequence& sequence) const {
-  if (!sequence.request->refresh.measures() || sequence.between()) return std::nullopt;
+  if (!Measures(sequence)) return std::nullopt;
   const std::int64_t shares =
       transformer_.config().layers * transformer_.shape().heads * sequence.candidates;
   return std::min(1.0, sequence.kept_mass / static_cast<double>(shares));  // rounding aside

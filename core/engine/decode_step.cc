@@ -31,7 +31,10 @@ void Decoder::GatherRows() {
   query_positions_.clear();
   for (const bool whole : {true, false}) {
     for (auto& [id, request] : requests_) {
-      if (request.running() && request.NextIsWhole() == whole) AddRows(id, request);
+      const std::int64_t rows = std::ssize(request.request.prompt) + request.canvas.length();
+      const ResponseCache* const cache = request.response_cache.get();
+      const bool next_is_whole = cache == nullptr || cache->NextIsWhole(rows);
+      if (request.running() && next_is_whole == whole) AddRows(id, request);
     }
     if (whole) whole_rows_ = static_cast<std::int64_t>(tokens_.size());
   }
@@ -76,6 +79,26 @@ void Decoder::GatherQueries(Sequence& sequence) {
   }
 }
 
+std::int64_t Decoder::PredictingRow(const Sequence& sequence, std::int64_t answer) const {
+  return sequence.first_row + sequence.rows - sequence.request->canvas.length() + answer - shift();
+}
+
+void Decoder::BeginFeatures() {
+  features_.Begin({.hidden = hidden_.data(),
+                   .pairs = kv_.data(),
+                   .positions = positions_.data(),
+                   .whole = whole_rows_,
+                   .total = std::ssize(tokens_)});
+  for (const Sequence& sequence : sequences_) {
+    features_.Add({.cache = sequence.request->response_cache.get(),
+                   .rope = sequence.request->rope.get(),
+                   .first_row = sequence.first_row,
+                   .rows = sequence.rows,
+                   .first_answer = PredictingRow(sequence, 0),
+                   .answers = QueryAnswers(sequence)});
+  }
+}
+
 void Decoder::RunLayers() {
   const auto rows = static_cast<std::int64_t>(tokens_.size());
   const std::int64_t layers = transformer_.config().layers;
@@ -87,24 +110,24 @@ void Decoder::RunLayers() {
     transformer_.ProjectKeysValues(layer, hidden_.data(), whole_rows_, positions_.data(),
                                    rotations_, kv_.data());
     const bool last = layer + 1 == layers;
-    if (features_) {
-      GatherActive(layer, last);
+    if (features_.in_use()) {
+      features_.Gather(layer, last);
     } else if (last) {
       // Only what predicts masks of the current blocks reaches the vocabulary head.
       GatherMaskedRows();
     }
     Advance(layer, last);
-    if (features_) ScatterActive(layer);
+    if (features_.in_use()) features_.Scatter(layer);
   }
-  if (features_) GatherMaskedRows();
+  if (features_.in_use()) GatherMaskedRows();
 }
 
 void Decoder::Advance(std::int64_t layer, bool masked_rows_only) {
   float* hidden = hidden_.data();
   const std::int32_t* positions = positions_.data();
-  if (features_) {
-    hidden = active_hidden_.data();
-    positions = active_positions_.data();
+  if (features_.in_use()) {
+    hidden = features_.hidden();
+    positions = features_.positions();
   } else if (masked_rows_only) {
     hidden = query_hidden_.data();
     positions = query_positions_.data();
@@ -115,7 +138,7 @@ void Decoder::Advance(std::int64_t layer, bool masked_rows_only) {
   const auto flush = [&] {
     if (count == 0) return;
     transformer_.Advance(layer, hidden + begin * transformer_.hidden(), count, positions + begin,
-                         sources_, nullptr, ActiveOutputs(begin));
+                         sources_, nullptr, features_.Outputs(begin));
     MeasureKept(masked_rows_only);
     begin += count;
     count = 0;
@@ -147,7 +170,7 @@ void Decoder::Advance(std::int64_t layer, bool masked_rows_only) {
       }
     };
     if (features != nullptr) {
-      add(sequence.active);
+      add(std::ssize(features->layer(layer).chosen));
     } else if (masked_rows_only) {
       add(sequence.candidates);
       // Which move no border of the candidates.
@@ -164,9 +187,8 @@ void Decoder::GatherMaskedRows() {
   query_hidden_.Resize(static_cast<std::int64_t>(query_answers_.size()) * width);
   float* out = query_hidden_.data();
   for (const Sequence& sequence : sequences_) {
-    const std::int64_t response = FirstResponseRow(sequence);
     for (const std::int64_t index : QueryAnswers(sequence)) {
-      out = std::copy_n(hidden_.data() + (response + index - shift()) * width, width, out);
+      out = std::copy_n(hidden_.data() + PredictingRow(sequence, index) * width, width, out);
     }
   }
 }
@@ -225,8 +247,8 @@ StepEvent Decoder::Commit(const Sequence& sequence,
   event.step = canvas.step();
   event.rows = sequence.rows;
   if (request.response_cache != nullptr) {
-    event.rows = sequence.active;
-    event.reused_rows = sequence.rows - sequence.active;
+    event.rows = std::ssize(request.response_cache->layer(0).chosen);
+    event.reused_rows = sequence.rows - event.rows;
     event.response_cache_bytes = request.response_cache->bytes();
   }
   const std::span<const std::int64_t> positions = QueryAnswers(sequence);

@@ -45,7 +45,7 @@ class ResponseCache {
 
   // A forward of so many rows starts.
   void Begin(std::int64_t rows);
-  bool whole() const { return whole_; }  // the forward in progress
+  bool whole() const { return whole_; }  // the forward in progress, or the last one
 
   // The next forward is whole: what rows attend to has changed.
   void Restart() { forwards_ = 0; }
