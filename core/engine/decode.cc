@@ -99,7 +99,12 @@ absl::StatusOr<RequestId> Decoder::Add(DecodeRequest request) {
   auto rope =
       transformer_.Rope(request.rope_scale, request.prompt_tokens + request.params.gen_length);
   const RefreshSchedule refresh(request.params);
-  requests_.emplace(id, Request{std::move(request), std::move(canvas), std::move(rope), refresh});
+  std::unique_ptr<ResponseCache> response_cache;
+  if (request.params.caches_response()) {
+    response_cache = std::make_unique<ResponseCache>(request.params, transformer_.config());
+  }
+  requests_.emplace(id, Request{std::move(request), std::move(canvas), std::move(rope), refresh,
+                                std::move(response_cache)});
   return id;
 }
 
@@ -115,6 +120,7 @@ absl::Status Decoder::SwapCache(RequestId id, std::shared_ptr<const KvView> cach
   MASKKV_RETURN_IF_ERROR(CheckCache(request.request, *cache));
   request.request.cache = std::move(cache);
   request.refresh.Swapped();
+  if (request.response_cache != nullptr) request.response_cache->Restart();
   return absl::OkStatus();
 }
 
@@ -132,6 +138,11 @@ absl::Status Decoder::SetPaused(RequestId id, bool paused) {
 const Canvas* Decoder::Find(RequestId id) const {
   const auto it = requests_.find(id);
   return it == requests_.end() ? nullptr : &it->second.canvas;
+}
+
+const ResponseCache* Decoder::FindResponseCache(RequestId id) const {
+  const auto it = requests_.find(id);
+  return it == requests_.end() ? nullptr : it->second.response_cache.get();
 }
 
 std::int64_t Decoder::running() const {

@@ -10,6 +10,8 @@
 // of the current blocks onto the vocabulary (with shifted logits, the rows before them), and
 // commits by each request's rule (core/decoding/rule.h).
 //
+// A request may recompute a share of its rows only (core/engine/response_cache.h).
+//
 // A request that refreshes its entry (core/engine/refresh.h) says so in its event and takes no step
 // until SwapCache has given it another one; the others step on.
 //
@@ -27,6 +29,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "core/engine/canvas.h"
+#include "core/engine/feature_batch.h"
 #include "core/engine/generate_params.h"
 #include "core/engine/kept_mass.h"
 #include "core/engine/kv.h"
@@ -62,13 +65,15 @@ struct StepEvent {
   RequestId request = 0;
   std::int64_t step = 0;              // 0-based over all blocks
   std::int64_t rows = 0;              // computed for this request: recomputed prompt and response
+  std::int64_t reused_rows = 0;       // the others: layers added what they had kept of them
   std::vector<Prediction> committed;  // by ascending position
   // What each position that is still masked would be, by ascending position, in all blocks; those
   // whose logits are no numbers are left out. Empty unless asked for.
   std::vector<Prediction> provisional;
   // With refresh_floor: the share of the predicting rows' attention that fell on kept pairs, the
-  // mean over candidates, layers and heads.
+  // mean over candidates, layers and heads. None in steps that recompute a share of rows.
   std::optional<double> kept_mass;
+  std::int64_t response_cache_bytes = 0;  // that the request holds for its response cache
   // The request waits for SwapCache with an entry of PromptThenResponse(prompt, canvas tokens).
   bool refresh_due = false;
   FinishReason finish_reason = FinishReason::kNone;
@@ -77,7 +82,8 @@ struct StepEvent {
 
 class Decoder {
  public:
-  explicit Decoder(transformer::Transformer& transformer) : transformer_(transformer) {}
+  explicit Decoder(transformer::Transformer& transformer)
+      : transformer_(transformer), features_(transformer) {}
 
   // The request takes part from the next step on.
   // Errors: INVALID_ARGUMENT (parameters, prompt, length, an entry with pairs where rows are
@@ -91,11 +97,15 @@ class Decoder {
   // The request's canvas; null if it is not here. Valid until it is removed.
   const Canvas* Find(RequestId id) const;
 
+  // The features that the request keeps; null if it is not here or keeps none. Valid as above.
+  const ResponseCache* FindResponseCache(RequestId id) const;
+
   // A paused request stays as it is and takes no step until it is paused no more.
   // Errors: NOT_FOUND.
   absl::Status SetPaused(RequestId id, bool paused);
 
-  // Between steps: the request goes on over this entry, whether or not a refresh was due.
+  // Between steps: the request goes on over this entry, whether or not a refresh was due. Its next
+  // step recomputes all rows.
   // Errors: NOT_FOUND; INVALID_ARGUMENT (no entry, or the request has none), and as Add's of the
   // entry: then nothing has changed.
   absl::Status SwapCache(RequestId id, std::shared_ptr<const KvView> cache);
@@ -115,6 +125,7 @@ class Decoder {
     Canvas canvas;
     std::shared_ptr<const kernels::RopeTable> rope;
     RefreshSchedule refresh;
+    std::unique_ptr<ResponseCache> response_cache;  // null: all rows in every step
     bool failed = false;
     bool paused = false;
 
@@ -126,8 +137,8 @@ class Decoder {
     Request* request = nullptr;
     std::int64_t first_row = 0;  // in the batch
     std::int64_t rows = 0;
-    std::int64_t first_query =
-        0;  // in the last layer's predicting rows: candidates, then provisional
+    // In the last layer's predicting rows: candidates, then provisional.
+    std::int64_t first_query = 0;
     std::int64_t queries = 0;
     std::int64_t candidates = 0;
     double kept_mass = 0;  // summed over layers, heads and candidates, if it is measured
@@ -135,7 +146,7 @@ class Decoder {
   // Rows of a block in progress, of a sequence whose kept mass is measured.
   struct WatchedRun {
     Sequence* sequence = nullptr;
-    std::int64_t first = 0;      // of the sequence's rows, or of its queries in the last layer
+    std::int64_t first = 0;      // of its rows; without features, of its queries in the last layer
     std::int64_t block_row = 0;  // where they lie in the block
     transformer::AttentionSource source;
   };
@@ -143,6 +154,7 @@ class Decoder {
   absl::Status CheckRequest(const DecodeRequest& request) const;
   absl::Status CheckCache(const DecodeRequest& request, const KvView& cache) const;
   void GatherRows();
+  void AddRows(RequestId id, Request& request);
   void GatherQueries(Sequence& sequence);
   void RunLayers();
   // How far before a masked row the row lies whose output predicts it.
@@ -152,9 +164,12 @@ class Decoder {
   // Before a block is advanced: has the source report what MeasureKept needs afterwards.
   void Watch(Sequence& sequence, std::int64_t first, std::int64_t block_row,
              transformer::AttentionSource& source);
+  static bool Measures(const Sequence& sequence);
   void MeasureKept(bool masked_rows_only);
   std::optional<double> KeptMass(const Sequence& sequence) const;
   void GatherMaskedRows();
+  std::int64_t PredictingRow(const Sequence& sequence, std::int64_t answer) const;
+  void BeginFeatures();
   std::span<const std::int64_t> QueryAnswers(const Sequence& sequence) const;
   std::vector<StepEvent> Sample();
   StepEvent Commit(const Sequence& sequence, std::span<const std::optional<Prediction>> predicted);
@@ -164,10 +179,11 @@ class Decoder {
   RequestId next_id_ = 1;
 
   // The step in progress.
-  std::vector<Sequence> sequences_;
+  std::vector<Sequence> sequences_;  // by ascending id, but those in between come last
+  std::int64_t whole_rows_ = 0;      // of the others: K and V of all their rows are computed
   std::vector<std::int32_t> tokens_, positions_, query_positions_;
   std::vector<std::int64_t> query_answers_;      // what the rows at query_positions_ predict
-  std::vector<transformer::RopeRun> rotations_;  // of the rows
+  std::vector<transformer::RopeRun> rotations_;  // of the whole rows
   std::vector<transformer::AttentionSource> sources_;
   kernels::AlignedBuffer<float> hidden_;        // (rows, hidden)
   kernels::AlignedBuffer<float> query_hidden_;  // (predicting rows, hidden)
@@ -176,6 +192,7 @@ class Decoder {
   std::vector<WatchedRun> watched_;
   kernels::AlignedBuffer<float> watched_log_sum_exp_;  // (heads, block)
   KeptMassMeter kept_mass_;
+  FeatureBatch features_;
 };
 
 }  // namespace maskkv::engine

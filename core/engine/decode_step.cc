@@ -3,6 +3,7 @@
 // One step of the batch: rows, layers, predictions, commits.
 #include <algorithm>
 #include <iterator>
+#include <limits>
 #include <utility>
 
 #include "absl/strings/str_format.h"
@@ -28,24 +29,36 @@ void Decoder::GatherRows() {
   rotations_.clear();
   query_answers_.clear();
   query_positions_.clear();
-  for (auto& [id, request] : requests_) {
-    if (!request.running()) continue;
-    Sequence sequence{.id = id, .request = &request};
-    sequence.first_row = static_cast<std::int64_t>(tokens_.size());
-    const std::vector<std::int32_t>& prompt = request.request.prompt;
-    const std::span<const std::int32_t> answer = request.canvas.tokens();
-    tokens_.insert(tokens_.end(), prompt.begin(), prompt.end());
-    tokens_.insert(tokens_.end(), answer.begin(), answer.end());
-    const auto start = static_cast<std::int32_t>(request.request.prompt_tokens);
-    const auto end = start + static_cast<std::int32_t>(answer.size());
-    for (std::int32_t i = start - static_cast<std::int32_t>(prompt.size()); i < end; ++i) {
-      positions_.push_back(i);
+  for (const bool whole : {true, false}) {
+    for (auto& [id, request] : requests_) {
+      const std::int64_t rows = std::ssize(request.request.prompt) + request.canvas.length();
+      const ResponseCache* const cache = request.response_cache.get();
+      const bool next_is_whole = cache == nullptr || cache->NextIsWhole(rows);
+      if (request.running() && next_is_whole == whole) AddRows(id, request);
     }
-    sequence.rows = static_cast<std::int64_t>(tokens_.size()) - sequence.first_row;
-    transformer::AddRopeRun({sequence.rows, request.rope.get()}, rotations_);
-    GatherQueries(sequence);
-    sequences_.push_back(sequence);
+    if (whole) whole_rows_ = static_cast<std::int64_t>(tokens_.size());
   }
+  for (const Sequence& sequence : sequences_) {
+    if (sequence.first_row >= whole_rows_) break;
+    transformer::AddRopeRun({sequence.rows, sequence.request->rope.get()}, rotations_);
+  }
+}
+
+void Decoder::AddRows(RequestId id, Request& request) {
+  Sequence sequence{.id = id, .request = &request};
+  sequence.first_row = static_cast<std::int64_t>(tokens_.size());
+  const std::vector<std::int32_t>& prompt = request.request.prompt;
+  const std::span<const std::int32_t> answer = request.canvas.tokens();
+  tokens_.insert(tokens_.end(), prompt.begin(), prompt.end());
+  tokens_.insert(tokens_.end(), answer.begin(), answer.end());
+  const auto start = static_cast<std::int32_t>(request.request.prompt_tokens);
+  const auto end = start + static_cast<std::int32_t>(answer.size());
+  for (std::int32_t i = start - static_cast<std::int32_t>(prompt.size()); i < end; ++i) {
+    positions_.push_back(i);
+  }
+  sequence.rows = static_cast<std::int64_t>(tokens_.size()) - sequence.first_row;
+  GatherQueries(sequence);
+  sequences_.push_back(sequence);
 }
 
 void Decoder::GatherQueries(Sequence& sequence) {
@@ -66,32 +79,66 @@ void Decoder::GatherQueries(Sequence& sequence) {
   }
 }
 
+std::int64_t Decoder::PredictingRow(const Sequence& sequence, std::int64_t answer) const {
+  return sequence.first_row + sequence.rows - sequence.request->canvas.length() + answer - shift();
+}
+
+void Decoder::BeginFeatures() {
+  features_.Begin({.hidden = hidden_.data(),
+                   .pairs = kv_.data(),
+                   .positions = positions_.data(),
+                   .whole = whole_rows_,
+                   .total = std::ssize(tokens_)});
+  for (const Sequence& sequence : sequences_) {
+    features_.Add({.cache = sequence.request->response_cache.get(),
+                   .rope = sequence.request->rope.get(),
+                   .first_row = sequence.first_row,
+                   .rows = sequence.rows,
+                   .first_answer = PredictingRow(sequence, 0),
+                   .answers = QueryAnswers(sequence)});
+  }
+}
+
 void Decoder::RunLayers() {
   const auto rows = static_cast<std::int64_t>(tokens_.size());
   const std::int64_t layers = transformer_.config().layers;
   hidden_.Resize(rows * transformer_.hidden());
   kv_.Resize(rows * 2 * transformer_.kv_width());
   transformer_.Embed(tokens_, hidden_.data());
+  BeginFeatures();
   for (std::int64_t layer = 0; layer < layers; ++layer) {
-    transformer_.ProjectKeysValues(layer, hidden_.data(), rows, positions_.data(), rotations_,
-                                   kv_.data());
+    transformer_.ProjectKeysValues(layer, hidden_.data(), whole_rows_, positions_.data(),
+                                   rotations_, kv_.data());
     const bool last = layer + 1 == layers;
-    // Only what predicts masks of the current blocks reaches the vocabulary head.
-    if (last) GatherMaskedRows();
+    if (features_.in_use()) {
+      features_.Gather(layer, last);
+    } else if (last) {
+      // Only what predicts masks of the current blocks reaches the vocabulary head.
+      GatherMaskedRows();
+    }
     Advance(layer, last);
+    if (features_.in_use()) features_.Scatter(layer);
   }
+  if (features_.in_use()) GatherMaskedRows();
 }
 
 void Decoder::Advance(std::int64_t layer, bool masked_rows_only) {
-  float* hidden = masked_rows_only ? query_hidden_.data() : hidden_.data();
-  const std::int32_t* positions = masked_rows_only ? query_positions_.data() : positions_.data();
+  float* hidden = hidden_.data();
+  const std::int32_t* positions = positions_.data();
+  if (features_.in_use()) {
+    hidden = features_.hidden();
+    positions = features_.positions();
+  } else if (masked_rows_only) {
+    hidden = query_hidden_.data();
+    positions = query_positions_.data();
+  }
   const std::int64_t ld = 2 * transformer_.kv_width();
   std::int64_t begin = 0, count = 0;
   sources_.clear();
   const auto flush = [&] {
     if (count == 0) return;
     transformer_.Advance(layer, hidden + begin * transformer_.hidden(), count, positions + begin,
-                         sources_);
+                         sources_, nullptr, features_.Outputs(begin));
     MeasureKept(masked_rows_only);
     begin += count;
     count = 0;
@@ -99,7 +146,9 @@ void Decoder::Advance(std::int64_t layer, bool masked_rows_only) {
   };
   for (Sequence& sequence : sequences_) {
     const KvView* cache = sequence.request->request.cache.get();
-    const float* keys = kv_.data() + sequence.first_row * ld;
+    const ResponseCache* const features = sequence.request->response_cache.get();
+    const float* keys = features == nullptr ? kv_.data() + sequence.first_row * ld
+                                            : features->layer(layer).pairs.data();
     transformer::AttentionSource source{
         .rows = 0,
         .rope = sequence.request->rope.get(),
@@ -120,7 +169,9 @@ void Decoder::Advance(std::int64_t layer, bool masked_rows_only) {
         count += source.rows;
       }
     };
-    if (masked_rows_only) {
+    if (features != nullptr) {
+      add(std::ssize(features->layer(layer).chosen));
+    } else if (masked_rows_only) {
       add(sequence.candidates);
       // Which move no border of the candidates.
       add(sequence.queries - sequence.candidates, sequence.candidates);
@@ -136,10 +187,8 @@ void Decoder::GatherMaskedRows() {
   query_hidden_.Resize(static_cast<std::int64_t>(query_answers_.size()) * width);
   float* out = query_hidden_.data();
   for (const Sequence& sequence : sequences_) {
-    const std::int64_t response =
-        sequence.first_row + sequence.rows - sequence.request->canvas.length();
     for (const std::int64_t index : QueryAnswers(sequence)) {
-      out = std::copy_n(hidden_.data() + (response + index - shift()) * width, width, out);
+      out = std::copy_n(hidden_.data() + PredictingRow(sequence, index) * width, width, out);
     }
   }
 }
@@ -185,6 +234,7 @@ std::vector<StepEvent> Decoder::Sample() {
     });
     events.push_back(Commit(sequence, mine));
   }
+  std::ranges::sort(events, {}, &StepEvent::request);
   return events;
 }
 
@@ -196,6 +246,11 @@ StepEvent Decoder::Commit(const Sequence& sequence,
   event.request = sequence.id;
   event.step = canvas.step();
   event.rows = sequence.rows;
+  if (request.response_cache != nullptr) {
+    event.rows = std::ssize(request.response_cache->layer(0).chosen);
+    event.reused_rows = sequence.rows - event.rows;
+    event.response_cache_bytes = request.response_cache->bytes();
+  }
   const std::span<const std::int64_t> positions = QueryAnswers(sequence);
   const auto candidates = static_cast<std::size_t>(sequence.candidates);
   std::vector<Prediction> predictions;
@@ -215,7 +270,7 @@ StepEvent Decoder::Commit(const Sequence& sequence,
   event.committed = canvas.Commit(std::span(predictions).first(candidates));
   event.finish_reason = canvas.finish_reason();
   event.kept_mass = KeptMass(sequence);
-  request.refresh.StepTaken(event.kept_mass.value_or(0));
+  request.refresh.StepTaken(event.kept_mass.value_or(std::numeric_limits<double>::quiet_NaN()));
   event.refresh_due = !canvas.finished() && request.refresh.due();
   if (!request.request.provisional) return event;
   std::ranges::copy_if(predictions, std::back_inserter(event.provisional),

@@ -69,6 +69,14 @@ absl::Status Validate(const GenerateParams& params) {
     return absl::InvalidArgumentError(
         absl::StrFormat("refresh_floor: expected 0 to 1, found %g", params.refresh_floor));
   }
+  if (params.response_every < 0 || params.response_every > kMaxLength) {
+    return absl::InvalidArgumentError(absl::StrFormat("response_every: expected 0 to %d, found %d",
+                                                      kMaxLength, params.response_every));
+  }
+  if (!(params.response_share > 0 && params.response_share <= 1)) {  // true for NaN
+    return absl::InvalidArgumentError(absl::StrFormat(
+        "response_share: expected above 0, at most 1, found %g", params.response_share));
+  }
   return decoding::Validate(params.rule);
 }
 

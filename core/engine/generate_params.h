@@ -31,6 +31,13 @@ struct GenerateParams {
   // in the entry's first step; 0 to 1, 0: never, and the share is not measured.
   double refresh_floor = 0;
 
+  // Every so many forwards all rows are recomputed; in between only the share of rows that changed
+  // most, the others reuse what is kept of them (core/engine/response_cache.h). 0, 1: all rows in
+  // every forward, nothing is kept.
+  std::int64_t response_every = 0;
+  double response_share = 0.25;  // (0, 1]; read with response_every of 2 or more
+
+  bool caches_response() const { return response_every > 1; }
   bool refreshes() const { return refresh_every > 0 || refresh_floor > 0; }
   std::int64_t blocks() const { return gen_length / block_length; }
   std::int64_t steps_per_block() const { return steps / blocks(); }

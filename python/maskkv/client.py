@@ -50,7 +50,8 @@ class Client:
         Decoding: gen_length, block_length, steps, temperature, seed, ignore_eos, suppress_eos, stop,
         samples, provisional. Its rule (docs/decoding.md): rule, top_p, top_k, eps, alg_temp,
         threshold, low_threshold, factor, confidence_source="raw" | "filtered";
-        refresh_every, refresh_floor of the entry. Serving: request_id, priority, handle, reuse, keep_entry_ms, timeout.
+        refresh_every, refresh_floor of the entry; response_every, response_share of the response
+        cache. Serving: request_id, priority, handle, reuse, keep_entry_ms, timeout.
         """
         call = self._stubs.decode.Generate(requests.generate(kwargs),
                                            **self._options(timeout, traceparent))

@@ -67,6 +67,8 @@ class Usage:
     entry_bytes: int
     full_bytes: int
     refreshes: int
+    response_cache_bytes: int
+    reused_rows: int  # that steps took over from earlier ones; rows are the others
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from maskkv_oracle import (
     golden_policies,
     golden_policy,
     golden_refresh,
+    golden_response,
     golden_run,
     golden_sampling,
     prefill,
@@ -160,11 +161,19 @@ def _refresh_cases():
     }
 
 
+def _response_cases():
+    return {
+        f"response/{name}.json": _json(_digits(fields))
+        for name, fields in golden_response.generate().items()
+    }
+
+
 PARTS = {
     "random": _random_cases,
     "tiny": _tiny_cases,
     "functions": _function_cases,
     "refresh": _refresh_cases,
+    "response": _response_cases,
 }
 
 
@@ -172,8 +181,9 @@ def part_of(name):
     """Which of PARTS makes the file."""
     if "/" not in name:
         return "functions"
-    if name.startswith("refresh/"):
-        return "refresh"
+    for part in ("refresh", "response"):
+        if name.startswith(part + "/"):
+            return part
     return "tiny" if name.startswith("cases/tiny-") else "random"
 
 

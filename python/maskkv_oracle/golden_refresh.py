@@ -91,7 +91,7 @@ def _values(model, prompt, params, eviction, answer, entries, noise=None):
     return values
 
 
-def _decided_entry(entry, eviction, limits):
+def decided_entry(entry, eviction, limits):
     """[layers][heads]: no f32 implementation can keep other pairs here."""
     heads = [[True] * len(layer) for layer in entry.prefill.kept]
     if eviction is None:
@@ -144,7 +144,7 @@ def _case(name, case, model, profile):
         shown.append({
             "response": [int(t) for t in entry.response],
             "kept": [[[int(p) for p in head] for head in layer] for layer in entry.prefill.kept],
-            "decided": _decided_entry(entry, eviction, of_entry),
+            "decided": decided_entry(entry, eviction, of_entry),
             "kept_mass": entry.kept_mass,
             "bounds": {"kept_mass": masses},
             "steps": [golden_run.step_json(s, params, of(s.step), None, len(prompt)) for s in mine],

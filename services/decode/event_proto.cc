@@ -67,6 +67,8 @@ void FillFinished(std::size_t sample, const SequenceEnd& end, const RequestFigur
   usage.set_entry_bytes(figures.entry_bytes);
   usage.set_full_bytes(figures.full_bytes);
   usage.set_refreshes(end.refreshes);
+  usage.set_response_cache_bytes(static_cast<std::uint64_t>(end.response_cache_bytes));
+  usage.set_reused_rows(end.reused_rows);
   v1::Timings& timings = *finished.mutable_timings();
   timings.set_queue_ms(figures.queue_ms + Milliseconds(end.waited));
   timings.set_prefill_ms(figures.prefill_ms);

@@ -250,6 +250,12 @@ absl::Status GenerateHandler::Submit(Answer& answer) const {
     spec.sequences.push_back(sample);
     ++sample.params.seed;  // wraps around
   }
+  if (sample.params.caches_response()) {
+    const std::int64_t rows = std::ssize(sample.prompt) + sample.params.gen_length;
+    MASKKV_RETURN_IF_ERROR(services::CheckBytesFit(
+        answer.checked.samples * engine::ResponseCache::BytesOf(parts_.model->config(), rows),
+        "the response caches of the samples"));
+  }
   answer.figures.queue_ms = Milliseconds(parts_.clock->Now() - answer.arrival) -
                             answer.figures.prefill_ms - answer.figures.map_ms;
   MASKKV_ASSIGN_OR_RETURN(answer.group, parts_.loop->Submit(std::move(spec)));

@@ -84,6 +84,8 @@ absl::StatusOr<engine::GenerateParams> CheckSampler(const v1::Sampler& sampler,
   params.suppress_eos = sampler.suppress_eos();
   params.refresh_every = sampler.refresh_every();
   params.refresh_floor = sampler.refresh_floor();
+  params.response_every = sampler.response_every();
+  if (sampler.has_response_share()) params.response_share = sampler.response_share();
   params.stop_ids = limits.stop_ids;
   if (params.temperature > kMaxTemperature) {
     return Invalid("BAD_SAMPLER", absl::StrFormat("temperature: expected at most %g, found %g",

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // maskkv evaluate: exact-match accuracy over a file of questions, for several caches or policies,
-// budgets and decoding rules side by side. Every configuration answers the same questions: one
-// forward over a prompt serves all cached ones, and all answers are decoded in one batch; or one
-// after the other, where rules are compared, so that each has a time of its own.
+// budgets, decoding rules and response caches side by side. Every configuration answers the same
+// questions: one forward over a prompt serves all cached ones, and all answers are decoded in one
+// batch; or one after the other, where rules are compared, so that each has a time of its own.
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>
@@ -25,6 +25,7 @@
 #include "services/maskkv/progress.h"
 #include "services/maskkv/questions.h"
 #include "services/maskkv/refresh_flags.h"
+#include "services/maskkv/response_flags.h"
 
 namespace maskkv::cli {
 namespace {
@@ -84,6 +85,10 @@ class EvaluateCommand final : public Command {
         ->capture_default_str();
     sub->add_option("--profile", base_.profile, "Importance profile")->type_name("FILE");
     refresh_.Declare(*sub);
+    response_.Declare(*sub);
+    DeclareResponseCaches(*sub, response_caches_)
+        ->excludes(sub->get_option("--response-every"))
+        ->excludes(sub->get_option("--response-share"));
     sub->add_flag("--json", json_, "Print one JSON object");
   }
 
@@ -114,12 +119,25 @@ class EvaluateCommand final : public Command {
                        [](const KeptPrompt& kept) { return kept.flags.HoldsAllLayers(); });
   }
 
-  // Rules are compared: each cell is decoded and timed alone.
-  bool timed() const { return !rules_.empty(); }
+  // Ways of decoding are compared: each cell is decoded and timed alone.
+  bool timed() const { return !rules_.empty() || !response_caches_.empty(); }
 
-  // One set of parameters for each rule; stop_ids stay empty.
+  // One set of parameters for each rule and response cache; stop_ids stay empty.
   absl::Status MakeParams() {
-    if (!timed()) {
+    MASKKV_RETURN_IF_ERROR(MakeRules());
+    std::vector<ResponseFlags> caches = ResponseCaches(response_caches_);
+    if (caches.empty()) caches.push_back(response_);
+    std::vector<engine::GenerateParams> crossed;
+    for (const engine::GenerateParams& params : params_) {
+      for (const ResponseFlags& cache : caches) cache.Apply(crossed.emplace_back(params));
+    }
+    params_ = std::move(crossed);
+    return absl::OkStatus();
+  }
+
+  // One set of parameters for each rule.
+  absl::Status MakeRules() {
+    if (rules_.empty()) {
       MASKKV_RETURN_IF_ERROR(decode_.Validate());
       params_.push_back(decode_.params());
       return absl::OkStatus();
@@ -160,7 +178,7 @@ class EvaluateCommand final : public Command {
     return absl::OkStatus();
   }
 
-  // One cell for each budget, or the only one, and rule.
+  // One cell for each budget, or the only one, and way of decoding.
   absl::Status AddCells(CacheFlags flags) {
     for (const std::int64_t budget : budgets_) {
       flags.budget = budget;
@@ -244,16 +262,18 @@ class EvaluateCommand final : public Command {
   DecodeFlags decode_;
   CacheFlags base_;
   RefreshFlags refresh_;
+  ResponseFlags response_;
   std::string questions_;
   std::int64_t limit_ = 0;
   std::vector<std::string> caches_;
   std::vector<std::string> policies_;
   std::vector<std::string> rules_;
   std::vector<std::int64_t> schedules_;
+  std::vector<std::string> response_caches_;
   std::vector<std::int64_t> budgets_{8, 16, 32, 64, 128};
   bool json_ = false;
 
-  std::vector<engine::GenerateParams> params_;  // a rule each
+  std::vector<engine::GenerateParams> params_;  // a rule and response cache each
   std::unique_ptr<ModelHost> host_;
   std::int64_t prepared_positions_ = 0;
   std::vector<KeptPrompt> kept_;

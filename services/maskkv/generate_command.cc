@@ -13,6 +13,7 @@
 #include "services/maskkv/json_report.h"
 #include "services/maskkv/live_view.h"
 #include "services/maskkv/refresh_flags.h"
+#include "services/maskkv/response_flags.h"
 #include "services/maskkv/rope_flags.h"
 
 namespace maskkv::cli {
@@ -36,6 +37,7 @@ class GenerateCommand final : public Command {
     cache_.Declare(*sub);
     rope_.Declare(*sub);
     refresh_.Declare(*sub);
+    response_.Declare(*sub);
     sub->add_flag("--json", json_, "Print one JSON object instead of the text");
   }
 
@@ -44,6 +46,7 @@ class GenerateCommand final : public Command {
     MASKKV_RETURN_IF_ERROR(prompt_.Validate());
     engine::GenerateParams params = decode_.params();
     refresh_.Apply(params);
+    response_.Apply(params);
     MASKKV_ASSIGN_OR_RETURN(const std::unique_ptr<ModelHost> host, ModelHost::Load(model_));
     if (!json_ && host->tokenizer() == nullptr) {
       return absl::FailedPreconditionError(absl::StrFormat(
@@ -86,6 +89,7 @@ class GenerateCommand final : public Command {
   CacheFlags cache_;
   RopeFlags rope_;
   RefreshFlags refresh_;
+  ResponseFlags response_;
   bool json_ = false;
 };
 

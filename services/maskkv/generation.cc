@@ -5,6 +5,7 @@
 
 #include "core/base/status_macros.h"
 #include "core/engine/prompt.h"
+#include "services/common/memory.h"
 #include "services/maskkv/command.h"
 
 namespace maskkv::cli {
@@ -93,6 +94,11 @@ absl::StatusOr<Generation> Generate(ModelHost& host, std::span<const std::int32_
     request.prompt.assign(prompt.begin(), prompt.end());
   }
 
+  if (params.caches_response()) {
+    const std::int64_t rows = std::ssize(request.prompt) + params.gen_length;
+    MASKKV_RETURN_IF_ERROR(services::CheckBytesFit(
+        engine::ResponseCache::BytesOf(host.config(), rows), "the response cache"));
+  }
   engine::Decoder decoder(host.transformer());
   MASKKV_ASSIGN_OR_RETURN(const engine::RequestId id, decoder.Add(std::move(request)));
   const engine::Canvas& canvas = *decoder.Find(id);

@@ -68,7 +68,8 @@ Json GenerationJson(const ModelHost& host, std::span<const std::int32_t> prompt,
             {"steps", Milliseconds(generation.step_seconds)}}},
           {"memory_bytes",
            {{"peak", services::PeakMemoryBytes()},
-            {"entry", cached ? generation.prefill->entry->bytes() : 0}}}};
+            {"entry", cached ? generation.prefill->entry->bytes() : 0},
+            {"response_cache", generation.steps.back().response_cache_bytes}}}};
 }
 
 void PrintJson(const Json& json) {

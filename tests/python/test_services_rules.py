@@ -23,6 +23,8 @@ CASES = [
     {"rule": "factor", "factor": 0.01, "confidence_source": "filtered", "temperature": 1.2},
     {"rule": "hierarchical", "threshold": 0.999999, "low_threshold": 0.99},
     {"rule": "prefix", "threshold": 0.99, "temperature": 0.9},
+    {"temperature": 0.6, "response_every": 4},
+    {"rule": "entropy", "temperature": 1.5, "response_every": 3, "response_share": 0.1},
 ]
 FLAGS = {"confidence_source": "confidence"}  # the others are spelt as the fields
 ROUNDS = 3
@@ -90,6 +92,22 @@ def test_every_rule_at_once_gives_what_it_gives_alone(stack, prompt, tmp_path):
     assert batches == ROUNDS * sum(len(answer.steps) for answer in one_by_one) and steps < batches
 
 
+def test_a_response_cache_is_told_and_given_back(stack, prompt):
+    address = stack.processes["decode"].metrics
+    before = metrics.scrape(address)
+    with stack.client() as client:
+        usage = client.generate(tokens=prompt, **COMMON, response_every=4).samples[0].usage
+        plain = client.generate(tokens=prompt, **COMMON).samples[0].usage
+    assert plain.reused_rows == plain.response_cache_bytes == 0
+    assert usage.steps == plain.steps and usage.rows + usage.reused_rows == plain.rows
+    assert usage.rows == 32 * (8 + 24 // 4)  # eight whole steps, the others a quarter
+    assert usage.response_cache_bytes > 0
+    after = metrics.scrape(address)
+    name = "maskkv_response_rows_reused_total"
+    assert metrics.total(after, name) - metrics.total(before, name) == usage.reused_rows
+    assert metrics.total(after, "maskkv_response_cache_bytes") == 0
+
+
 def test_tokens_a_step_are_told_by_rule(stack, prompt):
     address = stack.processes["decode"].metrics
     name = "maskkv_tokens_per_step"
@@ -111,6 +129,8 @@ def test_tokens_a_step_are_told_by_rule(stack, prompt):
     ({"rule": "threshold", "threshold": 1.5},
      "threshold: expected a number from 0 to 1, found 1.5"),
     ({"top_p": 0.0}, "top_p: expected a number above 0, at most 1, found 0"),
+    ({"response_every": 2, "response_share": 0.0}, "response_share: expected above 0, at most 1, "),
+    ({"response_every": -2}, "response_every: expected 0 to "),
 ])
 def test_a_bad_rule_is_refused_with_what_was_expected_and_found(stack, fields, said):
     with stack.client() as client, pytest.raises(stacks.maskkv.Error) as raised:

@@ -80,6 +80,8 @@ std::vector<Job> RandomJobs(const model::ModelConfig& config, std::size_t count,
     job.params.rule.alg_temp = i % 2 == 0 ? 0.0 : 0.3;
     job.params.rule.top_p = i % 4 == 1 ? 0.8 : 1.0;
     job.params.rule.top_k = i % 4 == 2 ? 5 : 0;
+    job.params.response_every = i % 3 == 1 ? 0 : static_cast<std::int64_t>(1 + i % 4);
+    job.params.response_share = i % 2 == 0 ? 0.25 : 0.6;
     job.provisional = i % 5 == 1;
     // More factors than tables are kept.
     job.rope_scale = i % 3 == 0 ? 1.0 : static_cast<double>(1 + random() % 7);

@@ -108,6 +108,24 @@ TEST(RequestCheckTest, ZeroIsAThresholdAndNotItsAbsence) {
   EXPECT_EQ(checked.params.rule.source, decoding::ConfidenceSource::kRaw);
 }
 
+TEST(RequestCheckTest, AResponseCacheIsForEveryKindOfRequest) {
+  v1::GenerateRequest request = Request();
+  MASKKV_ASSERT_OK_AND_ASSIGN(CheckedRequest checked, CheckRequest(request, Limits()));
+  EXPECT_FALSE(checked.params.caches_response());
+  request.mutable_sampler()->set_response_every(5);
+  request.set_cache(v1::CACHE_NONE);
+  MASKKV_ASSERT_OK_AND_ASSIGN(checked, CheckRequest(request, Limits()));
+  EXPECT_EQ(checked.params.response_every, 5);
+  EXPECT_EQ(checked.params.response_share, 0.25);
+  request.mutable_sampler()->set_response_share(0);
+  EXPECT_EQ(CheckRequest(request, Limits()).status().message(),
+            "response_share: expected above 0, at most 1, found 0");
+  request.mutable_sampler()->set_response_share(0.5);
+  request.mutable_sampler()->set_response_every(-1);
+  EXPECT_EQ(CheckRequest(request, Limits()).status().message(),
+            "response_every: expected 0 to 16777216, found -1");
+}
+
 TEST(RequestCheckTest, ABadParameterIsNamedWithWhatWasExpectedAndFound) {
   v1::GenerateRequest request = Request();
   request.mutable_sampler()->set_rule("threshold");
