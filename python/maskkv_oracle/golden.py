@@ -21,6 +21,7 @@ import numpy as np
 from maskkv_oracle import (
     checkpoint,
     golden_cases,
+    golden_constrained,
     golden_decoding,
     golden_policies,
     golden_policy,
@@ -160,11 +161,19 @@ def _refresh_cases():
     }
 
 
+def _constrained_cases():
+    return {
+        f"constrained/{name}.json": _json(_digits(fields))
+        for name, fields in golden_constrained.generate().items()
+    }
+
+
 PARTS = {
     "random": _random_cases,
     "tiny": _tiny_cases,
     "functions": _function_cases,
     "refresh": _refresh_cases,
+    "constrained": _constrained_cases,
 }
 
 
@@ -172,8 +181,8 @@ def part_of(name):
     """Which of PARTS makes the file."""
     if "/" not in name:
         return "functions"
-    if name.startswith("refresh/"):
-        return "refresh"
+    if name.split("/")[0] in ("refresh", "constrained"):
+        return name.split("/")[0]
     return "tiny" if name.startswith("cases/tiny-") else "random"
 
 
