@@ -38,7 +38,7 @@ class Automaton:
             "start": self.start,
             "accepting": list(self.accepting),
             "sets": [[bound for ids in ranges for bound in ids] for ranges in self.sets],
-            "arcs": [list(arc) for arc in self.arcs],
+            "arcs": [number for arc in self.arcs for number in arc],
         }
 
     def ids(self, index):

@@ -94,7 +94,10 @@ AutomatonParts PartsOf(const json& fields) {
       parts.sets.back().push_back({bounds.at(i), bounds.at(i + 1)});
     }
   }
-  for (const json& arc : fields.at("arcs")) parts.arcs.push_back({arc.at(0), arc.at(1), arc.at(2)});
+  const json& arcs = fields.at("arcs");
+  for (std::size_t i = 0; i < arcs.size(); i += 3) {
+    parts.arcs.push_back({arcs.at(i), arcs.at(i + 1), arcs.at(i + 2)});
+  }
   return parts;
 }
 
@@ -265,9 +268,8 @@ TEST_F(ConstrainedTest, AnAutomatonThatAllowsEverythingChangesNothing) {
   std::mt19937_64 random(maskkv::testing::Seed());
   for (std::size_t round = 0; round < 20; ++round) {
     GenerateParams params = RandomParams(random, round);
-    params.ignore_eos = false;
+    params.suppress_eos = true;  // else what an end token forbids would differ
     std::vector<Trace> traces;
-    Ids canvas;
     for (const bool constrained : {false, true}) {
       if (constrained) {
         params.automaton = Made({.states = 1,
@@ -276,16 +278,11 @@ TEST_F(ConstrainedTest, AnAutomatonThatAllowsEverythingChangesNothing) {
                                  .arcs = {{0, 0, 0}}});
       }
       Decoder decoder(model->transformer);
-      MASKKV_ASSERT_OK_AND_ASSIGN(const RequestId id, decoder.Add(Request(*model, params)));
+      ASSERT_THAT(decoder.Add(Request(*model, params)), IsOk());
       Trace& trace = traces.emplace_back();
       while (decoder.running() > 0) Record(decoder.Step().front(), trace);
-      canvas = {decoder.Find(id)->tokens().begin(), decoder.Find(id)->tokens().end()};
     }
-    // Unless a token follows the end, which an answer under an automaton never has.
-    const auto end = std::ranges::find(canvas, config.eos_id);
-    if (end == canvas.end()) {
-      EXPECT_EQ(traces[0], traces[1]) << "round " << round;
-    }
+    EXPECT_EQ(traces[0], traces[1]) << "round " << round;
   }
 }
 
