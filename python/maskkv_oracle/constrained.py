@@ -144,8 +144,9 @@ def commit_gap(params, scores, chosen, kept, sure, place):
                 near += [abs(scores[i] - scores[j])
                          for i, j in itertools.combinations(range(len(scores)), 2)
                          if not (sure[i] and sure[j])]  # fmt: skip
-        elif left:
-            near.append(min(scores[chosen]) - max(scores[left]))
+        else:
+            near += [scores[i] - scores[j] for i in chosen for j in left
+                     if not (sure[i] and sure[j])]  # fmt: skip
     if len(kept) < len(chosen) and rule.name != "random":  # the order of those that were tried
         near += [abs(scores[i] - scores[j]) for i, j in itertools.combinations(chosen, 2)
                  if not (sure[i] and sure[j])]  # fmt: skip

@@ -59,8 +59,8 @@ def _rule(name, **numbers):
 
 CASES = {
     # One step chooses all of a word whose masks disagree: steps beyond the schedule.
-    "mha-twins-low-confidence": Case("mha", twins(6, 4), decode.Sampling(8, 8, 2)),
-    "mha-twins-blocks": Case("mha", twins(6, 5), decode.Sampling(8, 4, 4)),
+    "mha-twins-low-confidence": Case("mha", twins(6, 4), decode.Sampling(8, 8, 1, 1.5, 2)),
+    "mha-twins-blocks": Case("mha", twins(6, 5), decode.Sampling(8, 4, 4, 1.0, 4)),
     "gqa-twins-threshold": Case(
         "gqa", twins(5, 6), decode.Sampling(8, 8, 8, rule=_rule("threshold", threshold=0.15))
     ),
