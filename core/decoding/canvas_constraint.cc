@@ -133,26 +133,32 @@ std::vector<std::int32_t> CanvasConstraint::AllowedSets(std::int64_t position) c
   return sets;
 }
 
-std::vector<IdRange> CanvasConstraint::IdsOf(std::span<const std::int32_t> sets) const {
-  std::vector<IdRange> ranges;
+std::vector<IdRange> CanvasConstraint::IdsOf(std::span<const std::int32_t> sets,
+                                             std::int64_t vocabulary) const {
+  // How many ranges hold an id, as differences from the id before it.
+  std::vector<std::int32_t> steps(static_cast<std::size_t>(vocabulary) + 1, 0);
+  const auto add = [&](const IdRange& range) {
+    if (range.first >= vocabulary) return;
+    ++steps[static_cast<std::size_t>(range.first)];
+    --steps[static_cast<std::size_t>(std::min(std::int64_t{range.last} + 1, vocabulary))];
+  };
   for (const std::int32_t set : sets) {
     if (set < automaton_->sets()) {
-      const std::span<const IdRange> ids = automaton_->ids(set);
-      ranges.insert(ranges.end(), ids.begin(), ids.end());
+      std::ranges::for_each(automaton_->ids(set), add);
     } else {
-      for (const std::int32_t id : end_ids_) ranges.push_back({id, id});
+      for (const std::int32_t id : end_ids_) add({id, id});
     }
   }
-  std::ranges::sort(ranges, {}, &IdRange::first);
-  std::vector<IdRange> joined;
-  for (const IdRange& range : ranges) {
-    if (!joined.empty() && range.first <= std::int64_t{joined.back().last} + 1) {
-      joined.back().last = std::max(joined.back().last, range.last);
-    } else {
-      joined.push_back(range);
-    }
+  std::vector<IdRange> ranges;
+  std::int32_t holding = 0;
+  for (std::int32_t id = 0; id < vocabulary; ++id) {
+    const bool before = holding > 0;
+    holding += steps[static_cast<std::size_t>(id)];
+    if (holding == 0) continue;
+    if (!before) ranges.push_back({id, id});
+    ranges.back().last = id;
   }
-  return joined;
+  return ranges;
 }
 
 bool CanvasConstraint::Decide(std::int64_t position, std::int32_t token) {

@@ -41,8 +41,9 @@ class CanvasConstraint {
   // end ids. Not empty. REQUIRES: possible().
   std::vector<std::int32_t> AllowedSets(std::int64_t position) const;
 
-  // The ids of sets that AllowedSets gave, as ascending ranges with gaps between them.
-  std::vector<IdRange> IdsOf(std::span<const std::int32_t> sets) const;
+  // The ids below `vocabulary` of sets that AllowedSets gave, as ascending ranges with gaps between
+  // them. O(ranges + vocabulary).
+  std::vector<IdRange> IdsOf(std::span<const std::int32_t> sets, std::int64_t vocabulary) const;
 
   // Decides the masked position if a completion with this token there exists; returns whether it
   // does. REQUIRES: possible().
@@ -90,7 +91,7 @@ class CanvasConstraint {
   std::shared_ptr<const TokenAutomaton> automaton_;
   std::vector<std::int32_t> end_ids_;
   std::vector<std::int32_t> canvas_;
-  std::size_t words_;          // of a position's states, after_end() included
+  std::size_t words_;                // of a position's states, after_end() included
   std::vector<std::uint64_t> live_;  // (length + 1, words)
   bool possible_ = false;
 };

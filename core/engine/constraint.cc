@@ -132,7 +132,7 @@ const kernels::LogitReducer& ConstrainedReducers::Of(std::int64_t position,
   std::vector<std::int32_t> sets = constraint_.AllowedSets(position);
   auto known = forbidden_.find(sets);
   if (known == forbidden_.end()) {
-    std::vector<IdRange> others = Complement(constraint_.IdsOf(sets), vocabulary_);
+    std::vector<IdRange> others = Complement(constraint_.IdsOf(sets, vocabulary_), vocabulary_);
     known = forbidden_.emplace(std::move(sets), std::move(others)).first;
   }
   return *reducers_.emplace_back(std::make_unique<Reducer>(known->second, inner));

@@ -298,8 +298,7 @@ TEST_F(ConstrainedTest, ABatchGivesWhatEachGivesAloneWithAnyNumberOfThreads) {
       if (round % 3 != 0) {  // the others are free
         params.gen_length = 2 * params.block_length;
         params.steps = 2;
-        params.automaton =
-            Made(Twins(20, 1 + static_cast<std::int32_t>(random() % 2) % params.gen_length));
+        params.automaton = Made(Twins(20, 1 + static_cast<std::int32_t>(random() % 2)));
       }
       requests.push_back(Request(*model, params));
       requests.back().provisional = round % 2 == 0;
@@ -341,7 +340,7 @@ TEST_F(ConstrainedTest, RefusesWhatModelOrCanvasCannotFollow) {
   const auto nothing = [](GenerateParams&) {};
   AutomatonParts parts = Twins(2, 4);
   EXPECT_EQ(refusal(parts, nothing), "OK");
-  parts.sets[1] = {{1, 1}, {config.vocab_rows, config.vocab_rows}};
+  parts.sets[1] = {{1, 1}, {config.mask_id + 1, config.mask_id + 1}};
   EXPECT_EQ(refusal(parts, nothing), "automaton: set 1: expected ids from 0 to 130, found 131");
   parts.sets[1] = {{config.mask_id, config.mask_id}};
   EXPECT_EQ(refusal(parts, nothing), "automaton: set 1: expected no mask id, found id 130");
