@@ -120,7 +120,7 @@ absl::Status CheckAutomaton(const v1::GenerateRequest& request, const RequestLim
                             engine::GenerateParams& params) {
   if (!request.has_automaton()) return absl::OkStatus();
   const auto bad = [](const absl::Status& status) {
-    return Invalid("BAD_AUTOMATON", status.message());
+    return Invalid("BAD_AUTOMATON", std::string(status.message()));
   };
   absl::StatusOr<std::shared_ptr<const decoding::TokenAutomaton>> automaton =
       AutomatonOf(request.automaton());

@@ -6,7 +6,6 @@
 #include <utility>
 #include <vector>
 
-#include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "core/base/status_macros.h"
 #include "services/maskkv/input.h"
@@ -63,13 +62,14 @@ absl::Status CheckFields(std::string_view file, const json& fields) {
         absl::StrFormat("%s: expected a field %s, found none", file, name));
   }
   if (fields["format"] != kFormat) {
-    return Expected(absl::StrCat(file, ": format"), kFormat, fields["format"]);
+    return Expected(absl::StrFormat("%s: format", file), kFormat, fields["format"]);
   }
   if (fields["version"] != kVersion) {
-    return Expected(absl::StrCat(file, ": version"), absl::StrCat(kVersion), fields["version"]);
+    return Expected(absl::StrFormat("%s: version", file), absl::StrFormat("%d", kVersion),
+                    fields["version"]);
   }
   if (!fields["sets"].is_array()) {
-    return Expected(absl::StrCat(file, ": sets"), "an array", fields["sets"]);
+    return Expected(absl::StrFormat("%s: sets", file), "an array", fields["sets"]);
   }
   return absl::OkStatus();
 }
@@ -80,7 +80,7 @@ absl::StatusOr<std::shared_ptr<const decoding::TokenAutomaton>> ParseAutomaton(
     std::string_view text, std::string_view file) {
   const json fields = json::parse(text, nullptr, /*allow_exceptions=*/false);
   MASKKV_RETURN_IF_ERROR(CheckFields(file, fields));
-  const auto at = [&](std::string_view name) { return absl::StrCat(file, ": ", name); };
+  const auto at = [&](std::string_view name) { return absl::StrFormat("%s: %s", file, name); };
   decoding::AutomatonParts parts;
   MASKKV_ASSIGN_OR_RETURN(parts.states, NumberOf(at("states"), fields["states"]));
   MASKKV_ASSIGN_OR_RETURN(parts.start, NumberOf(at("start"), fields["start"]));
@@ -101,7 +101,7 @@ absl::StatusOr<std::shared_ptr<const decoding::TokenAutomaton>> ParseAutomaton(
   }
   auto automaton = decoding::TokenAutomaton::Make(std::move(parts));
   if (automaton.ok()) return automaton;
-  return absl::InvalidArgumentError(absl::StrCat(file, ": ", automaton.status().message()));
+  return absl::InvalidArgumentError(absl::StrFormat("%s: %s", file, automaton.status().message()));
 }
 
 void AutomatonFlags::Declare(CLI::App& app) {

@@ -156,7 +156,8 @@ absl::Status PrefillHandler::Vocabulary(v1::VocabularyResponse& response) const 
                      "vocabulary: expected a model with a tokenizer, found none");
   }
   for (std::int32_t id = 0; id < tokenizer->vocab_size(); ++id) {
-    response.add_tokens(tokenizer->IsSpecial(id) ? std::string_view() : tokenizer->TokenBytes(id));
+    std::string& token = *response.add_tokens();
+    if (!tokenizer->IsSpecial(id)) token = tokenizer->TokenBytes(id);
   }
   return absl::OkStatus();
 }

@@ -117,14 +117,6 @@ TEST(PrefillServiceTest, TextGoesThroughTheChatTemplateAndTheProfileIsTheDefault
   ASSERT_TRUE(harness.stub->Tokenize(&context, tokenize, &tokens).ok());
   EXPECT_GT(tokens.document_tokens(), 5);
   EXPECT_LT(tokens.document_tokens(), tokens.ids_size());
-  v1::VocabularyResponse vocabulary;
-  grpc::ClientContext second;
-  ASSERT_TRUE(harness.stub->Vocabulary(&second, v1::VocabularyRequest(), &vocabulary).ok());
-  const model::Tokenizer& tokenizer = *harness.model->tokenizer();
-  ASSERT_EQ(vocabulary.tokens_size(), tokenizer.vocab_size());
-  EXPECT_EQ(vocabulary.tokens(tokens.ids(tokens.document_tokens() - 1)),
-            tokenizer.TokenBytes(tokens.ids(tokens.document_tokens() - 1)));
-  EXPECT_EQ(vocabulary.tokens(*tokenizer.TokenId("<|endoftext|>")), "");
 
   const auto answer = harness.Prefill(text);
   ASSERT_THAT(answer, IsOk());
