@@ -133,6 +133,7 @@ void Canvas::CheckInvariants() const {
     MASKKV_CHECK(!masked(i) || tokens_[static_cast<std::size_t>(i)] == mask_id_,
                  "a masked position shows the mask id");
   }
+  MASKKV_CHECK(!constraint_ || constraint_->length() == length(), "a constraint of all positions");
   MASKKV_CHECK(finished() == candidates_.empty(), "a running canvas has something to predict");
 }
 

@@ -69,7 +69,7 @@ CanvasConstraint MakeConstraint(const GenerateParams& params, std::span<const st
 }
 
 absl::Status CheckAutomaton(const GenerateParams& params, std::int32_t mask_id,
-                            std::int64_t vocabulary) {
+                            std::int64_t vocabulary, std::span<const std::int32_t> given) {
   if (params.automaton == nullptr) return absl::OkStatus();
   const TokenAutomaton& automaton = *params.automaton;
   MASKKV_RETURN_IF_ERROR(CheckIds(automaton, params, mask_id, vocabulary));
@@ -79,10 +79,16 @@ absl::Status CheckAutomaton(const GenerateParams& params, std::int32_t mask_id,
         "automaton: expected at most %d states and arcs with gen_length %d, found %d", most,
         params.gen_length, automaton.states() + automaton.arcs()));
   }
-  const std::vector<std::int32_t> masks(static_cast<std::size_t>(params.gen_length),
-                                        CanvasConstraint::kMask);
-  if (CanvasConstraint(params.automaton, EndIds(params), masks).possible()) {
+  std::vector<std::int32_t> canvas(given.begin(), given.end());
+  canvas.resize(static_cast<std::size_t>(params.gen_length), mask_id);
+  const bool only_masks = std::ranges::count(canvas, mask_id) == params.gen_length;
+  std::ranges::replace(canvas, mask_id, CanvasConstraint::kMask);
+  if (CanvasConstraint(params.automaton, EndIds(params), canvas).possible()) {
     return absl::OkStatus();
+  }
+  if (!only_masks) {
+    return absl::InvalidArgumentError(
+        "automaton: expected an accepted answer that holds the given tokens, found none");
   }
   const std::optional<std::int64_t> shortest = automaton.ShortestAnswer();
   if (!shortest) {

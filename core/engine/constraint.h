@@ -30,11 +30,12 @@ decoding::CanvasConstraint MakeConstraint(const GenerateParams& params,
                                           std::span<const std::int32_t> tokens,
                                           std::span<const char> masked);
 
-// OK without an automaton, and where a canvas of masks has a completion.
+// OK without an automaton, and where the canvas has a completion. given: (gen_length) what it
+// starts with, the mask id where nothing is decided; empty: nothing but masks.
 // Errors: INVALID_ARGUMENT: the automaton names the mask id, a stop id or an id beyond the
-// vocabulary, costs more than kMaxConstraintWork, or accepts nothing that fits gen_length.
+// vocabulary, costs more than kMaxConstraintWork, or accepts nothing that fits the canvas.
 absl::Status CheckAutomaton(const GenerateParams& params, std::int32_t mask_id,
-                            std::int64_t vocabulary);
+                            std::int64_t vocabulary, std::span<const std::int32_t> given = {});
 
 // The reducers of one request's rows in one step, each around `inner`: the same reduction over the
 // allowed ids of a position alone. Not thread safe; what Of gives is.

@@ -8,7 +8,8 @@
 // (or the whole canvas when a request has no cache; or [kept pairs of a document | question rows |
 // response rows] when an entry serves another question over its document), projects the masked rows
 // of the current blocks onto the vocabulary (with shifted logits, the rows before them), and
-// commits by each request's rule (core/decoding/rule.h).
+// commits by each request's rule (core/decoding/rule.h), what its automaton allows, if it has one
+// (core/engine/constraint.h).
 //
 // A request that refreshes its entry (core/engine/refresh.h) says so in its event and takes no step
 // until SwapCache has given it another one; the others step on.

@@ -356,6 +356,18 @@ TEST_F(ConstrainedTest, RefusesWhatModelOrCanvasCannotFollow) {
             "automaton: expected an accepted answer of exactly gen_length 4 tokens where no end "
             "token may follow it, found none");
   EXPECT_EQ(refusal({.states = 1, .accepting = {0}}, nothing), "OK");  // the empty answer
+  // Given tokens: what the canvas starts with.
+  GenerateParams params;
+  params.gen_length = 4;
+  params.automaton = Made(Twins(2, 4));
+  const auto given = [&](std::int32_t first, std::int32_t last) {
+    const Ids canvas{first, config.mask_id, config.mask_id, last};
+    return CheckAutomaton(params, config.mask_id, config.vocab_rows, canvas);
+  };
+  EXPECT_THAT(given(1, 1), IsOk());
+  EXPECT_THAT(given(config.mask_id, 0), IsOk());
+  EXPECT_THAT(given(1, 0), StatusIs(absl::StatusCode::kInvalidArgument,
+                                    HasSubstr("that holds the given tokens, found none")));
   AutomatonParts large{.states = 1 << 16, .accepting = {0}};
   EXPECT_EQ(refusal(large,
                     [](GenerateParams& params) {
