@@ -357,12 +357,12 @@ TEST_F(ConstrainedTest, RefusesWhatModelOrCanvasCannotFollow) {
             "token may follow it, found none");
   EXPECT_EQ(refusal({.states = 1, .accepting = {0}}, nothing), "OK");  // the empty answer
   // Given tokens: what the canvas starts with.
-  GenerateParams params;
-  params.gen_length = 4;
-  params.automaton = Made(Twins(2, 4));
+  GenerateParams four;
+  four.gen_length = 4;
+  four.automaton = Made(Twins(2, 4));
   const auto given = [&](std::int32_t first, std::int32_t last) {
     const Ids canvas{first, config.mask_id, config.mask_id, last};
-    return CheckAutomaton(params, config.mask_id, config.vocab_rows, canvas);
+    return CheckAutomaton(four, config.mask_id, config.vocab_rows, canvas);
   };
   EXPECT_THAT(given(1, 1), IsOk());
   EXPECT_THAT(given(config.mask_id, 0), IsOk());
