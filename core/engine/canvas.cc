@@ -2,8 +2,10 @@
 #include "core/engine/canvas.h"
 
 #include <algorithm>
+#include <numeric>
 
 #include "core/base/check.h"
+#include "core/engine/constraint.h"
 
 namespace maskkv::engine {
 
@@ -16,6 +18,10 @@ Canvas::Canvas(const GenerateParams& params, std::int32_t mask_id, std::int64_t 
       tokens_(static_cast<std::size_t>(params.gen_length), mask_id),
       masked_(static_cast<std::size_t>(params.gen_length), 1) {
   MASKKV_CHECK(Validate(params).ok(), "parameters of a canvas were validated");
+  if (params.automaton != nullptr) {
+    constraint_.emplace(MakeConstraint(params, tokens_, masked_));
+    MASKKV_CHECK(constraint_->possible(), "a canvas can be completed");
+  }
   EnterBlock();
   EnterStep();
 }
@@ -26,7 +32,8 @@ bool Canvas::IsStop(std::int32_t token) const {
 }
 
 std::int64_t Canvas::step() const {
-  return scheduled_ ? block_ * params_.steps_per_block() + block_step_ : steps_taken_;
+  if (!scheduled_) return steps_taken_;
+  return block_ * params_.steps_per_block() + block_step_ + late_steps_;
 }
 
 decoding::StepContext Canvas::Context() const {
@@ -48,6 +55,7 @@ void Canvas::GatherCandidates() {
 }
 
 void Canvas::EnterBlock() {
+  if (overtime()) late_steps_ += block_step_ - params_.steps_per_block();
   block_step_ = 0;
   GatherCandidates();
   while (candidates_.empty() && block_ < params_.blocks()) {
@@ -58,18 +66,30 @@ void Canvas::EnterBlock() {
 }
 
 void Canvas::EnterStep() {
-  while (!candidates_.empty() &&
+  while (!candidates_.empty() && !overtime() &&
          rule_->Skips(Context(), static_cast<std::int64_t>(candidates_.size()))) {
     ++block_step_;
-    MASKKV_CHECK(block_step_ < params_.steps_per_block(), "a schedule leaves no mask behind");
   }
+  MASKKV_CHECK(candidates_.empty() || !overtime() || constraint_,
+               "a schedule leaves no mask behind");
+}
+
+std::vector<std::size_t> Canvas::Choose(std::span<const Prediction> predictions) {
+  std::vector<std::size_t> chosen(predictions.size());
+  if (overtime()) {
+    std::iota(chosen.begin(), chosen.end(), std::size_t{0});
+  } else {
+    chosen = rule_->Choose(Context(), predictions);
+  }
+  if (constraint_) chosen = constraint_->DecideThoseThatFit(predictions, std::move(chosen));
+  return chosen;
 }
 
 std::vector<Prediction> Canvas::Commit(std::span<const Prediction> predictions) {
   MASKKV_CHECK(!finished(), "a finished canvas takes no step");
   MASKKV_CHECK(predictions.size() == candidates_.size(), "a prediction for each candidate");
   std::vector<Prediction> chosen;
-  for (const std::size_t i : rule_->Choose(Context(), predictions)) {
+  for (const std::size_t i : Choose(predictions)) {
     const auto index = static_cast<std::size_t>(predictions[i].position);
     MASKKV_CHECK(masked_[index] != 0, "only a mask is committed");
     tokens_[index] = predictions[i].token;
@@ -113,6 +133,7 @@ void Canvas::CheckInvariants() const {
     MASKKV_CHECK(!masked(i) || tokens_[static_cast<std::size_t>(i)] == mask_id_,
                  "a masked position shows the mask id");
   }
+  MASKKV_CHECK(!constraint_ || constraint_->length() == length(), "a constraint of all positions");
   MASKKV_CHECK(finished() == candidates_.empty(), "a running canvas has something to predict");
 }
 

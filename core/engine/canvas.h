@@ -11,9 +11,11 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
+#include "core/decoding/canvas_constraint.h"
 #include "core/decoding/commit_rule.h"
 #include "core/decoding/prediction.h"
 #include "core/engine/generate_params.h"
@@ -25,7 +27,7 @@ using decoding::Prediction;
 class Canvas {
  public:
   // first_position: absolute position of canvas position 0, which keys a rule's noise. Nothing but
-  // masks. REQUIRES: Validate(params) is OK.
+  // masks. REQUIRES: Validate(params) is OK, and CheckAutomaton.
   Canvas(const GenerateParams& params, std::int32_t mask_id, std::int64_t first_position = 0);
 
   // (gen_length) token ids, the mask id where nothing is committed.
@@ -40,10 +42,13 @@ class Canvas {
   std::span<const std::int64_t> candidates() const { return candidates_; }
 
   // Number of the next step, 0-based, counted over all blocks: block * steps_per_block + step where
-  // the rule is scheduled, else the steps taken so far.
+  // the rule is scheduled (later by the steps that earlier blocks took beyond their schedule), else
+  // the steps taken so far.
   std::int64_t step() const;
 
-  // Commits what the rule chooses of this step's predictions and moves on.
+  // Commits what the rule chooses of this step's predictions and moves on. With an automaton, what
+  // is chosen is taken by descending score, each if it leaves a completion possible; the others
+  // stay masked. Masks that a block's schedule so leaves are all chosen in steps beyond it.
   // predictions: one for each candidate, in order. Returns those committed, by ascending position.
   // REQUIRES: not finished.
   std::vector<Prediction> Commit(std::span<const Prediction> predictions);
@@ -54,6 +59,11 @@ class Canvas {
   // The answer so far: committed tokens up to, without, the first stop id or mask.
   std::vector<std::int32_t> Answer() const;
 
+  // What the automaton leaves possible of the canvas; null without one.
+  const decoding::CanvasConstraint* constraint() const {
+    return constraint_ ? &*constraint_ : nullptr;
+  }
+
   const GenerateParams& params() const { return params_; }
   std::int64_t first_position() const { return first_position_; }
   void CheckInvariants() const;
@@ -61,6 +71,9 @@ class Canvas {
  private:
   bool IsStop(std::int32_t token) const;
   decoding::StepContext Context() const;
+  // The block's schedule is over and the automaton has left masks behind.
+  bool overtime() const { return scheduled_ && block_step_ >= params_.steps_per_block(); }
+  std::vector<std::size_t> Choose(std::span<const Prediction> predictions);
   void EnterBlock();  // the first from block_ on that holds a mask
   void EnterStep();   // skips steps that commit nothing; refreshes candidates_
   void GatherCandidates();
@@ -80,6 +93,8 @@ class Canvas {
   std::int64_t block_step_ = 0;
   std::int64_t block_masks_ = 0;  // when the block began
   std::int64_t steps_taken_ = 0;
+  std::int64_t late_steps_ = 0;  // beyond the schedules of earlier blocks
+  std::optional<decoding::CanvasConstraint> constraint_;
   FinishReason finish_reason_ = FinishReason::kNone;
 };
 

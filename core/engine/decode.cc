@@ -7,6 +7,7 @@
 #include "absl/strings/str_format.h"
 #include "core/base/check.h"
 #include "core/base/status_macros.h"
+#include "core/engine/constraint.h"
 #include "core/engine/prompt.h"
 #include "core/model/rope_scaling.h"
 
@@ -37,6 +38,7 @@ absl::Status UnknownRequest(RequestId id) {
 absl::Status Decoder::CheckRequest(const DecodeRequest& request) const {
   MASKKV_RETURN_IF_ERROR(Validate(request.params));
   const model::ModelConfig& config = transformer_.config();
+  MASKKV_RETURN_IF_ERROR(CheckAutomaton(request.params, config.mask_id, config.vocab_rows));
   MASKKV_RETURN_IF_ERROR(model::CheckRopeScale(request.rope_scale, config.rope_theta));
   const std::int64_t masks = request.params.gen_length;
   if (request.cache == nullptr) {

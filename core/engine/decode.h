@@ -8,7 +8,8 @@
 // (or the whole canvas when a request has no cache; or [kept pairs of a document | question rows |
 // response rows] when an entry serves another question over its document), projects the masked rows
 // of the current blocks onto the vocabulary (with shifted logits, the rows before them), and
-// commits by each request's rule (core/decoding/rule.h).
+// commits by each request's rule (core/decoding/rule.h), what its automaton allows, if it has one
+// (core/engine/constraint.h).
 //
 // A request may recompute a share of its rows only (core/engine/response_cache.h).
 //

@@ -5,11 +5,13 @@
 #define MASKKV_CORE_ENGINE_GENERATE_PARAMS_H_
 
 #include <cstdint>
+#include <memory>
 #include <string_view>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "core/decoding/rule.h"
+#include "core/decoding/token_automaton.h"
 
 namespace maskkv::engine {
 
@@ -24,6 +26,8 @@ struct GenerateParams {
   bool ignore_eos = false;    // decode the whole canvas even after an eos is decided
   std::vector<std::int32_t> stop_ids;  // ids that end an answer: eos first, then end of turn
   decoding::RuleParams rule;
+  // Null: any answer. Else the answer is one that it accepts (core/engine/constraint.h).
+  std::shared_ptr<const decoding::TokenAutomaton> automaton;
   // Over a cache (core/engine/refresh.h): after so many steps over an entry the prompt is prefilled
   // again with the response as it stands. 0: never.
   std::int64_t refresh_every = 0;

@@ -49,6 +49,7 @@ TokenSampler::TokenSampler(const Canvas& canvas, std::int32_t mask_id, std::int6
       argmax_(forbidden_),
       gumbel_(canvas.params().seed, static_cast<std::uint32_t>(canvas.step()),
               static_cast<float>(canvas.params().temperature), forbidden_) {
+  if (canvas.constraint() != nullptr) constrained_.emplace(*canvas.constraint(), vocabulary);
   if (!whole_rows_) {
     choices_.resize(static_cast<std::size_t>(rows));
     return;
@@ -63,15 +64,19 @@ TokenSampler::~TokenSampler() = default;
 
 kernels::HeadRow TokenSampler::Row(std::int64_t row, const float* hidden, std::int64_t position) {
   const auto index = static_cast<std::size_t>(row);
+  const kernels::LogitReducer* reducer = &gumbel_;
+  void* result = nullptr;
   if (whole_rows_) {
     RowCollector& collector = *collectors_[index];
     collector.position = position;
-    return {hidden, &collector, position, &collector.result};
+    reducer = &collector;
+    result = &collector.result;
+  } else {
+    if (canvas_.params().temperature == 0) reducer = &argmax_;
+    result = &choices_[index];
   }
-  const bool greedy = canvas_.params().temperature == 0;
-  const kernels::LogitReducer* reducer = &gumbel_;
-  if (greedy) reducer = &argmax_;
-  return {hidden, reducer, position, &choices_[index]};
+  if (constrained_) reducer = &constrained_->Of(position - canvas_.first_position(), *reducer);
+  return {hidden, reducer, position, result};
 }
 
 std::optional<Prediction> TokenSampler::PredictStreamed(std::int64_t row,

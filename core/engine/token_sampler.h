@@ -2,7 +2,8 @@
 //
 // How one request chooses tokens in one step: streamed through the vocabulary head where its rule
 // reads nothing but the raw probability of the choice, from whole rows of logits otherwise
-// (core/decoding/row_choice.h). Holds what the head writes; lives as long as the step.
+// (core/decoding/row_choice.h). Ids that the request's automaton does not allow at a row's position
+// are removed before anything else. Holds what the head writes; lives as long as the step.
 //
 // Rows are numbered as the caller likes, 0 .. rows - 1. Not thread safe, but different rows may be
 // predicted by different threads.
@@ -16,6 +17,7 @@
 
 #include "core/decoding/row_choice.h"
 #include "core/engine/canvas.h"
+#include "core/engine/constraint.h"
 #include "kernels/head/token_reducer.h"
 #include "kernels/head/vocab_head.h"
 
@@ -31,7 +33,7 @@ class TokenSampler {
   TokenSampler& operator=(const TokenSampler&) = delete;
 
   // What the head needs to serve row `row` with hidden state `hidden` (normed), whose prediction is
-  // that of the absolute position `position`.
+  // that of the absolute position `position`, a mask of the canvas.
   kernels::HeadRow Row(std::int64_t row, const float* hidden, std::int64_t position);
 
   // After the head has run: what the row says about canvas position `answer`; nullopt where its
@@ -49,6 +51,7 @@ class TokenSampler {
   const bool whole_rows_;
   const kernels::ArgmaxReducer argmax_;
   const kernels::GumbelReducer gumbel_;
+  std::optional<ConstrainedReducers> constrained_;         // around the above and collectors
   std::vector<kernels::TokenChoice> choices_;              // streamed: of each row
   std::vector<std::unique_ptr<RowCollector>> collectors_;  // else: of each row
   std::vector<float> logits_;                              // (rows, vocabulary)

@@ -20,6 +20,7 @@ class Client:
                  timeout=None):
         self._stubs = Stubs(Addresses(address, prefill, cache, budget), grpc.insecure_channel)
         self._token, self._tenant, self._timeout = token, tenant, timeout
+        self._compiler = None
 
     def close(self):
         for channel in self._stubs.channels.values():
@@ -51,8 +52,12 @@ class Client:
         samples, provisional. Its rule (docs/decoding.md): rule, top_p, top_k, eps, alg_temp,
         threshold, low_threshold, factor, confidence_source="raw" | "filtered";
         refresh_every, refresh_floor of the entry; response_every, response_share of the response
-        cache. Serving: request_id, priority, handle, reuse, keep_entry_ms, timeout.
+        cache. The answer as a whole: regex= | json_schema= (with whitespace=) | automaton= (of
+        Client.automaton, or a v1.TokenAutomaton). Serving: request_id, priority, handle, reuse,
+        keep_entry_ms, timeout.
         """
+        if wanted := requests.grammar(kwargs):
+            kwargs["automaton"] = self.automaton(**wanted)
         call = self._stubs.decode.Generate(requests.generate(kwargs),
                                            **self._options(timeout, traceparent))
         try:
@@ -87,6 +92,20 @@ class Client:
     def tokenize(self, **kwargs):
         """The ids of a prompt."""
         return tuple(self._call(self._stubs.prefill.Tokenize, requests.tokenize(kwargs)).ids)
+
+    def vocabulary(self):
+        """The bytes of each token id, b"" for one that adds nothing to a text."""
+        request = prefill_pb2.VocabularyRequest()
+        return tuple(self._call(self._stubs.prefill.Vocabulary, request).tokens)
+
+    def automaton(self, *, regex=None, json_schema=None, whitespace=None):
+        """A grammar.Automaton of the server's vocabulary, which is asked for once."""
+        from maskkv import grammar  # also run as a program, before which it must not be imported
+
+        if self._compiler is None:
+            self._compiler = grammar.Compiler(self.vocabulary())
+        return self._compiler.automaton(regex=regex, json_schema=json_schema,
+                                        whitespace=whitespace)
 
     def cache_stat(self):
         request = cache_pb2.StatRequest()

@@ -88,6 +88,19 @@ def sampler(**fields):
     return decode_pb2.Sampler(**fields)
 
 
+def grammar(kwargs):
+    """Removes regex, json_schema and whitespace from kwargs; {} where no automaton is to be made."""
+    given = [name for name in ("regex", "json_schema", "automaton")
+             if kwargs.get(name) is not None]
+    if len(given) > 1:
+        raise ValueError("grammar: expected one of regex, json_schema and automaton, found "
+                         + " and ".join(given))
+    taken = {name: kwargs.pop(name, None) for name in ("regex", "json_schema", "whitespace")}
+    if taken["whitespace"] is not None and taken["json_schema"] is None:
+        raise ValueError("whitespace: expected it with json_schema")
+    return taken if given and given[0] != "automaton" else {}
+
+
 _PROMPT = ("messages", "document", "question", "tokens", "document_tokens")
 _KEEP = ("selection", "budget", "coverage", "max_budget", "alpha", "beta", "layer_rule",
          "random_seed", "policy")
@@ -114,6 +127,10 @@ def generate(kwargs):
         request.handle.CopyFrom(kwargs["handle"])
     kwargs.pop("handle", None)
     request.stop.extend(kwargs.pop("stop", ()))
+    automaton = kwargs.pop("automaton", None)
+    if automaton is not None:
+        request.automaton.CopyFrom(automaton.message() if hasattr(automaton, "message")
+                                   else automaton)
     for name in ("request_id", "priority", "samples", "provisional", "keep_entry_ms"):
         if name in kwargs:
             setattr(request, name, kwargs.pop(name))

@@ -21,6 +21,7 @@ import numpy as np
 from maskkv_oracle import (
     checkpoint,
     golden_cases,
+    golden_constrained,
     golden_decoding,
     golden_policies,
     golden_policy,
@@ -168,12 +169,20 @@ def _response_cases():
     }
 
 
+def _constrained_cases():
+    return {
+        f"constrained/{name}.json": _json(_digits(fields))
+        for name, fields in golden_constrained.generate().items()
+    }
+
+
 PARTS = {
     "random": _random_cases,
     "tiny": _tiny_cases,
     "functions": _function_cases,
     "refresh": _refresh_cases,
     "response": _response_cases,
+    "constrained": _constrained_cases,
 }
 
 
@@ -181,9 +190,8 @@ def part_of(name):
     """Which of PARTS makes the file."""
     if "/" not in name:
         return "functions"
-    for part in ("refresh", "response"):
-        if name.startswith(part + "/"):
-            return part
+    if name.split("/")[0] in ("refresh", "response", "constrained"):
+        return name.split("/")[0]
     return "tiny" if name.startswith("cases/tiny-") else "random"
 
 

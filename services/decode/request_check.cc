@@ -7,9 +7,11 @@
 #include "absl/strings/str_format.h"
 #include "core/base/error.h"
 #include "core/base/status_macros.h"
+#include "core/engine/constraint.h"
 #include "core/schedule/admission_queue.h"
 #include "maskkv/v1/decode.pb.h"
 #include "services/common/handle_proto.h"
+#include "services/decode/automaton_proto.h"
 
 namespace maskkv::decode {
 namespace {
@@ -116,6 +118,23 @@ absl::Status CheckStops(const v1::GenerateRequest& request, const RequestLimits&
   return absl::OkStatus();
 }
 
+absl::Status CheckAutomaton(const v1::GenerateRequest& request, const RequestLimits& limits,
+                            engine::GenerateParams& params) {
+  if (!request.has_automaton()) return absl::OkStatus();
+  const auto bad = [](const absl::Status& status) {
+    return Invalid("BAD_AUTOMATON", std::string(status.message()));
+  };
+  absl::StatusOr<std::shared_ptr<const decoding::TokenAutomaton>> automaton =
+      AutomatonOf(request.automaton());
+  if (!automaton.ok()) return bad(automaton.status());
+  params.automaton = *std::move(automaton);
+  if (request.stop_size() > 0) {
+    return Invalid("BAD_AUTOMATON", "stop: expected none with an automaton, found some");
+  }
+  const absl::Status fits = engine::CheckAutomaton(params, limits.mask_id, limits.vocabulary);
+  return fits.ok() ? fits : bad(fits);
+}
+
 absl::StatusOr<arena::Handle> CheckHandle(const v1::Handle& handle) {
   if (handle.owner().empty() || handle.entry_id() == 0 || handle.version() == 0) {
     return Invalid("BAD_HANDLE",
@@ -167,6 +186,7 @@ absl::StatusOr<CheckedRequest> CheckRequest(const v1::GenerateRequest& request,
   if (!request.has_prompt()) return Invalid("NO_PROMPT", "prompt: expected one, found none");
   MASKKV_ASSIGN_OR_RETURN(checked.params, CheckSampler(request.sampler(), limits));
   MASKKV_RETURN_IF_ERROR(CheckStops(request, limits));
+  MASKKV_RETURN_IF_ERROR(CheckAutomaton(request, limits, checked.params));
   MASKKV_RETURN_IF_ERROR(CheckCache(request, checked));
   if (checked.params.refreshes() && (!checked.use_cache || checked.reused)) {
     return Invalid(

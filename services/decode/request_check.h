@@ -26,6 +26,8 @@ struct RequestLimits {
   std::int32_t max_samples = 64;
   bool has_tokenizer = true;
   std::vector<std::int32_t> stop_ids;  // of the model: eos, then end of turn
+  std::int32_t mask_id = 0;            // and its vocabulary: what an automaton may name
+  std::int64_t vocabulary = 0;
 };
 
 struct CheckedRequest {
@@ -40,7 +42,7 @@ struct CheckedRequest {
 };
 
 // Errors: INVALID_ARGUMENT (BAD_SAMPLER, BAD_SAMPLES, BAD_STOP, BAD_PRIORITY, BAD_CACHE, BAD_REUSE,
-// BAD_HANDLE, BAD_KEEP_ENTRY, NO_PROMPT), FAILED_PRECONDITION (NO_TOKENIZER).
+// BAD_HANDLE, BAD_KEEP_ENTRY, BAD_AUTOMATON, NO_PROMPT), FAILED_PRECONDITION (NO_TOKENIZER).
 absl::StatusOr<CheckedRequest> CheckRequest(const v1::GenerateRequest& request,
                                             const RequestLimits& limits);
 

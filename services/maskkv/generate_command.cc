@@ -8,6 +8,8 @@
 
 #include "absl/strings/str_format.h"
 #include "core/base/status_macros.h"
+#include "core/engine/constraint.h"
+#include "services/maskkv/automaton_flags.h"
 #include "services/maskkv/command.h"
 #include "services/maskkv/generation.h"
 #include "services/maskkv/json_report.h"
@@ -24,7 +26,8 @@ constexpr const char* kGenerateExamples = R"(Examples:
   cat book.txt | maskkv generate --model DIR --document - -q "Who did it?" --budget 128 --json
   maskkv generate --model DIR --prompt-ids ids.json --cache none --gen-length 64 --steps 32
   maskkv generate --model DIR --document letter.txt -q "Who?" --rule threshold --threshold 0.95
-  maskkv generate --model DIR --document letter.txt -q "Who?" --rule entropy --top-p 0.9 --temperature 0.5)";
+  maskkv generate --model DIR --document letter.txt -q "Who?" --rule entropy --top-p 0.9 --temperature 0.5
+  maskkv generate --model DIR --document letter.txt -q "Who?" --automaton name.json)";
 
 class GenerateCommand final : public Command {
  public:
@@ -38,6 +41,7 @@ class GenerateCommand final : public Command {
     rope_.Declare(*sub);
     refresh_.Declare(*sub);
     response_.Declare(*sub);
+    automaton_.Declare(*sub);
     sub->add_flag("--json", json_, "Print one JSON object instead of the text");
   }
 
@@ -47,6 +51,7 @@ class GenerateCommand final : public Command {
     engine::GenerateParams params = decode_.params();
     refresh_.Apply(params);
     response_.Apply(params);
+    MASKKV_RETURN_IF_ERROR(automaton_.Apply(params));
     MASKKV_ASSIGN_OR_RETURN(const std::unique_ptr<ModelHost> host, ModelHost::Load(model_));
     if (!json_ && host->tokenizer() == nullptr) {
       return absl::FailedPreconditionError(absl::StrFormat(
@@ -54,6 +59,8 @@ class GenerateCommand final : public Command {
           host->directory()));
     }
     params.stop_ids = host->StopIds();
+    MASKKV_RETURN_IF_ERROR(
+        engine::CheckAutomaton(params, host->config().mask_id, host->config().vocab_rows));
     MASKKV_ASSIGN_OR_RETURN(const std::vector<std::int32_t> prompt, host->Prompt(prompt_));
     const std::int64_t positions = static_cast<std::int64_t>(prompt.size()) + params.gen_length;
     MASKKV_ASSIGN_OR_RETURN(const double rope_scale,
@@ -90,6 +97,7 @@ class GenerateCommand final : public Command {
   RopeFlags rope_;
   RefreshFlags refresh_;
   ResponseFlags response_;
+  AutomatonFlags automaton_;
   bool json_ = false;
 };
 

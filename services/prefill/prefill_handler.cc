@@ -145,6 +145,19 @@ absl::Status PrefillHandler::Tokenize(const v1::TokenizeRequest& request,
   return absl::OkStatus();
 }
 
+absl::Status PrefillHandler::Vocabulary(v1::VocabularyResponse& response) const {
+  const model::Tokenizer* const tokenizer = model_->tokenizer();
+  if (tokenizer == nullptr) {
+    return MakeError(absl::StatusCode::kFailedPrecondition, "NO_TOKENIZER",
+                     "vocabulary: expected a model with a tokenizer, found none");
+  }
+  for (std::int32_t id = 0; id < tokenizer->vocab_size(); ++id) {
+    std::string& token = *response.add_tokens();
+    if (!tokenizer->IsSpecial(id)) token = tokenizer->TokenBytes(id);
+  }
+  return absl::OkStatus();
+}
+
 absl::Status PrefillHandler::WarmUp(const std::function<absl::Status()>& alive) {
   MASKKV_ASSIGN_OR_RETURN(const ForwardGate::Turn turn,
                           gate_.Wait(schedule::AdmissionQueue::kMaxPriority, 0, alive));

@@ -36,6 +36,7 @@ class Prompt;
 class RopeScaling;
 class TokenizeRequest;
 class TokenizeResponse;
+class VocabularyResponse;
 }  // namespace maskkv::v1
 
 namespace maskkv::prefill {
@@ -61,6 +62,7 @@ class PrefillHandler {
                        v1::ExplainResponse& response);
   void ModelInfo(v1::ModelInfoResponse& response) const;
   absl::Status Tokenize(const v1::TokenizeRequest& request, v1::TokenizeResponse& response) const;
+  absl::Status Vocabulary(v1::VocabularyResponse& response) const;
 
   // A forward in its turn. alive: OK while it is wanted.
   absl::Status WarmUp(const std::function<absl::Status()>& alive);

@@ -20,6 +20,8 @@ RequestLimits Limits() {
   limits.max_gen_length = 256;
   limits.max_samples = 8;
   limits.stop_ids = {3, 5};
+  limits.mask_id = 90;
+  limits.vocabulary = 100;
   return limits;
 }
 
@@ -137,6 +139,61 @@ TEST(RequestCheckTest, ABadParameterIsNamedWithWhatWasExpectedAndFound) {
   EXPECT_EQ(CheckRequest(request, Limits()).status().message(),
             "steps: expected none with rule threshold, which runs until nothing is masked, found "
             "16");
+}
+
+// Two ids of 10 to 20 or 30.
+v1::GenerateRequest WithAutomaton() {
+  v1::GenerateRequest request = Request();
+  v1::TokenAutomaton& automaton = *request.mutable_automaton();
+  automaton.set_states(3);
+  automaton.add_accepting(2);
+  for (const int bound : {10, 20, 30, 30}) {
+    if (automaton.sets_size() == 0) automaton.add_sets();
+    automaton.mutable_sets(0)->add_ranges(bound);
+  }
+  for (const int number : {0, 0, 1, 1, 0, 2}) automaton.add_arcs(number);
+  return request;
+}
+
+TEST(RequestCheckTest, AnAutomatonIsTakenAsItIs) {
+  MASKKV_ASSERT_OK_AND_ASSIGN(CheckedRequest checked, CheckRequest(Request(), Limits()));
+  EXPECT_EQ(checked.params.automaton, nullptr);
+  MASKKV_ASSERT_OK_AND_ASSIGN(checked, CheckRequest(WithAutomaton(), Limits()));
+  const decoding::TokenAutomaton& automaton = *checked.params.automaton;
+  EXPECT_EQ(automaton.states(), 3);
+  EXPECT_EQ(automaton.start(), 0);
+  EXPECT_TRUE(automaton.accepts(2));
+  ASSERT_EQ(automaton.ids(0).size(), 2U);
+  EXPECT_EQ(automaton.ids(0)[1], (decoding::IdRange{30, 30}));
+  ASSERT_EQ(automaton.arcs_from(1).size(), 1U);
+  EXPECT_EQ(automaton.arcs_from(1)[0], (decoding::AutomatonArc{1, 0, 2}));
+}
+
+TEST(RequestCheckTest, ABadAutomatonIsRefusedBeforeAnythingRuns) {
+  const auto refusal = [](const std::function<void(v1::GenerateRequest&)>& spoil) {
+    v1::GenerateRequest request = WithAutomaton();
+    spoil(request);
+    const absl::Status status = CheckRequest(request, Limits()).status();
+    EXPECT_EQ(ErrorReason(status), "BAD_AUTOMATON") << status;
+    return std::string(status.message());
+  };
+  EXPECT_EQ(refusal([](auto& r) { r.mutable_automaton()->Clear(); }),
+            "automaton: states: expected 1 to 65536, found 0");
+  EXPECT_EQ(refusal([](auto& r) { r.mutable_automaton()->add_arcs(1); }),
+            "automaton: arcs: expected three numbers each, found 7 numbers");
+  EXPECT_EQ(refusal([](auto& r) { r.mutable_automaton()->mutable_sets(0)->add_ranges(1); }),
+            "automaton: set 0: expected two numbers a range, found 5 numbers");
+  EXPECT_EQ(refusal([](auto& r) { r.mutable_automaton()->mutable_sets(0)->set_ranges(3, 100); }),
+            "automaton: set 0: expected ids from 0 to 99, found 100");
+  EXPECT_EQ(refusal([](auto& r) { r.mutable_automaton()->mutable_sets(0)->set_ranges(3, 95); }),
+            "automaton: set 0: expected no mask id, found id 90");
+  EXPECT_EQ(refusal([](auto& r) { r.mutable_automaton()->mutable_sets(0)->set_ranges(0, 5); }),
+            "automaton: set 0: expected no end token, found id 5");
+  EXPECT_EQ(refusal([](auto& r) { r.mutable_sampler()->set_gen_length(1); }),
+            "automaton: expected an accepted answer of at most gen_length 1 tokens, found that the "
+            "shortest has 2");
+  EXPECT_EQ(refusal([](auto& r) { r.add_stop(std::string("x")); }),
+            "stop: expected none with an automaton, found some");
 }
 
 struct BadCase {
