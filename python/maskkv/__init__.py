@@ -16,10 +16,10 @@ from maskkv.aio import AsyncClient
 from maskkv.client import Client
 from maskkv.errors import Error
 from maskkv.types import (Answer, CacheStat, Event, Explanation, Finished, HeadExplanation, Kept,
-                          ModelInfo, Plan, Policy, Prefilled, Provenance, Started, Step, Timings,
-                          Token, Usage)
+                          ModelInfo, Plan, Policy, Prefilled, Provenance, Refreshed, Started, Step,
+                          Timings, Token, Usage)
 
 __all__ = ["Answer", "AsyncClient", "CacheStat", "Client", "Error", "Event", "Explanation",
            "Finished", "HeadExplanation", "Kept", "ModelInfo", "Plan", "Policy", "Prefilled",
-           "Provenance", "Started", "Step", "Timings", "Token", "Usage"]
+           "Provenance", "Refreshed", "Started", "Step", "Timings", "Token", "Usage"]
 __version__ = "0.1.0"

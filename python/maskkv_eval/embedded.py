@@ -10,6 +10,7 @@ on from there.
 """
 
 import argparse
+import itertools
 import json
 import pathlib
 import subprocess
@@ -21,6 +22,22 @@ from maskkv_eval.journal import Journal
 from maskkv_tiny import world
 
 CHUNK = 100
+
+
+def words_and_names(count, length, seed, lookalikes):
+    """`count` test questions in turn: one whose answer is a word, one whose answer is a name of two
+    tokens, which a rule may decide in one step; `kind` says which, "word" or "name"."""
+    found = {"word": [], "name": []}
+    people = {relation.name for relation in world.RELATIONS}
+    for index in itertools.count():
+        if sum(map(len, found.values())) == count:
+            break
+        question = world.record("test", index, length, seed, lookalikes)
+        kind = "name" if question["relation"] in people else "word"
+        if len(found[kind]) < (count + (kind == "word")) // 2:
+            found[kind].append({**question, "kind": kind})
+    pairs = itertools.zip_longest(found["word"], found["name"])
+    return [question for pair in pairs for question in pair if question]
 
 
 def ask(args, model, questions, extra=()):

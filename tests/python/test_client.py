@@ -243,6 +243,22 @@ def test_a_rule_and_its_parameters_are_the_samplers():
     assert all(getattr(asked, name) == 0.25 for name in numbers) and "factor" in numbers
 
 
+def test_a_refresh_is_asked_for_and_told():
+    sampler = requests.generate({"document": "d", "refresh_every": 25, "refresh_floor": 0.5}).sampler
+    assert (sampler.refresh_every, sampler.refresh_floor) == (25, 0.5)
+    handle = common_pb2.Handle(owner="here", entry_id=9)
+    step = decode_pb2.Step(step=4, kept_mass=0.0, refreshed=decode_pb2.Refreshed(
+        handle=handle, kept=common_pb2.KeptPairs(pairs=2, considered=4, per_layer=[1, 1],
+                                                 per_head=[1, 1], mass=0.5),
+        entry_bytes=64, entry_digest="digest", cached=True, wait_ms=2.5))
+    told = maskkv.types.event(decode_pb2.GenerateEvent(seq=3, step=step))
+    assert told.refreshed == maskkv.Refreshed(handle, maskkv.Kept(2, 4, (1, 1), (1, 1), 0.5), 64,
+                                              "digest", True, 2.5)
+    assert told.kept_mass == 0, "measured"
+    plain = maskkv.types.event(decode_pb2.GenerateEvent(step=decode_pb2.Step()))
+    assert plain.refreshed is None and plain.kept_mass is None
+
+
 def test_zero_and_absence_are_told_apart():
     request = requests.generate({"document": "d", "alpha": 0.0})
     assert request.keep.HasField("alpha") and not request.keep.HasField("beta")
