@@ -22,6 +22,7 @@ from maskkv_oracle import (
     checkpoint,
     golden_cases,
     golden_decoding,
+    golden_document,
     golden_policies,
     golden_policy,
     golden_refresh,
@@ -160,11 +161,19 @@ def _refresh_cases():
     }
 
 
+def _document_cases():
+    return {
+        f"document/{name}.json": _json(_digits(fields))
+        for name, fields in golden_document.generate().items()
+    }
+
+
 PARTS = {
     "random": _random_cases,
     "tiny": _tiny_cases,
     "functions": _function_cases,
     "refresh": _refresh_cases,
+    "document": _document_cases,
 }
 
 
@@ -172,8 +181,8 @@ def part_of(name):
     """Which of PARTS makes the file."""
     if "/" not in name:
         return "functions"
-    if name.startswith("refresh/"):
-        return "refresh"
+    if name.startswith(("refresh/", "document/")):
+        return name.split("/")[0]
     return "tiny" if name.startswith("cases/tiny-") else "random"
 
 
