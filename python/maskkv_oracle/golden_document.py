@@ -43,7 +43,7 @@ CASES = {
     "mha-max": Case("mha", how="max"),
     "mha-min": Case("mha", how="min"),
     "mha-max-pool": Case("mha", "masks/pool/pool", how="max"),
-    "gqa-over": Case("gqa"),
+    "gqa-over": Case("gqa", sampling=decode.Sampling(10, 5, 6)),
     "gqa-min-one": Case("gqa", how="min", voters=1),
     "odd-over-front": Case("odd", "masks-front/uniform/preference"),
     "dream-over": Case("dream"),
