@@ -80,7 +80,8 @@ absl::StatusOr<ReuseMode> ParseReuseMode(std::string_view text) {
   if (good && at != std::string_view::npos) good = ReadCopy(text.substr(at + 1), mode.copy);
   if (good) return mode;
   return absl::InvalidArgumentError(absl::StrFormat(
-      "modes: expected again, all[@COPY], over[@COPY] or COMBINATION:VOTERS[@COPY] with COMBINATION "
+      "modes: expected again, all[@COPY], over[@COPY] or COMBINATION:VOTERS[@COPY] with "
+      "COMBINATION "
       "sum, union, intersection or wide, VOTERS earlierN, genericN or none, N 1 to %d, COPY first, "
       "generic or none, found %s",
       kMostVoters, text));
