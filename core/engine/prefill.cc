@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "absl/strings/str_format.h"
+#include "core/base/error.h"
 #include "core/base/scoped_timer.h"
 #include "core/base/status_macros.h"
 #include "core/engine/keep.h"
@@ -128,6 +129,14 @@ absl::Status Prefiller::BeginCuts(Pass& pass, std::span<const PrefillCut> cuts) 
     if (cut.sink->memory() != MemoryKind::kHost) {
       return absl::InvalidArgumentError("sink: expected host memory");
     }
+    const VotingRows voters = VotersOf(cut.plan, pass.prompt_tokens, pass.masks);
+    if (voters.begin < pass.first) {
+      return MakeError(
+          absl::StatusCode::kInvalidArgument, "BAD_KEEP",
+          absl::StrFormat("voters: expected rows after the document's %d, which are not computed, "
+                          "found row %d",
+                          pass.first, voters.begin));
+    }
   }
   for (const PrefillCut& cut : cuts) {
     const std::int64_t max_pairs =
@@ -135,13 +144,7 @@ absl::Status Prefiller::BeginCuts(Pass& pass, std::span<const PrefillCut> cuts) 
     const EntryShape shape{config.layers, config.kv_heads, config.head_dim, cut.kv_dtype,
                            pass.rope_scale};
     MASKKV_RETURN_IF_ERROR(cut.sink->Begin(shape, max_pairs));
-    const VotingRows voters = VotersOf(cut.plan, pass.prompt_tokens, pass.masks);
-    if (voters.begin < pass.first) {
-      return absl::InvalidArgumentError(absl::StrFormat(
-          "voters: expected rows after the document's %d, which are not computed, found row %d",
-          pass.first, voters.begin));
-    }
-    pass.voters.push_back(pass.votes.SetOf(voters));
+    pass.voters.push_back(pass.votes.SetOf(VotersOf(cut.plan, pass.prompt_tokens, pass.masks)));
     pass.pools.push_back(cut.plan.StagesPairs() ? std::make_unique<PoolStage>(shape, max_pairs)
                                                 : nullptr);
     PrefillResult& result = pass.results.emplace_back();

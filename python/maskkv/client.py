@@ -50,7 +50,8 @@ class Client:
         Decoding: gen_length, block_length, steps, temperature, seed, ignore_eos, suppress_eos, stop,
         samples, provisional. Its rule (docs/decoding.md): rule, top_p, top_k, eps, alg_temp,
         threshold, low_threshold, factor, confidence_source="raw" | "filtered";
-        refresh_every, refresh_floor of the entry. Serving: request_id, priority, handle, reuse, keep_entry_ms, timeout.
+        refresh_every, refresh_floor of the entry. Serving: request_id, priority, keep_entry_ms, timeout;
+        handle and reuse="vote_again" | "kept" | "vote_over" of a document that was asked about before.
         """
         call = self._stubs.decode.Generate(requests.generate(kwargs),
                                            **self._options(timeout, traceparent))
@@ -70,7 +71,11 @@ class Client:
         return answer.build()
 
     def prefill(self, *, timeout=None, **kwargs):
-        """Compresses a prompt, or refreshes it with response=[ids, mask ids]; its handle serves `generate(handle=..., reuse="kept")`."""
+        """Compresses a prompt, or refreshes it with response=[ids, mask ids].
+
+        Its handle serves `generate(handle=..., reuse="kept")`, and with selection="full" reuse="vote_over"
+        or another prefill, over=handle.
+        """
         return types.prefilled(
             self._call(self._stubs.prefill.Prefill, requests.prefill(kwargs), timeout))
 

@@ -200,8 +200,7 @@ def main(argv=None):
     if args.markdown is None:
         print(text)
         return
-    page = args.markdown.read_text(encoding="utf-8")
-    args.markdown.write_text(sections.replaced(page, HEADING, text), encoding="utf-8")
+    sections.write(args.markdown, HEADING, text)
 
 
 if __name__ == "__main__":
