@@ -19,7 +19,6 @@ import tempfile
 from maskkv_eval.statistics import wilson
 from maskkv_tiny import world
 from maskkv_tools import sections
-from maskkv_tools.bench_table import table
 
 HEADING = "What to keep for many questions"
 EARLIER, LATER = 4, 2
@@ -125,7 +124,8 @@ def model_table(report, budgets):
         ])
     head = ["kept", *(f"B = {budget}" for budget in budgets), "KiB a document",
             "KiB a question", "ms a question"]
-    return table(head, rows)
+    lines = [head, ["---"] + ["---:"] * (len(head) - 1), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def _mean(cells, name):
@@ -177,7 +177,7 @@ def main(argv=None):
     parser.add_argument("--documents", type=int, default=50)
     parser.add_argument("--length", type=int, default=1000)
     parser.add_argument("--gen-length", type=int, default=8)
-    parser.add_argument("--budgets", default="4,8,16,32")
+    parser.add_argument("--budgets", default="4,8,16,32,128")
     parser.add_argument("--policy", default="maskkv")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--command", default="scripts/document-reuse")

@@ -98,11 +98,6 @@ def test_a_bad_flag_value(tiny, flag, value, said):
     (("calibrate", "--model", TINY), "--prompts is required"),
     (("calibrate", "--model", TINY, "--prompts", "x", "--samples", "-1"), "--samples"),
     (("evaluate", "--model", TINY), "--questions is required"),
-    (("reuse", "--model", TINY), "--questions is required"),
-    *((("reuse", "--model", TINY, "--questions", "x", "--modes", mode),
-       f"--modes: expected again, all[@COPY], over[@COPY] or COMBINATION:VOTERS[@COPY] with")
-      for mode in ("voted", "again@none", "all@second", "sum:earlier0", "sum:earlier", "mean:none",
-                   "over:none", "sum:generic2x", "sum:earlier1001")),
     (("evaluate", "--model", TINY, "--questions", "x", "--budgets", "8,0"), "--budgets"),
     (("evaluate", "--model", TINY, "--questions", "x", "--caches", "full,all"), "--caches"),
     (("evaluate", "--model", TINY, "--questions", "x", "--policies", "full,h2o"),
