@@ -25,8 +25,9 @@
 
 namespace maskkv::engine {
 
-// What becomes of the scores that several questions give one pair. Under a budget kMax keeps the
-// best of the union of what they would keep, kMin what is in their intersection first.
+// What becomes of the scores that several questions give one pair. A head's best pairs by kMax are
+// in the union of those that the questions keep under the same number; by kMin, pairs that all of
+// them look at come first: an intersection by degrees, which fills any budget.
 enum class VoteCombination : std::uint8_t { kSum, kMax, kMin };
 
 class CombinedVotes {

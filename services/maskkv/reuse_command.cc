@@ -125,6 +125,9 @@ class ReuseCommand final : public Command {
             {"question_bytes", cell.question_bytes / asked},
             {"prepare_ms", 1e3 * cell.prepare_seconds / asked},
             {"decode_ms", 1e3 * cell.decode_seconds / asked},
+            {"pairs_as_again", cell.pairs_again == 0 ? Json(nullptr)
+                                                     : Json(static_cast<double>(cell.pairs_shared) /
+                                                            static_cast<double>(cell.pairs_again))},
             {"kinds", std::move(kinds)},
             {"outcomes", cell.outcomes}};
   }

@@ -35,6 +35,20 @@ absl::Status CancelledIfInterrupted(std::int64_t, std::int64_t) {
   return Interrupted() ? absl::CancelledError("interrupted") : absl::OkStatus();
 }
 
+// Pairs of `a` that `b` has too.
+std::int64_t SharedPairs(const engine::KvView& a, const engine::KvView& b) {
+  std::int64_t shared = 0;
+  for (std::int64_t layer = 0; layer < a.shape().layers; ++layer) {
+    for (std::int64_t head = 0; head < a.shape().kv_heads; ++head) {
+      const auto of_b = b.Positions(layer, head);
+      for (const std::int32_t position : a.Positions(layer, head)) {
+        shared += std::ranges::binary_search(of_b, position) ? 1 : 0;
+      }
+    }
+  }
+  return shared;
+}
+
 // What a question is answered over.
 struct Prepared {
   std::shared_ptr<const engine::KvView> cache;
@@ -69,6 +83,7 @@ class DocumentRun {
     MASKKV_RETURN_IF_ERROR(host_.Prepare(longest + masks(), /*all_layers=*/true));
     for (const ReuseCell& cell : cells) {
       held_.emplace_back();
+      over_.emplace_back();
       if (cell.mode.kind == ReuseKind::kAgain) continue;
       MASKKV_ASSIGN_OR_RETURN(const engine::DocumentCopy* copy, CopyOf(cell.mode.copy));
       if (cell.mode.kind == ReuseKind::kVoted) {
@@ -94,7 +109,7 @@ class DocumentRun {
     request.prompt_tokens = std::ssize(prompt);
     request.prompt.assign(prompt.begin() + prepared.served, prompt.end());
     request.params = setup_.params;
-    request.cache = std::move(prepared.cache);
+    over_[index] = request.cache = std::move(prepared.cache);
     engine::Decoder decoder(host_.transformer());
     const ScopedTimer timer(cell.decode_seconds);
     MASKKV_ASSIGN_OR_RETURN(const engine::RequestId id, decoder.Add(std::move(request)));
@@ -113,6 +128,19 @@ class DocumentRun {
     cell.question_bytes += prepared.question_bytes;
     cell.document_bytes += held_[index] == nullptr ? 0 : static_cast<double>(held_[index]->bytes());
     return absl::OkStatus();
+  }
+
+  // Compares what the cells were answered over, after all of them were asked one question.
+  void CountShared(std::vector<ReuseCell>& cells) const {
+    for (std::size_t again = 0; again < cells.size(); ++again) {
+      if (cells[again].mode.kind != ReuseKind::kAgain) continue;
+      for (std::size_t i = 0; i < cells.size(); ++i) {
+        ReuseCell& cell = cells[i];
+        if (cell.mode.kind != ReuseKind::kOver || cell.budget != cells[again].budget) continue;
+        cell.pairs_shared += SharedPairs(*over_[again], *over_[i]);
+        cell.pairs_again += over_[again]->bytes() / over_[again]->shape().PairBytes();
+      }
+    }
   }
 
  private:
@@ -232,6 +260,8 @@ class DocumentRun {
   std::map<QuestionSource, Copy> copies_;
   std::map<std::string, engine::CombinedVotes> votes_;       // by name of a mode
   std::vector<std::shared_ptr<const engine::KvView>> held_;  // a cell each, or null
+  // What each cell answered the question asked last over.
+  std::vector<std::shared_ptr<const engine::KvView>> over_;
 };
 
 }  // namespace
@@ -258,6 +288,7 @@ absl::Status AskAboutDocument(ModelHost& host, const ReuseSetup& setup,
       const std::size_t index = (i + number) % cells.size();
       MASKKV_RETURN_IF_ERROR(run.Ask(number, index, cells[index]));
     }
+    run.CountShared(cells);
   }
   return absl::OkStatus();
 }

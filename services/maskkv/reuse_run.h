@@ -39,6 +39,10 @@ struct ReuseCell {
   double question_bytes = 0;   // made for a question beside them
   double prepare_seconds = 0;  // from the question to the first step
   double decode_seconds = 0;
+  // kOver, where kAgain has the same budget: pairs that a new prefill keeps, and those of them that
+  // the vote over the copy keeps too.
+  std::int64_t pairs_again = 0;
+  std::int64_t pairs_shared = 0;
   std::string outcomes;  // '1' or '0' a question
 };
 

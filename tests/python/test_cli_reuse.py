@@ -31,6 +31,9 @@ def test_reuse_compares_what_is_kept_of_a_document(tiny, tmp_path):
     assert cells["over", 4]["document_bytes"] == whole
     assert cells["sum:earlier2", 100000]["document_bytes"] == whole
     assert cells["wide:earlier2", 4]["document_bytes"] == 2 * cells["sum:earlier2", 4]["document_bytes"]
+    assert cells["over", 100000]["pairs_as_again"] == 1
+    assert 0 < cells["over@none", 4]["pairs_as_again"] <= 1
+    assert cells["again", 4]["pairs_as_again"] is cells["sum:none@first", 4]["pairs_as_again"] is None
     # Every pair and the question's rows beside them: the same pairs, whoever voted.
     assert (cells["all", None]["outcomes"] == cells["sum:earlier2", 100000]["outcomes"]
             == cells["sum:none@first", 100000]["outcomes"])

@@ -18,14 +18,17 @@ def test_a_table_has_a_row_a_mode_and_modes_without_a_budget_fill_every_column()
         for budget in [None] if mode.startswith("all") else [4, 8]:
             cells.append({"mode": mode, "budget": budget, "questions": 4, "correct": 3,
                           "document_bytes": 2048.0 * (budget or 1), "question_bytes": 0.0,
-                          "prepare_ms": 1.0, "decode_ms": 2.0})
+                          "prepare_ms": 1.0, "decode_ms": 2.0,
+                          "pairs_as_again": 0.5 + (budget or 0) / 100
+                          if mode.startswith("over") else None})
     report = {"model": "models/a", "cells": cells}
     lines = document_reuse.model_table(report, [4, 8]).splitlines()
     assert len(lines) == 2 + len(document_reuse.MODES)
     rows = {line.split("`")[1]: [cell.strip() for cell in line.strip("|").split("|")]
             for line in lines[2:]}
-    assert rows["all@first"][1:] == ["75.0 % [30, 95]"] * 2 + ["2", "0", "1 + 2"]
-    assert rows["again"][3:] == ["8 to 16", "0", "1 + 2"]
+    assert rows["all@first"][1:] == ["75.0 % [30, 95]"] * 2 + ["2", "0", "1 + 2", ""]
+    assert rows["again"][3:] == ["8 to 16", "0", "1 + 2", ""]
+    assert rows["over@none"][-1] == "54.0 to 58.0 %"
     assert "`a`: at B = 4" in document_reuse.reading([report], [4, 8])
 
 
