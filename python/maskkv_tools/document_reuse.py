@@ -57,7 +57,7 @@ prefill at the same budget that the vote over the copy keeps too.
 
 The embedded models were trained mostly on documents that see themselves alone, not the questions behind them (`maskkv_tiny.batches`), so that
 copies made with different questions hardly differ for them. Models trained otherwise may lose more by a copy: *as again* tells, without labels.
-A vote over the copy also pays for the copy; where that is too much, the best of what others vote for is far from it."""
+A vote over the copy also pays for the copy, whose bytes stand beside it."""
 
 
 def documents(count, length, seed):
