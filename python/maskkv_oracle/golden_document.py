@@ -38,7 +38,7 @@ class Case:
 CASES = {
     "mha-over": Case("mha"),
     "mha-over-online": Case("mha", "maskkv-online"),
-    "mha-over-pool": Case("mha", "masks/pool/pool"),
+    "mha-over-pool": Case("mha", "masks/pool/pool", sampling=decode.Sampling(10, 5, 6)),
     "mha-sum": Case("mha", how="sum"),
     "mha-max": Case("mha", how="max"),
     "mha-min": Case("mha", how="min"),

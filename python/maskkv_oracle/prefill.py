@@ -125,10 +125,10 @@ def run(model, prompt, masks, eviction=None, noise=None, follow=None, response=N
     for layer, trace in enumerate(
         forward.run_rows(model, ids[start:], np.arange(start, len(ids)), document, noise)
     ):
-        importance.append(voting.layer_importance(trace, noise))
         traces.append(_over(trace, document[layer]) if document else trace)
         scores = voting.mask_query_scores(traces[-1], voting_rows - start, c.group, noise)
         votes.append(voting.vote(scores, n_p))
+        importance.append(voting.layer_importance(trace, noise))
     logits = forward.logits(model, traces[-1].out[n_p - start : n_p - start + masks], noise)
 
     if follow:

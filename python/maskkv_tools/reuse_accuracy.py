@@ -84,6 +84,7 @@ def main():
                                      description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--server", required=True)
+    parser.add_argument("--prefill", help="address of the prefill service, by default the server's")
     parser.add_argument("--documents", type=int, default=60)
     parser.add_argument("--length", type=int, default=1000)
     parser.add_argument("--gen-length", type=int, default=8)
@@ -93,7 +94,7 @@ def main():
     parser.add_argument("--markdown", type=pathlib.Path)
     args = parser.parse_args()
     rows = []
-    with maskkv.Client(args.server, timeout=300) as client:
+    with maskkv.Client(args.server, prefill=args.prefill or args.server, timeout=300) as client:
         for budget in [*map(int, args.budgets.split(",")), None]:
             right, ms = measure(client, budget, args.documents, args.length, args.seed,
                                 args.gen_length)
