@@ -46,6 +46,9 @@ struct CacheKeyFields {
   std::int64_t masks = 0;
   // (masks) ids of a response under way, the mask id where nothing is committed; empty: all masks.
   std::span<const std::int32_t> response;
+  // The entry whose copy of the document was voted over; 0: none, every row was computed.
+  std::uint64_t copy_epoch = 0;
+  std::uint64_t copy_entry_id = 0;
   std::string_view rope_scaling;  // "" for none; the rest of RoPE is under the fingerprint
   kernels::DType dtype = kernels::DType::kF32;  // of the entry
   CacheKeyPolicy policy;

@@ -53,8 +53,9 @@ class Client:
         threshold, low_threshold, factor, confidence_source="raw" | "filtered";
         refresh_every, refresh_floor of the entry; response_every, response_share of the response
         cache. The answer as a whole: regex= | json_schema= (with whitespace=) | automaton= (of
-        Client.automaton, or a v1.TokenAutomaton). Serving: request_id, priority, handle, reuse,
-        keep_entry_ms, timeout.
+        Client.automaton, or a v1.TokenAutomaton). Serving: request_id, priority, keep_entry_ms,
+        timeout; handle and reuse="vote_again" | "kept" | "vote_over" of a document that was asked
+        about before.
         """
         if wanted := requests.grammar(kwargs):
             kwargs["automaton"] = self.automaton(**wanted)
@@ -76,7 +77,11 @@ class Client:
         return answer.build()
 
     def prefill(self, *, timeout=None, **kwargs):
-        """Compresses a prompt, or refreshes it with response=[ids, mask ids]; its handle serves `generate(handle=..., reuse="kept")`."""
+        """Compresses a prompt, or refreshes it with response=[ids, mask ids].
+
+        Its handle serves `generate(handle=..., reuse="kept")`, and with selection="full" reuse="vote_over"
+        or another prefill, over=handle.
+        """
         return types.prefilled(
             self._call(self._stubs.prefill.Prefill, requests.prefill(kwargs), timeout))
 

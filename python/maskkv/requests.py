@@ -14,7 +14,8 @@ _LAYER_RULES = {"plan": common_pb2.LAYER_RULE_PLAN, "offline": common_pb2.LAYER_
 _CONFIDENCE = {"rule": decode_pb2.CONFIDENCE_SOURCE_UNSPECIFIED,
                "raw": decode_pb2.CONFIDENCE_SOURCE_RAW,
                "filtered": decode_pb2.CONFIDENCE_SOURCE_FILTERED}
-_REUSE = {"vote_again": decode_pb2.REUSE_VOTE_AGAIN, "kept": decode_pb2.REUSE_KEPT}
+_REUSE = {"vote_again": decode_pb2.REUSE_VOTE_AGAIN, "kept": decode_pb2.REUSE_KEPT,
+          "vote_over": decode_pb2.REUSE_VOTE_OVER}
 
 
 def _choice(name, value, choices):
@@ -146,6 +147,8 @@ def prefill(kwargs):
                                              kwargs.pop("rope_scaling", None)),
                                          masks=kwargs.pop("masks", 32))
     request.response.extend(kwargs.pop("response", ()))
+    if (over := kwargs.pop("over", None)) is not None:
+        request.document.CopyFrom(over)
     for name in ("request_id", "priority", "ignore_cached"):
         if name in kwargs:
             setattr(request, name, kwargs.pop(name))

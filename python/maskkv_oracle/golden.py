@@ -23,6 +23,7 @@ from maskkv_oracle import (
     golden_cases,
     golden_constrained,
     golden_decoding,
+    golden_document,
     golden_policies,
     golden_policy,
     golden_refresh,
@@ -176,6 +177,13 @@ def _constrained_cases():
     }
 
 
+def _document_cases():
+    return {
+        f"document/{name}.json": _json(_digits(fields))
+        for name, fields in golden_document.generate().items()
+    }
+
+
 PARTS = {
     "random": _random_cases,
     "tiny": _tiny_cases,
@@ -183,6 +191,7 @@ PARTS = {
     "refresh": _refresh_cases,
     "response": _response_cases,
     "constrained": _constrained_cases,
+    "document": _document_cases,
 }
 
 
@@ -190,7 +199,7 @@ def part_of(name):
     """Which of PARTS makes the file."""
     if "/" not in name:
         return "functions"
-    if name.split("/")[0] in ("refresh", "response", "constrained"):
+    if name.split("/")[0] in ("refresh", "response", "constrained", "document"):
         return name.split("/")[0]
     return "tiny" if name.startswith("cases/tiny-") else "random"
 

@@ -18,9 +18,9 @@
 #include "core/engine/prefix_view.h"
 #include "maskkv/v1/decode.pb.h"
 #include "maskkv/v1/prefill.grpc.pb.h"
+#include "services/common/document_reuse.h"
 #include "services/common/handle_proto.h"
 #include "services/common/status.h"
-#include "services/decode/reuse.h"
 
 namespace maskkv::decode {
 namespace {
@@ -73,6 +73,7 @@ v1::PrefillRequest PrefillOf(const v1::GenerateRequest& request, const CheckedRe
   if (request.has_keep()) *prefill.mutable_keep() = request.keep();
   if (request.has_rope_scaling()) *prefill.mutable_rope_scaling() = request.rope_scaling();
   prefill.set_priority(checked.priority);
+  if (checked.votes_over) *prefill.mutable_document() = request.handle();
   return prefill;
 }
 
@@ -159,11 +160,9 @@ absl::StatusOr<PromptEntry> EntrySource::Reuse(const services::Call& call,
                                                std::int64_t servable) const {
   PromptEntry prompt;
   MASKKV_RETURN_IF_ERROR(Map(call, *checked.reused, prompt));
-  MASKKV_ASSIGN_OR_RETURN(std::int64_t positions, ReusablePositions(prompt.entry->metadata(), ids,
-                                                                    checked.params.gen_length));
-  // Neither prompt's own tail: the entry has no pairs of its prompt's, and ours is recomputed.
-  const std::int64_t tail = static_cast<std::int64_t>(ids.size()) - servable;
-  positions = std::min({positions, servable, prompt.entry->metadata().prompt_tokens - tail});
+  MASKKV_ASSIGN_OR_RETURN(const std::int64_t positions,
+                          services::ReusablePositions(prompt.entry->metadata(), ids,
+                                                      checked.params.gen_length, servable));
   if (positions == static_cast<std::int64_t>(ids.size())) return prompt;
   const auto view = std::make_shared<engine::PrefixView>(prompt.entry, positions);
   prompt.pairs = view->pairs();

@@ -161,20 +161,25 @@ absl::Status CheckCache(const v1::GenerateRequest& request, CheckedRequest& chec
     case v1::REUSE_VOTE_AGAIN:
       return absl::OkStatus();
     case v1::REUSE_KEPT:
+    case v1::REUSE_VOTE_OVER:
       break;
     default:
       return Invalid("BAD_REUSE", absl::StrFormat("reuse: expected a value of Reuse, found %d",
                                                   static_cast<int>(request.reuse())));
   }
+  const std::string& reuse = v1::Reuse_Name(request.reuse());
   if (!checked.use_cache) {
-    return Invalid("BAD_REUSE",
-                   "reuse: expected CACHE_COMPRESSED with REUSE_KEPT, found "
-                   "CACHE_NONE");
+    return Invalid("BAD_REUSE", absl::StrFormat("reuse: expected CACHE_COMPRESSED with %s, found "
+                                                "CACHE_NONE",
+                                                reuse));
   }
   if (!request.has_handle()) {
-    return Invalid("BAD_HANDLE", "handle: expected one with REUSE_KEPT, found none");
+    return Invalid("BAD_HANDLE",
+                   absl::StrFormat("handle: expected one with %s, found none", reuse));
   }
-  MASKKV_ASSIGN_OR_RETURN(checked.reused, CheckHandle(request.handle()));
+  MASKKV_ASSIGN_OR_RETURN(const arena::Handle handle, CheckHandle(request.handle()));
+  checked.votes_over = request.reuse() == v1::REUSE_VOTE_OVER;
+  if (!checked.votes_over) checked.reused = handle;
   return absl::OkStatus();
 }
 
@@ -188,12 +193,12 @@ absl::StatusOr<CheckedRequest> CheckRequest(const v1::GenerateRequest& request,
   MASKKV_RETURN_IF_ERROR(CheckStops(request, limits));
   MASKKV_RETURN_IF_ERROR(CheckAutomaton(request, limits, checked.params));
   MASKKV_RETURN_IF_ERROR(CheckCache(request, checked));
-  if (checked.params.refreshes() && (!checked.use_cache || checked.reused)) {
+  if (checked.params.refreshes() && (!checked.use_cache || checked.reused || checked.votes_over)) {
     return Invalid(
         "BAD_SAMPLER",
         absl::StrFormat("refresh_every, refresh_floor: expected 0 with %s, found another "
                         "value",
-                        checked.use_cache ? "REUSE_KEPT" : "CACHE_NONE"));
+                        checked.use_cache ? v1::Reuse_Name(request.reuse()) : "CACHE_NONE"));
   }
   constexpr std::int32_t kMaxPriority = schedule::AdmissionQueue::kMaxPriority;
   if (request.priority() < -kMaxPriority || request.priority() > kMaxPriority) {

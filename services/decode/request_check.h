@@ -34,6 +34,7 @@ struct CheckedRequest {
   engine::GenerateParams params;
   bool use_cache = true;                // CACHE_COMPRESSED
   std::optional<arena::Handle> reused;  // REUSE_KEPT: whose pairs serve this question too
+  bool votes_over = false;  // REUSE_VOTE_OVER: the prefill votes over the request's handle
   std::int32_t priority = 0;
   std::int32_t samples = 1;
   std::vector<std::string> stop;

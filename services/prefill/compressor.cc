@@ -34,6 +34,8 @@ arena::Digest KeyOf(const services::ModelRuntime& model, const std::string& tena
                           .document_tokens = job.prompt.document_tokens,
                           .masks = job.masks,
                           .response = job.response,
+                          .copy_epoch = job.document ? job.document->metadata().epoch : 0,
+                          .copy_entry_id = job.document ? job.document->metadata().entry_id : 0,
                           .rope_scaling = rope_scaling,
                           .dtype = model.dtype(),
                           .policy = {.selection = plan.selection,
@@ -125,8 +127,13 @@ absl::StatusOr<engine::PrefillResult> Compressor::RunInto(
   const std::vector<engine::Row> rows =
       job.response.empty() ? engine::PromptThenMasks(job.prompt.ids, job.masks, config)
                            : engine::PromptThenResponse(job.prompt.ids, job.response, config);
+  std::optional<engine::DocumentCopy> document;
+  if (job.document != nullptr) {
+    MASKKV_ASSIGN_OR_RETURN(document, engine::DocumentCopy::Of(*job.document, job.document_tokens));
+  }
   return prefiller_.Run({{.rows = rows,
                           .rope_scale = job.rope_scale,
+                          .document = document ? &*document : nullptr,
                           .after_layer = [&](std::int64_t, std::int64_t) { return alive(); },
                           .on_scores = on_scores},
                          job.keep.plan,

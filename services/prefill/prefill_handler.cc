@@ -8,10 +8,12 @@
 #include "core/base/error.h"
 #include "core/base/sha256.h"
 #include "core/base/status_macros.h"
+#include "core/engine/document_copy.h"
 #include "core/engine/prompt.h"
 #include "core/telemetry/log.h"
 #include "maskkv/v1/budget.pb.h"
 #include "maskkv/v1/prefill.pb.h"
+#include "services/common/document_reuse.h"
 #include "services/common/handle_proto.h"
 #include "services/common/plan_proto.h"
 #include "services/common/rope_proto.h"
@@ -212,10 +214,27 @@ absl::StatusOr<PrefillHandler::Done> PrefillHandler::Serve(const services::Call&
   // The controller learns from what its plan in force does.
   if (request.has_plan()) job.keep.plan_amount = false;
   MASKKV_ASSIGN_OR_RETURN(job.response, ResponseOf(request, model_->config()));
+  if (request.has_document()) MASKKV_RETURN_IF_ERROR(MapDocument(call, request, job));
   if (!request.request_id().empty()) return ServeOnce(call, request, job, plan.get());
   MASKKV_ASSIGN_OR_RETURN(Answer answer, Compress(call, job, request.priority(), plan.get()));
   const Outcome outcome = answer->cached() ? Outcome::kCached : Outcome::kForward;
   return Done{std::move(answer), outcome};
+}
+
+absl::Status PrefillHandler::MapDocument(const services::Call& call,
+                                         const v1::PrefillRequest& request, Job& job) const {
+  MASKKV_ASSIGN_OR_RETURN(job.document, cache_->Map(call, services::FromProto(request.document()),
+                                                    model_->fingerprint_digest()));
+  const std::span<const std::int32_t> ids = job.prompt.ids;
+  MASKKV_ASSIGN_OR_RETURN(
+      job.document_tokens,
+      services::DocumentPositions(job.document->metadata(), ids, job.masks,
+                                  engine::ServableTokens(model_->config(), std::ssize(ids))));
+  job.rope_scale = job.document->shape().rope_scale;
+  // The controller learns of whole prompts.
+  job.keep.plan_amount = false;
+  // Said before the request waits for its turn.
+  return engine::DocumentCopy::Of(*job.document, job.document_tokens).status();
 }
 
 absl::StatusOr<PrefillHandler::Done> PrefillHandler::ServeOnce(const services::Call& call,

@@ -84,6 +84,9 @@ class PrefillHandler {
     return plans_ != nullptr ? plans_->Current() : nullptr;
   }
   absl::StatusOr<Done> Serve(const services::Call& call, const v1::PrefillRequest& request);
+  // What the request says of a document's copy: leases and maps it, checks that it is one.
+  absl::Status MapDocument(const services::Call& call, const v1::PrefillRequest& request,
+                           Job& job) const;
   absl::StatusOr<Done> ServeOnce(const services::Call& call, const v1::PrefillRequest& request,
                                  const Job& job, const budget::Plan* plan);
   // plan: what the job's keep came from, for the answer.

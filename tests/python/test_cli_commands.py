@@ -8,7 +8,7 @@ import pytest
 
 from cli_runs import GOLDEN, TINY, config, run, validated
 
-COMMANDS = ["generate", "calibrate", "inspect", "inspect-model", "evaluate", "bench"]
+COMMANDS = ["generate", "calibrate", "inspect", "inspect-model", "evaluate", "reuse", "bench"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

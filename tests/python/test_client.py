@@ -217,7 +217,7 @@ def test_the_other_services_answer_with_values(server):
     ({"document": "d", "policy": "snapkv", "selection": "full"}, "expected policy, or selection"),
     ({"document": "d", "policy": ""}, "policy: expected a name"),
     ({"document": "d", "confidence_source": "both"}, "expected one of rule, raw, filtered"),
-    ({"document": "d", "reuse": "maybe"}, "expected one of vote_again, kept"),
+    ({"document": "d", "reuse": "maybe"}, "expected one of vote_again, kept, vote_over"),
 ])
 def test_arguments_that_contradict_each_other_are_refused(kwargs, complaint):
     with pytest.raises(ValueError, match=complaint):
@@ -257,6 +257,14 @@ def test_a_refresh_is_asked_for_and_told():
     assert told.kept_mass == 0, "measured"
     plain = maskkv.types.event(decode_pb2.GenerateEvent(step=decode_pb2.Step()))
     assert plain.refreshed is None and plain.kept_mass is None
+
+
+def test_a_documents_copy_is_named_by_its_handle():
+    copy = common_pb2.Handle(owner="here", entry_id=9, version=1)
+    request = requests.generate({"document": "d", "reuse": "vote_over", "handle": copy})
+    assert request.reuse == decode_pb2.REUSE_VOTE_OVER and request.handle == copy
+    assert requests.prefill({"document": "d", "over": copy}).document == copy
+    assert not requests.prefill({"document": "d", "over": None}).HasField("document")
 
 
 def test_zero_and_absence_are_told_apart():

@@ -85,6 +85,12 @@ TEST(CacheKey, EveryFieldThatIsUsedChangesIt) {
       [](auto& f) { f.masks = 33; },
       [](auto& f) { f.response = kResponse; },
       [](auto& f) { f.response = kResponse.first(2); },
+      [](auto& f) { f.copy_entry_id = 1; },
+      [](auto& f) { f.copy_entry_id = 2; },
+      [](auto& f) {
+        f.copy_entry_id = 2;
+        f.copy_epoch = 1;
+      },
       [](auto& f) { f.rope_scaling = ""; },
       [](auto& f) { f.dtype = kernels::DType::kF32; },
       [](auto& f) { f.policy.layer_rule = engine::LayerRule::kOnline; },

@@ -12,9 +12,9 @@
 #include <vector>
 
 #include "core/base/error.h"
+#include "services/common/document_reuse.h"
 #include "services/decode/kept_entries.h"
 #include "services/decode/request_gate.h"
-#include "services/decode/reuse.h"
 #include "services/decode/token_table.h"
 #include "tests/support/seed.h"
 #include "tests/support/status_matchers.h"
@@ -167,8 +167,13 @@ class ReuseTest : public ::testing::Test {
     entry_.document_digest = arena::TokenDigest(std::span(prompt_).first(3));
   }
   std::string ReasonFor(const std::vector<std::int32_t>& ids, std::int64_t gen_length = 8) {
-    const absl::Status status = ReusablePositions(entry_, ids, gen_length).status();
+    const auto servable = static_cast<std::int64_t>(ids.size());
+    const absl::Status status =
+        services::ReusablePositions(entry_, ids, gen_length, servable).status();
     EXPECT_TRUE(status.ok() || status.code() == absl::StatusCode::kFailedPrecondition);
+    if (!status.ok()) {
+      EXPECT_EQ(services::DocumentPositions(entry_, ids, gen_length, servable).status(), status);
+    }
     return ErrorReason(status);
   }
 
@@ -177,9 +182,22 @@ class ReuseTest : public ::testing::Test {
 };
 
 TEST_F(ReuseTest, TheSamePromptUsesEveryPairAndTheSameDocumentItsOwn) {
-  EXPECT_EQ(*ReusablePositions(entry_, prompt_, 8), 5);
-  EXPECT_EQ(*ReusablePositions(entry_, std::vector<std::int32_t>{1, 2, 3, 9}, 8), 3);
-  EXPECT_EQ(*ReusablePositions(entry_, std::vector<std::int32_t>{1, 2, 3}, 8), 3);
+  const std::vector<std::int32_t> other{1, 2, 3, 9}, bare{1, 2, 3};
+  EXPECT_EQ(*services::ReusablePositions(entry_, prompt_, 8, 5), 5);
+  EXPECT_EQ(*services::ReusablePositions(entry_, other, 8, 4), 3);
+  EXPECT_EQ(*services::ReusablePositions(entry_, bare, 8, 3), 3);
+  EXPECT_EQ(*services::DocumentPositions(entry_, prompt_, 8, 5), 3);
+  EXPECT_EQ(*services::DocumentPositions(entry_, other, 8, 4), 3);
+}
+
+TEST_F(ReuseTest, NoPromptsTailIsServed) {
+  const std::vector<std::int32_t> bare{1, 2, 3};
+  EXPECT_EQ(*services::ReusablePositions(entry_, prompt_, 8, 4), 4);
+  EXPECT_EQ(*services::ReusablePositions(entry_, bare, 8, 2), 2) << "ours";
+  EXPECT_EQ(*services::DocumentPositions(entry_, bare, 8, 2), 2);
+  entry_.prompt_tokens = 3;
+  const std::vector<std::int32_t> other{1, 2, 3, 9};
+  EXPECT_EQ(*services::DocumentPositions(entry_, other, 8, 3), 2) << "the entry's";
 }
 
 TEST_F(ReuseTest, AnotherDocumentLengthOrNumberOfMasksIsAMismatch) {
@@ -190,6 +208,8 @@ TEST_F(ReuseTest, AnotherDocumentLengthOrNumberOfMasksIsAMismatch) {
   entry_.document_tokens = 0;
   EXPECT_EQ(ReasonFor({1, 2, 3, 9}), "HANDLE_PROMPT_MISMATCH");
   EXPECT_EQ(ReasonFor(prompt_), "");
+  EXPECT_EQ(ErrorReason(services::DocumentPositions(entry_, prompt_, 8, 5).status()),
+            "HANDLE_PROMPT_MISMATCH");
 }
 
 }  // namespace

@@ -65,6 +65,11 @@ TEST(RequestCheckTest, AHandleIsReadOnlyWhenItsPairsAreReused) {
   request.set_reuse(v1::REUSE_KEPT);
   MASKKV_ASSERT_OK_AND_ASSIGN(checked, CheckRequest(request, Limits()));
   EXPECT_EQ(*checked.reused, (arena::Handle{"cache:1", 7, 9, 1, 11}));
+  EXPECT_FALSE(checked.votes_over);
+  request.set_reuse(v1::REUSE_VOTE_OVER);
+  MASKKV_ASSERT_OK_AND_ASSIGN(checked, CheckRequest(request, Limits()));
+  EXPECT_FALSE(checked.reused) << "the prefill service reads it";
+  EXPECT_TRUE(checked.votes_over);
 }
 
 TEST(RequestCheckTest, EveryRuleIsTakenByName) {
@@ -284,6 +289,21 @@ INSTANTIATE_TEST_SUITE_P(
                 [](Request_ r) {
                   r.set_reuse(v1::REUSE_KEPT);
                   r.mutable_handle();
+                }},
+        BadCase{"VoteOverWithoutCache", "BAD_REUSE",
+                [](Request_ r) {
+                  r.set_reuse(v1::REUSE_VOTE_OVER);
+                  r.set_cache(v1::CACHE_NONE);
+                }},
+        BadCase{"VoteOverWithoutHandle", "BAD_HANDLE",
+                [](Request_ r) { r.set_reuse(v1::REUSE_VOTE_OVER); }},
+        BadCase{"VoteOverWithRefresh", "BAD_SAMPLER",
+                [](Request_ r) {
+                  r.set_reuse(v1::REUSE_VOTE_OVER);
+                  r.mutable_handle()->set_owner(std::string(1, 'c'));
+                  r.mutable_handle()->set_entry_id(1);
+                  r.mutable_handle()->set_version(1);
+                  r.mutable_sampler()->set_refresh_every(2);
                 }},
         BadCase{"KeptForADay", "BAD_KEEP_ENTRY",
                 [](Request_ r) { r.set_keep_entry_ms(86'400'000); }}),
