@@ -30,22 +30,33 @@ void Decoder::GatherRows() {
   query_positions_.clear();
   for (auto& [id, request] : requests_) {
     if (!request.running()) continue;
-    Sequence sequence{.id = id, .request = &request};
-    sequence.first_row = static_cast<std::int64_t>(tokens_.size());
-    const std::vector<std::int32_t>& prompt = request.request.prompt;
-    const std::span<const std::int32_t> answer = request.canvas.tokens();
-    tokens_.insert(tokens_.end(), prompt.begin(), prompt.end());
-    tokens_.insert(tokens_.end(), answer.begin(), answer.end());
-    const auto start = static_cast<std::int32_t>(request.request.prompt_tokens);
-    const auto end = start + static_cast<std::int32_t>(answer.size());
-    for (std::int32_t i = start - static_cast<std::int32_t>(prompt.size()); i < end; ++i) {
-      positions_.push_back(i);
+    GatherSequence({.id = id, .request = &request});
+    if (request.request.params.guided()) {
+      GatherSequence({.id = id, .request = &request, .unconditional = true});
     }
-    sequence.rows = static_cast<std::int64_t>(tokens_.size()) - sequence.first_row;
-    transformer::AddRopeRun({sequence.rows, request.rope.get()}, rotations_);
-    GatherQueries(sequence);
-    sequences_.push_back(sequence);
   }
+}
+
+void Decoder::GatherSequence(Sequence sequence) {
+  const Request& request = *sequence.request;
+  sequence.first_row = static_cast<std::int64_t>(tokens_.size());
+  const std::vector<std::int32_t>& prompt = request.request.prompt;
+  const std::span<const std::int32_t> answer = request.canvas.tokens();
+  if (sequence.unconditional) {
+    tokens_.insert(tokens_.end(), prompt.size(), transformer_.config().mask_id);
+  } else {
+    tokens_.insert(tokens_.end(), prompt.begin(), prompt.end());
+  }
+  tokens_.insert(tokens_.end(), answer.begin(), answer.end());
+  const auto start = static_cast<std::int32_t>(request.request.prompt_tokens);
+  const auto end = start + static_cast<std::int32_t>(answer.size());
+  for (std::int32_t i = start - static_cast<std::int32_t>(prompt.size()); i < end; ++i) {
+    positions_.push_back(i);
+  }
+  sequence.rows = static_cast<std::int64_t>(tokens_.size()) - sequence.first_row;
+  transformer::AddRopeRun({sequence.rows, request.rope.get()}, rotations_);
+  GatherQueries(sequence);
+  sequences_.push_back(sequence);
 }
 
 void Decoder::GatherQueries(Sequence& sequence) {
@@ -98,7 +109,7 @@ void Decoder::Advance(std::int64_t layer, bool masked_rows_only) {
     sources_.clear();
   };
   for (Sequence& sequence : sequences_) {
-    const KvView* cache = sequence.request->request.cache.get();
+    const KvView* cache = sequence.cache();
     const float* keys = kv_.data() + sequence.first_row * ld;
     transformer::AttentionSource source{
         .rows = 0,
@@ -159,43 +170,51 @@ std::vector<StepEvent> Decoder::Sample() {
   std::vector<std::unique_ptr<TokenSampler>> samplers;
   std::vector<kernels::HeadRow> rows;
   for (const Sequence& sequence : sequences_) {
-    TokenSampler& sampler = *samplers.emplace_back(
-        std::make_unique<TokenSampler>(sequence.request->canvas, transformer_.config().mask_id,
-                                       sequence.queries, transformer_.config().vocab_rows));
+    if (!sequence.unconditional) {
+      samplers.push_back(
+          std::make_unique<TokenSampler>(sequence.request->canvas, transformer_.config().mask_id,
+                                         sequence.queries, transformer_.config().vocab_rows));
+    }
+    TokenSampler& sampler = *samplers.back();
     for (std::int64_t i = 0; i < sequence.queries; ++i) {
       const std::int64_t row = sequence.first_query + i;
+      const float* const hidden = normed_.data() + row * width;
       // The noise is that of the position which is decided.
-      rows.push_back(sampler.Row(i, normed_.data() + row * width,
-                                 query_positions_[static_cast<std::size_t>(row)] + shift()));
+      rows.push_back(
+          sequence.unconditional
+              ? sampler.UnconditionalRow(i, hidden)
+              : sampler.Row(i, hidden, query_positions_[static_cast<std::size_t>(row)] + shift()));
     }
   }
   transformer_.Project(rows);
 
   std::vector<std::optional<Prediction>> predictions(static_cast<std::size_t>(queries));
   std::vector<StepEvent> events;
-  for (std::size_t s = 0; s < sequences_.size(); ++s) {
-    const Sequence& sequence = sequences_[s];
+  for (const Sequence& sequence : sequences_) {
+    if (sequence.unconditional) continue;
+    const TokenSampler& sampler = *samplers[events.size()];
     const std::span mine = std::span(predictions)
                                .subspan(static_cast<std::size_t>(sequence.first_query),
                                         static_cast<std::size_t>(sequence.queries));
     const std::span<const std::int64_t> answers = QueryAnswers(sequence);
     transformer_.pool().ParallelFor(sequence.queries, [&](std::int64_t row, int) {
       const auto index = static_cast<std::size_t>(row);
-      mine[index] = samplers[s]->Predict(row, answers[index]);
+      mine[index] = sampler.Predict(row, answers[index]);
     });
-    events.push_back(Commit(sequence, mine));
+    const bool guided = sequence.request->request.params.guided();
+    events.push_back(Commit(sequence, (guided ? 2 : 1) * sequence.rows, mine));
   }
   return events;
 }
 
-StepEvent Decoder::Commit(const Sequence& sequence,
+StepEvent Decoder::Commit(const Sequence& sequence, std::int64_t rows,
                           std::span<const std::optional<Prediction>> predicted) {
   Request& request = *sequence.request;
   Canvas& canvas = request.canvas;
   StepEvent event;
   event.request = sequence.id;
   event.step = canvas.step();
-  event.rows = sequence.rows;
+  event.rows = rows;
   const std::span<const std::int64_t> positions = QueryAnswers(sequence);
   const auto candidates = static_cast<std::size_t>(sequence.candidates);
   std::vector<Prediction> predictions;

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "absl/strings/str_format.h"
+#include "core/decoding/guidance.h"
 
 namespace maskkv::engine {
 namespace {
@@ -68,6 +69,14 @@ absl::Status Validate(const GenerateParams& params) {
   if (!(params.refresh_floor >= 0 && params.refresh_floor <= 1)) {  // true for NaN
     return absl::InvalidArgumentError(
         absl::StrFormat("refresh_floor: expected 0 to 1, found %g", params.refresh_floor));
+  }
+  if (!(params.cfg_scale >= 0 && params.cfg_scale <= decoding::kMostGuidance)) {  // true for NaN
+    return absl::InvalidArgumentError(absl::StrFormat("cfg_scale: expected 0 to %g, found %g",
+                                                      decoding::kMostGuidance, params.cfg_scale));
+  }
+  if (params.guided() && params.refreshes()) {
+    return absl::InvalidArgumentError(absl::StrFormat(
+        "cfg_scale: expected 0 with refresh_every or refresh_floor, found %g", params.cfg_scale));
   }
   return decoding::Validate(params.rule);
 }

@@ -22,11 +22,13 @@ from maskkv_oracle import (
     checkpoint,
     golden_cases,
     golden_decoding,
+    golden_guidance,
     golden_policies,
     golden_policy,
     golden_refresh,
     golden_run,
     golden_sampling,
+    golden_slowfast,
     prefill,
     random_checkpoint,
     tensor_file,
@@ -150,6 +152,7 @@ def _function_cases():
         "decoding.json": _json(golden_decoding.generate()),
         "policy.json": _json(golden_policy.generate()),
         "sampling.json": _json(golden_sampling.generate()),
+        "slowfast.json": _json(golden_slowfast.generate()),
     }
 
 
@@ -160,11 +163,19 @@ def _refresh_cases():
     }
 
 
+def _guidance_cases():
+    return {
+        f"guidance/{name}.json": _json(_digits(fields))
+        for name, fields in golden_guidance.generate().items()
+    }
+
+
 PARTS = {
     "random": _random_cases,
     "tiny": _tiny_cases,
     "functions": _function_cases,
     "refresh": _refresh_cases,
+    "guidance": _guidance_cases,
 }
 
 
@@ -172,8 +183,9 @@ def part_of(name):
     """Which of PARTS makes the file."""
     if "/" not in name:
         return "functions"
-    if name.startswith("refresh/"):
-        return "refresh"
+    for folder in ("refresh", "guidance"):
+        if name.startswith(f"{folder}/"):
+            return folder
     return "tiny" if name.startswith("cases/tiny-") else "random"
 
 

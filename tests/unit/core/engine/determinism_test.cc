@@ -80,6 +80,7 @@ std::vector<Job> RandomJobs(const model::ModelConfig& config, std::size_t count,
     job.params.rule.alg_temp = i % 2 == 0 ? 0.0 : 0.3;
     job.params.rule.top_p = i % 4 == 1 ? 0.8 : 1.0;
     job.params.rule.top_k = i % 4 == 2 ? 5 : 0;
+    job.params.cfg_scale = i % 3 == 2 ? 0.8 : 0.0;
     job.provisional = i % 5 == 1;
     // More factors than tables are kept.
     job.rope_scale = i % 3 == 0 ? 1.0 : static_cast<double>(1 + random() % 7);
@@ -128,6 +129,11 @@ RequestId AddJob(TestModel& model, Decoder& decoder, const Job& job) {
   request.rope_scale = job.rope_scale;
   request.prompt.assign(job.prompt.begin() + job.served, job.prompt.end());
   if (job.plan) request.cache = std::make_shared<PrefixView>(Prefill(model, job), job.served);
+  if (job.plan && job.params.guided()) {
+    Job masked = job;
+    masked.prompt.assign(job.prompt.size(), model.weights.config().mask_id);
+    request.unconditional = std::make_shared<PrefixView>(Prefill(model, masked), job.served);
+  }
   const auto id = decoder.Add(std::move(request));
   EXPECT_TRUE(id.ok()) << id.status();
   return *id;
