@@ -20,10 +20,8 @@
 //                                                     >= low_threshold, the best always
 //   prefix          raw probability                   the leading masks >= threshold, the first
 //   always
-//   slowfast        raw probability                   one mask a step until the end of the sure
-//   span
-//                                                     is stable, then threshold's within it
-//                                                     (slowfast_rule.h)
+//   slowfast        raw probability                   one a step until the span's end is stable,
+//                                                     then threshold's in it (slowfast_rule.h)
 //
 // "Filtered" is after temperature, top-p and top-k. A score of one kind may be asked for with
 // another rule's choice: ConfidenceSource.

@@ -8,7 +8,9 @@
 
 #include "absl/strings/str_format.h"
 #include "core/base/status_macros.h"
+#include "core/decoding/guidance.h"
 #include "services/maskkv/command.h"
+#include "services/maskkv/flag_checks.h"
 #include "services/maskkv/generation.h"
 #include "services/maskkv/json_report.h"
 #include "services/maskkv/live_view.h"
@@ -36,6 +38,11 @@ class GenerateCommand final : public Command {
     cache_.Declare(*sub);
     rope_.Declare(*sub);
     refresh_.Declare(*sub);
+    sub->add_option("--cfg-scale", cfg_scale_,
+                    "Classifier-free guidance away from what a masked prompt predicts; 0: none, "
+                    "else twice the rows")
+        ->check(NumberIn(0, decoding::kMostGuidance))
+        ->capture_default_str();
     sub->add_flag("--json", json_, "Print one JSON object instead of the text");
   }
 
@@ -44,6 +51,7 @@ class GenerateCommand final : public Command {
     MASKKV_RETURN_IF_ERROR(prompt_.Validate());
     engine::GenerateParams params = decode_.params();
     refresh_.Apply(params);
+    params.cfg_scale = cfg_scale_;
     MASKKV_ASSIGN_OR_RETURN(const std::unique_ptr<ModelHost> host, ModelHost::Load(model_));
     if (!json_ && host->tokenizer() == nullptr) {
       return absl::FailedPreconditionError(absl::StrFormat(
@@ -86,6 +94,7 @@ class GenerateCommand final : public Command {
   CacheFlags cache_;
   RopeFlags rope_;
   RefreshFlags refresh_;
+  double cfg_scale_ = 0;
   bool json_ = false;
 };
 

@@ -23,6 +23,8 @@ CASES = [
     {"rule": "factor", "factor": 0.01, "confidence_source": "filtered", "temperature": 1.2},
     {"rule": "hierarchical", "threshold": 0.999999, "low_threshold": 0.99},
     {"rule": "prefix", "threshold": 0.99, "temperature": 0.9},
+    {"rule": "slowfast", "threshold": 0.999, "span_threshold": 0.99, "block_length": 32},
+    {"rule": "topk_margin", "cfg_scale": 0.5, "temperature": 0.6},
 ]
 FLAGS = {"confidence_source": "confidence"}  # the others are spelt as the fields
 ROUNDS = 3
