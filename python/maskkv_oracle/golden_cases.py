@@ -157,10 +157,13 @@ CASES = {
         "mha", 20, _r("threshold", 12, 6, 1, temperature=0.8, seed=6), "maskkv", 6
     ),
     "rule-slowfast": Case(
-        "mha", 20, _r("slowfast", 16, 16, 1, {"span_threshold": 0.45}), "full"
+        "mha", 20, _r("slowfast", 16, 16, 1, {"span_threshold": 0.45, "threshold": 0.4}), "full",
+        prompt_seed=1,
     ),
     "rule-slowfast-blocks": Case(
-        "gqa", 21, _r("slowfast", 16, 8, 1, {"explore_steps": 2, "stable_steps": 3}), "maskkv", 6
+        "gqa", 21, _r("slowfast", 16, 8, 1, {"explore_steps": 2, "stable_steps": 3,
+                                             "threshold": 0.3, "span_threshold": 0.25}),
+        "maskkv", 6, prompt_seed=2,
     ),
     "rule-slowfast-shifted": Case(
         "dream", 22, _r("slowfast", 14, 14, 1, {"stable_steps": 1, "threshold": 0.4}), "none"

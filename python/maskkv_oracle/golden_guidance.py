@@ -41,18 +41,18 @@ def _r(name, gen, block, scale, **numbers):
 CASES = {
     "mha-none": Case("mha", "none", _s(8, 8, 8, 1.0)),
     "mha-full": Case("mha", "full", _s(8, 8, 8, 1.0)),
-    "mha-maskkv": Case("mha", "maskkv", _s(8, 8, 8, 1.0)),
+    "mha-maskkv": Case("mha", "maskkv", _s(8, 8, 8, 1.0), 26),
     "mha-maskkv-sampled": Case("mha", "maskkv", _s(8, 4, 8, 0.5, temperature=0.7, seed=5)),
     "gqa-none-half": Case("gqa", "none", _s(10, 5, 6, 0.5)),
     "gqa-maskkv-margin": Case(
         "gqa", "maskkv", _s(8, 8, 5, 2.0, rule=decode.Rule("topk_margin"))
     ),
-    "odd-maskkv-threshold": Case("odd", "maskkv", _r("threshold", 8, 8, 1.5, threshold=0.6)),
+    "odd-maskkv-threshold": Case("odd", "maskkv", _r("threshold", 8, 8, 1.5, threshold=0.95)),
     "dream-none": Case("dream", "none", _s(8, 8, 8, 1.0)),
     "dream-full": Case("dream", "full", _s(8, 4, 8, 2.0)),
     "dream-maskkv": Case("dream", "maskkv", _s(8, 8, 8, 1.0)),
     "dream-mqa-maskkv-slowfast": Case(
-        "dream_mqa", "maskkv", _r("slowfast", 12, 12, 1.0, threshold=0.6, span_threshold=0.4)
+        "dream_mqa", "maskkv", _r("slowfast", 12, 12, 1.0, threshold=0.4, span_threshold=0.3)
     ),
 }
 
