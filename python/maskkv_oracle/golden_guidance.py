@@ -41,7 +41,7 @@ def _r(name, gen, block, scale, **numbers):
 CASES = {
     "mha-none": Case("mha", "none", _s(8, 8, 8, 1.0)),
     "mha-full": Case("mha", "full", _s(8, 8, 8, 1.0)),
-    "mha-maskkv": Case("mha", "maskkv", _s(8, 8, 8, 1.0), 26),
+    "mha-maskkv": Case("mha", "maskkv", _s(8, 8, 8, 1.0), 28),
     "mha-maskkv-sampled": Case("mha", "maskkv", _s(8, 4, 8, 0.5, temperature=0.7, seed=5)),
     "gqa-none-half": Case("gqa", "none", _s(10, 5, 6, 0.5)),
     "gqa-maskkv-margin": Case(
