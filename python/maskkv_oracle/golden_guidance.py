@@ -47,7 +47,7 @@ CASES = {
     "gqa-maskkv-margin": Case(
         "gqa", "maskkv", _s(8, 8, 5, 2.0, rule=decode.Rule("topk_margin"))
     ),
-    "odd-maskkv-threshold": Case("odd", "maskkv", _r("threshold", 8, 8, 1.5, threshold=0.95)),
+    "odd-maskkv-threshold": Case("odd", "maskkv", _r("threshold", 8, 8, 0.3, threshold=0.4)),
     "dream-none": Case("dream", "none", _s(8, 8, 8, 1.0)),
     "dream-full": Case("dream", "full", _s(8, 4, 8, 2.0)),
     "dream-maskkv": Case("dream", "maskkv", _s(8, 8, 8, 1.0)),
