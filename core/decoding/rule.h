@@ -20,6 +20,8 @@
 //                                                     >= low_threshold, the best always
 //   prefix          raw probability                   the leading masks >= threshold, the first
 //   always
+//   slowfast        raw probability                   one a step until the span's end is stable,
+//                                                     then threshold's in it (slowfast_rule.h)
 //
 // "Filtered" is after temperature, top-p and top-k. A score of one kind may be asked for with
 // another rule's choice: ConfidenceSource.
@@ -46,6 +48,7 @@ enum class Rule : std::uint8_t {
   kFactor,
   kHierarchical,
   kPrefix,
+  kSlowFast,
 };
 
 // All rules, in the order of the enumeration.
@@ -59,6 +62,9 @@ absl::StatusOr<Rule> ParseRule(std::string_view name);
 // Whether probabilities are taken before temperature, top-p and top-k or after them.
 enum class ConfidenceSource : std::uint8_t { kOfRule, kRaw, kFiltered };
 
+inline constexpr std::int64_t kMostExploreSteps = 1024;
+inline constexpr std::int64_t kMostStableSteps = 64;
+
 struct RuleParams {
   Rule rule = Rule::kLowConfidence;
   ConfidenceSource source = ConfidenceSource::kOfRule;
@@ -69,9 +75,14 @@ struct RuleParams {
   // maskgit_plus, topk_margin, entropy: 0 takes the best; else positions are drawn without
   // replacement from softmax(score / alg_temp).
   double alg_temp = 0;
-  double threshold = 0.9;      // threshold, hierarchical, prefix
+  double threshold = 0.9;      // threshold, hierarchical, prefix, slowfast
   double low_threshold = 0.4;  // hierarchical
   double factor = 1;           // factor
+  // slowfast: the span ends behind the last mask that is this sure; it is explored for at most
+  // explore_steps, or until the last stable_steps estimates of its end agree.
+  double span_threshold = 0.3;
+  std::int64_t explore_steps = 6;  // 1 to kMostExploreSteps
+  std::int64_t stable_steps = 2;   // 1 to kMostStableSteps
 
   bool operator==(const RuleParams&) const = default;
 };

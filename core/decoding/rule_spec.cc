@@ -21,12 +21,18 @@ constexpr std::array kParameters = {
               &RuleParams::eps},
     Parameter{"alg_temp", "0 commits the surest, else draws (maskgit_plus, topk_margin, entropy)",
               &RuleParams::alg_temp},
-    Parameter{"threshold", "surer ones are committed (threshold, hierarchical, prefix)",
+    Parameter{"threshold", "surer ones are committed (threshold, hierarchical, prefix, slowfast)",
               &RuleParams::threshold},
     Parameter{"low_threshold", "of the best of each run of masks (hierarchical)",
               &RuleParams::low_threshold},
     Parameter{"factor", "rank n is committed from 1 - factor / (n + 1) on (factor)",
               &RuleParams::factor},
+    Parameter{"span_threshold", "the last mask this sure ends the span (slowfast)",
+              &RuleParams::span_threshold},
+    Parameter{"explore_steps", "most steps that look for the span's end (slowfast)",
+              &RuleParams::explore_steps},
+    Parameter{"stable_steps", "so many estimates of the end have to agree (slowfast)",
+              &RuleParams::stable_steps},
 };
 
 constexpr std::string_view kConfidence = "confidence";
@@ -67,6 +73,7 @@ std::string_view MainParameter(Rule rule) {
     case Rule::kThreshold:
     case Rule::kHierarchical:
     case Rule::kPrefix:
+    case Rule::kSlowFast:
       return "threshold";
     case Rule::kFactor:
       return "factor";

@@ -40,6 +40,7 @@ absl::Status Decoder::CheckRequest(const DecodeRequest& request) const {
   const model::ModelConfig& config = transformer_.config();
   MASKKV_RETURN_IF_ERROR(CheckAutomaton(request.params, config.mask_id, config.vocab_rows));
   MASKKV_RETURN_IF_ERROR(model::CheckRopeScale(request.rope_scale, config.rope_theta));
+  MASKKV_RETURN_IF_ERROR(CheckGuidance(request));
   const std::int64_t masks = request.params.gen_length;
   if (request.cache == nullptr) {
     if (request.params.refreshes()) {
@@ -72,7 +73,20 @@ absl::Status Decoder::CheckRequest(const DecodeRequest& request) const {
         "found none");
   }
   MASKKV_RETURN_IF_ERROR(ValidateIds(config, request.prompt, request.prompt_tokens - recomputed));
+  if (request.unconditional != nullptr) {
+    MASKKV_RETURN_IF_ERROR(CheckCache(request, *request.unconditional));
+  }
   return CheckCache(request, *request.cache);
+}
+
+absl::Status Decoder::CheckGuidance(const DecodeRequest& request) const {
+  const bool needed = request.params.guided() && request.cache != nullptr;
+  if (needed == (request.unconditional != nullptr)) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrFormat("unconditional: expected %s, found %s",
+                      needed ? "the masked prompt's entry with cfg_scale above 0 and a cache"
+                             : "none without cfg_scale and a cache",
+                      needed ? "none" : "one"));
 }
 
 absl::Status Decoder::CheckCache(const DecodeRequest& request, const KvView& cache) const {

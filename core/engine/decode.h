@@ -13,6 +13,10 @@
 //
 // A request may recompute a share of its rows only (core/engine/response_cache.h).
 //
+// A guided request (GenerateParams::cfg_scale) has its rows in the batch twice: behind its prompt
+// and behind as many masks in its place, each with its own entry if it has one; the two rows of
+// logits of a mask are combined before it is predicted.
+//
 // A request that refreshes its entry (core/engine/refresh.h) says so in its event and takes no step
 // until SwapCache has given it another one; the others step on.
 //
@@ -54,6 +58,9 @@ struct DecodeRequest {
   GenerateParams params;
   // The prompt's entry; null recomputes the prompt in every step.
   std::shared_ptr<const KvView> cache;
+  // Of a guided request with an entry: that of a prompt of as many masks, prefilled alike and cut
+  // to the same positions. Null otherwise.
+  std::shared_ptr<const KvView> unconditional;
   // rope_theta is multiplied by it; with an entry, its shape().rope_scale. 1: as trained.
   double rope_scale = 1;
   // Events also tell what the other masked positions would be now: vocabulary head rows more, the
@@ -64,8 +71,9 @@ struct DecodeRequest {
 // What one step did for one request.
 struct StepEvent {
   RequestId request = 0;
-  std::int64_t step = 0;              // 0-based over all blocks
-  std::int64_t rows = 0;              // computed for this request: recomputed prompt and response
+  std::int64_t step = 0;  // 0-based over all blocks
+  // Computed for this request: recomputed prompt and response, both twice if it is guided.
+  std::int64_t rows = 0;
   std::int64_t reused_rows = 0;       // the others: layers added what they had kept of them
   std::vector<Prediction> committed;  // by ascending position
   // What each position that is still masked would be, by ascending position, in all blocks; those
@@ -88,8 +96,8 @@ class Decoder {
 
   // The request takes part from the next step on.
   // Errors: INVALID_ARGUMENT (parameters, prompt, length, an entry with pairs where rows are
-  // recomputed), FAILED_PRECONDITION (the entry belongs to another model's shape, its keys were
-  // rotated with another rope_scale).
+  // recomputed, an unconditional entry too many or missing), FAILED_PRECONDITION (the entry belongs
+  // to another model's shape, its keys were rotated with another rope_scale).
   absl::StatusOr<RequestId> Add(DecodeRequest request);
 
   // The request leaves now, finished or not. Errors: NOT_FOUND.
@@ -136,6 +144,7 @@ class Decoder {
   struct Sequence {
     RequestId id = 0;
     Request* request = nullptr;
+    bool unconditional = false;  // the rows behind the masked prompt, right after the others
     std::int64_t first_row = 0;  // in the batch
     std::int64_t rows = 0;
     // In the last layer's predicting rows: candidates, then provisional.
@@ -143,6 +152,10 @@ class Decoder {
     std::int64_t queries = 0;
     std::int64_t candidates = 0;
     double kept_mass = 0;  // summed over layers, heads and candidates, if it is measured
+
+    const KvView* cache() const {
+      return (unconditional ? request->request.unconditional : request->request.cache).get();
+    }
   };
   // Rows of a block in progress, of a sequence whose kept mass is measured.
   struct WatchedRun {
@@ -154,8 +167,9 @@ class Decoder {
 
   absl::Status CheckRequest(const DecodeRequest& request) const;
   absl::Status CheckCache(const DecodeRequest& request, const KvView& cache) const;
+  absl::Status CheckGuidance(const DecodeRequest& request) const;
   void GatherRows();
-  void AddRows(RequestId id, Request& request);
+  void AddRows(Sequence sequence);
   void GatherQueries(Sequence& sequence);
   void RunLayers();
   // How far before a masked row the row lies whose output predicts it.
@@ -173,7 +187,9 @@ class Decoder {
   void BeginFeatures();
   std::span<const std::int64_t> QueryAnswers(const Sequence& sequence) const;
   std::vector<StepEvent> Sample();
-  StepEvent Commit(const Sequence& sequence, std::span<const std::optional<Prediction>> predicted);
+  // rows: of all the request's sequences.
+  StepEvent Commit(const Sequence& sequence, std::int64_t rows,
+                   std::span<const std::optional<Prediction>> predicted);
 
   transformer::Transformer& transformer_;
   std::map<RequestId, Request> requests_;

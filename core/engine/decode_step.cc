@@ -34,7 +34,11 @@ void Decoder::GatherRows() {
       const std::int64_t rows = std::ssize(request.request.prompt) + request.canvas.length();
       const ResponseCache* const cache = request.response_cache.get();
       const bool next_is_whole = cache == nullptr || cache->NextIsWhole(rows);
-      if (request.running() && next_is_whole == whole) AddRows(id, request);
+      if (!request.running() || next_is_whole != whole) continue;
+      AddRows({.id = id, .request = &request});
+      if (request.request.params.guided()) {
+        AddRows({.id = id, .request = &request, .unconditional = true});
+      }
     }
     if (whole) whole_rows_ = static_cast<std::int64_t>(tokens_.size());
   }
@@ -44,12 +48,16 @@ void Decoder::GatherRows() {
   }
 }
 
-void Decoder::AddRows(RequestId id, Request& request) {
-  Sequence sequence{.id = id, .request = &request};
+void Decoder::AddRows(Sequence sequence) {
+  const Request& request = *sequence.request;
   sequence.first_row = static_cast<std::int64_t>(tokens_.size());
   const std::vector<std::int32_t>& prompt = request.request.prompt;
   const std::span<const std::int32_t> answer = request.canvas.tokens();
-  tokens_.insert(tokens_.end(), prompt.begin(), prompt.end());
+  if (sequence.unconditional) {
+    tokens_.insert(tokens_.end(), prompt.size(), transformer_.config().mask_id);
+  } else {
+    tokens_.insert(tokens_.end(), prompt.begin(), prompt.end());
+  }
   tokens_.insert(tokens_.end(), answer.begin(), answer.end());
   const auto start = static_cast<std::int32_t>(request.request.prompt_tokens);
   const auto end = start + static_cast<std::int32_t>(answer.size());
@@ -145,7 +153,7 @@ void Decoder::Advance(std::int64_t layer, bool masked_rows_only) {
     sources_.clear();
   };
   for (Sequence& sequence : sequences_) {
-    const KvView* cache = sequence.request->request.cache.get();
+    const KvView* cache = sequence.cache();
     const ResponseCache* const features = sequence.request->response_cache.get();
     const float* keys = features == nullptr ? kv_.data() + sequence.first_row * ld
                                             : features->layer(layer).pairs.data();
@@ -208,47 +216,55 @@ std::vector<StepEvent> Decoder::Sample() {
   std::vector<std::unique_ptr<TokenSampler>> samplers;
   std::vector<kernels::HeadRow> rows;
   for (const Sequence& sequence : sequences_) {
-    TokenSampler& sampler = *samplers.emplace_back(
-        std::make_unique<TokenSampler>(sequence.request->canvas, transformer_.config().mask_id,
-                                       sequence.queries, transformer_.config().vocab_rows));
+    if (!sequence.unconditional) {
+      samplers.push_back(
+          std::make_unique<TokenSampler>(sequence.request->canvas, transformer_.config().mask_id,
+                                         sequence.queries, transformer_.config().vocab_rows));
+    }
+    TokenSampler& sampler = *samplers.back();
     for (std::int64_t i = 0; i < sequence.queries; ++i) {
       const std::int64_t row = sequence.first_query + i;
+      const float* const hidden = normed_.data() + row * width;
       // The noise is that of the position which is decided.
-      rows.push_back(sampler.Row(i, normed_.data() + row * width,
-                                 query_positions_[static_cast<std::size_t>(row)] + shift()));
+      rows.push_back(
+          sequence.unconditional
+              ? sampler.UnconditionalRow(i, hidden)
+              : sampler.Row(i, hidden, query_positions_[static_cast<std::size_t>(row)] + shift()));
     }
   }
   transformer_.Project(rows);
 
   std::vector<std::optional<Prediction>> predictions(static_cast<std::size_t>(queries));
   std::vector<StepEvent> events;
-  for (std::size_t s = 0; s < sequences_.size(); ++s) {
-    const Sequence& sequence = sequences_[s];
+  for (const Sequence& sequence : sequences_) {
+    if (sequence.unconditional) continue;
+    const TokenSampler& sampler = *samplers[events.size()];
     const std::span mine = std::span(predictions)
                                .subspan(static_cast<std::size_t>(sequence.first_query),
                                         static_cast<std::size_t>(sequence.queries));
     const std::span<const std::int64_t> answers = QueryAnswers(sequence);
     transformer_.pool().ParallelFor(sequence.queries, [&](std::int64_t row, int) {
       const auto index = static_cast<std::size_t>(row);
-      mine[index] = samplers[s]->Predict(row, answers[index]);
+      mine[index] = sampler.Predict(row, answers[index]);
     });
-    events.push_back(Commit(sequence, mine));
+    const bool guided = sequence.request->request.params.guided();
+    events.push_back(Commit(sequence, (guided ? 2 : 1) * sequence.rows, mine));
   }
   std::ranges::sort(events, {}, &StepEvent::request);
   return events;
 }
 
-StepEvent Decoder::Commit(const Sequence& sequence,
+StepEvent Decoder::Commit(const Sequence& sequence, std::int64_t rows,
                           std::span<const std::optional<Prediction>> predicted) {
   Request& request = *sequence.request;
   Canvas& canvas = request.canvas;
   StepEvent event;
   event.request = sequence.id;
   event.step = canvas.step();
-  event.rows = sequence.rows;
+  event.rows = rows;
   if (request.response_cache != nullptr) {
     event.rows = std::ssize(request.response_cache->layer(0).chosen);
-    event.reused_rows = sequence.rows - event.rows;
+    event.reused_rows = rows - event.rows;
     event.response_cache_bytes = request.response_cache->bytes();
   }
   const std::span<const std::int64_t> positions = QueryAnswers(sequence);

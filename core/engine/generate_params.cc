@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "absl/strings/str_format.h"
+#include "core/decoding/guidance.h"
 
 namespace maskkv::engine {
 namespace {
@@ -76,6 +77,16 @@ absl::Status Validate(const GenerateParams& params) {
   if (!(params.response_share > 0 && params.response_share <= 1)) {  // true for NaN
     return absl::InvalidArgumentError(absl::StrFormat(
         "response_share: expected above 0, at most 1, found %g", params.response_share));
+  }
+  if (!(params.cfg_scale >= 0 && params.cfg_scale <= decoding::kMostGuidance)) {  // true for NaN
+    return absl::InvalidArgumentError(absl::StrFormat("cfg_scale: expected 0 to %g, found %g",
+                                                      decoding::kMostGuidance, params.cfg_scale));
+  }
+  if (params.guided() && (params.refreshes() || params.caches_response())) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("cfg_scale: expected 0 with refresh_every, refresh_floor or response_every, "
+                        "found %g",
+                        params.cfg_scale));
   }
   return decoding::Validate(params.rule);
 }

@@ -42,6 +42,11 @@ struct GenerateParams {
   double response_share = 0.25;  // (0, 1]; read with response_every of 2 or more
 
   bool caches_response() const { return response_every > 1; }
+  // Classifier-free guidance: logits = un + (cfg_scale + 1) * (cond - un), un of the same canvas
+  // behind a prompt of nothing but masks. 0: none; to decoding::kMostGuidance. Twice the rows.
+  double cfg_scale = 0;
+
+  bool guided() const { return cfg_scale > 0; }
   bool refreshes() const { return refresh_every > 0 || refresh_floor > 0; }
   std::int64_t blocks() const { return gen_length / block_length; }
   std::int64_t steps_per_block() const { return steps / blocks(); }

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <span>
 
+#include "core/decoding/guidance.h"
 #include "kernels/sample/philox.h"
 
 namespace maskkv::engine {
@@ -44,8 +45,9 @@ TokenSampler::TokenSampler(const Canvas& canvas, std::int32_t mask_id, std::int6
                            std::int64_t vocabulary)
     : canvas_(canvas),
       forbidden_(ForbiddenIds(canvas.params(), mask_id)),
+      rows_(rows),
       vocabulary_(vocabulary),
-      whole_rows_(decoding::NeedsWholeRows(canvas.params().rule)),
+      whole_rows_(canvas.params().guided() || decoding::NeedsWholeRows(canvas.params().rule)),
       argmax_(forbidden_),
       gumbel_(canvas.params().seed, static_cast<std::uint32_t>(canvas.step()),
               static_cast<float>(canvas.params().temperature), forbidden_) {
@@ -54,8 +56,9 @@ TokenSampler::TokenSampler(const Canvas& canvas, std::int32_t mask_id, std::int6
     choices_.resize(static_cast<std::size_t>(rows));
     return;
   }
-  logits_.resize(static_cast<std::size_t>(rows * vocabulary));
-  for (std::int64_t row = 0; row < rows; ++row) {
+  const std::int64_t collected = canvas.params().guided() ? 2 * rows : rows;
+  logits_.resize(static_cast<std::size_t>(collected * vocabulary));
+  for (std::int64_t row = 0; row < collected; ++row) {
     collectors_.push_back(std::make_unique<RowCollector>(logits_.data() + row * vocabulary));
   }
 }
@@ -79,6 +82,11 @@ kernels::HeadRow TokenSampler::Row(std::int64_t row, const float* hidden, std::i
   return {hidden, reducer, position, result};
 }
 
+kernels::HeadRow TokenSampler::UnconditionalRow(std::int64_t row, const float* hidden) {
+  RowCollector& collector = *collectors_[static_cast<std::size_t>(rows_ + row)];
+  return {hidden, &collector, 0, &collector.result};
+}
+
 std::optional<Prediction> TokenSampler::PredictStreamed(std::int64_t row,
                                                         std::int64_t answer) const {
   const kernels::TokenChoice& choice = choices_[static_cast<std::size_t>(row)];
@@ -89,27 +97,37 @@ std::optional<Prediction> TokenSampler::PredictStreamed(std::int64_t row,
   return prediction;
 }
 
+decoding::RowChoice TokenSampler::Choose(std::int64_t row) const {
+  const GenerateParams& params = canvas_.params();
+  const decoding::RowSampling sampling{.rule = params.rule,
+                                       .temperature = params.temperature,
+                                       .seed = params.seed,
+                                       .step = static_cast<std::uint32_t>(canvas_.step()),
+                                       .forbidden = forbidden_};
+  const auto position =
+      static_cast<std::uint32_t>(collectors_[static_cast<std::size_t>(row)]->position);
+  const auto logits_of = [&](std::int64_t collected) {
+    return std::span(logits_).subspan(static_cast<std::size_t>(collected * vocabulary_),
+                                      static_cast<std::size_t>(vocabulary_));
+  };
+  const std::span<const float> logits = logits_of(row);
+  if (!params.guided()) return decoding::ChooseFromRow(sampling, position, logits);
+  std::vector<float> guided(logits.begin(), logits.end());
+  decoding::Guide(logits_of(rows_ + row), params.cfg_scale, guided);
+  return decoding::ChooseFromRow(sampling, position, guided);
+}
+
+std::optional<Prediction> TokenSampler::PredictWhole(std::int64_t row, std::int64_t answer) const {
+  const decoding::RowChoice choice = Choose(row);
+  if (!choice.valid) return std::nullopt;
+  return Prediction{answer, choice.token, static_cast<float>(choice.confidence),
+                    static_cast<float>(choice.log_probability), static_cast<float>(choice.score)};
+}
+
 std::optional<Prediction> TokenSampler::Predict(std::int64_t row, std::int64_t answer) const {
   const GenerateParams& params = canvas_.params();
-  std::optional<Prediction> prediction;
-  if (whole_rows_) {
-    const decoding::RowSampling sampling{.rule = params.rule,
-                                         .temperature = params.temperature,
-                                         .seed = params.seed,
-                                         .step = static_cast<std::uint32_t>(canvas_.step()),
-                                         .forbidden = forbidden_};
-    const RowCollector& collector = *collectors_[static_cast<std::size_t>(row)];
-    const decoding::RowChoice choice = decoding::ChooseFromRow(
-        sampling, static_cast<std::uint32_t>(collector.position),
-        std::span(logits_).subspan(static_cast<std::size_t>(row * vocabulary_),
-                                   static_cast<std::size_t>(vocabulary_)));
-    if (!choice.valid) return std::nullopt;
-    prediction =
-        Prediction{answer, choice.token, static_cast<float>(choice.confidence),
-                   static_cast<float>(choice.log_probability), static_cast<float>(choice.score)};
-  } else {
-    prediction = PredictStreamed(row, answer);
-  }
+  std::optional<Prediction> prediction =
+      whole_rows_ ? PredictWhole(row, answer) : PredictStreamed(row, answer);
   if (prediction.has_value() && params.rule.rule == decoding::Rule::kRandom) {
     prediction->score = kernels::Uniform(
         params.seed, static_cast<std::uint32_t>(canvas_.first_position() + answer),

@@ -3,7 +3,9 @@
 // How one request chooses tokens in one step: streamed through the vocabulary head where its rule
 // reads nothing but the raw probability of the choice, from whole rows of logits otherwise
 // (core/decoding/row_choice.h). Ids that the request's automaton does not allow at a row's position
-// are removed before anything else. Holds what the head writes; lives as long as the step.
+// are removed before anything else. A guided request (GenerateParams::cfg_scale) chooses from whole
+// rows too: a row's logits and those of its twin behind the masked prompt give the logits it
+// chooses from (core/decoding/guidance.h). Holds what the head writes; lives as long as the step.
 //
 // Rows are numbered as the caller likes, 0 .. rows - 1. Not thread safe, but different rows may be
 // predicted by different threads.
@@ -36,6 +38,9 @@ class TokenSampler {
   // that of the absolute position `position`, a mask of the canvas.
   kernels::HeadRow Row(std::int64_t row, const float* hidden, std::int64_t position);
 
+  // Of a guided request: what the head needs to serve the row's twin.
+  kernels::HeadRow UnconditionalRow(std::int64_t row, const float* hidden);
+
   // After the head has run: what the row says about canvas position `answer`; nullopt where its
   // logits are no numbers.
   std::optional<Prediction> Predict(std::int64_t row, std::int64_t answer) const;
@@ -44,17 +49,21 @@ class TokenSampler {
   class RowCollector;
 
   std::optional<Prediction> PredictStreamed(std::int64_t row, std::int64_t answer) const;
+  std::optional<Prediction> PredictWhole(std::int64_t row, std::int64_t answer) const;
+  decoding::RowChoice Choose(std::int64_t row) const;
 
   const Canvas& canvas_;
   const std::vector<std::int32_t> forbidden_;  // the reducers refer to it
+  const std::int64_t rows_;
   const std::int64_t vocabulary_;
   const bool whole_rows_;
   const kernels::ArgmaxReducer argmax_;
   const kernels::GumbelReducer gumbel_;
-  std::optional<ConstrainedReducers> constrained_;         // around the above and collectors
-  std::vector<kernels::TokenChoice> choices_;              // streamed: of each row
-  std::vector<std::unique_ptr<RowCollector>> collectors_;  // else: of each row
-  std::vector<float> logits_;                              // (rows, vocabulary)
+  std::optional<ConstrainedReducers> constrained_;  // around the above and collectors
+  std::vector<kernels::TokenChoice> choices_;  // streamed: of each row
+  // Else: of each row; if guided, then of each twin.
+  std::vector<std::unique_ptr<RowCollector>> collectors_;
+  std::vector<float> logits_;  // (collectors, vocabulary)
 };
 
 }  // namespace maskkv::engine

@@ -13,7 +13,7 @@ import itertools
 
 import numpy as np
 
-from maskkv_oracle import forward, ops, prefill, rules, sampling
+from maskkv_oracle import forward, guidance, ops, prefill, rules, sampling, slowfast
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,6 +24,9 @@ class Rule:
     threshold: float = 0.9
     low_threshold: float = 0.4
     factor: float = 1.0
+    span_threshold: float = 0.3  # this and the next two: slowfast
+    explore_steps: int = 6
+    stable_steps: int = 2
 
     @property
     def scheduled(self):
@@ -31,6 +34,12 @@ class Rule:
 
     def numbers(self):
         return {k: v for k, v in dataclasses.asdict(self).items() if k != "name"}
+
+    def fields(self):
+        """For JSON: the numbers of other rules are in every file, those of slowfast in its own."""
+        own = ("span_threshold", "explore_steps", "stable_steps")
+        return {k: v for k, v in dataclasses.asdict(self).items()
+                if self.name == "slowfast" or k not in own}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +53,7 @@ class Sampling:
     ignore_eos: bool = False  # decode the whole canvas even after an eos is decided
     stop_ids: tuple = ()  # ids that end an answer
     rule: "Rule" = Rule()
+    cfg_scale: float = 0.0  # above 0: maskkv_oracle.guidance
 
     @property
     def blocks(self):
@@ -51,9 +61,12 @@ class Sampling:
 
     def fields(self):
         """For JSON; without the rule where it is the usual one."""
-        fields = dataclasses.asdict(self) | {"stop_ids": list(self.stop_ids)}
+        fields = dataclasses.asdict(self) | {"stop_ids": list(self.stop_ids),
+                                             "rule": self.rule.fields()}
         if self.rule == Rule():
             del fields["rule"]
+        if self.cfg_scale == 0:
+            del fields["cfg_scale"]
         return fields
 
     def check(self):
@@ -112,6 +125,23 @@ def answer_forward(
 def answer_logits(model, prompt, canvas, cache, rows, noise=None, served=None):
     """The logits of answer_forward."""
     return answer_forward(model, prompt, canvas, cache, rows, noise, served)[0]
+
+
+def step_forward(model, prompt, canvas, cache, rows, params, noise=None, served=None,
+                 run_rows=forward.run_rows, unconditional=None):
+    """answer_forward, guided if params.cfg_scale > 0; then the routers are of both forwards.
+
+    unconditional: the masked prompt's cache where the prompt has one.
+    """
+    raw, routers = answer_forward(model, prompt, canvas, cache, rows, noise, served, run_rows)
+    if params.cfg_scale == 0:
+        return raw, routers
+    masked = guidance.masked(model.config, prompt)
+    without, more = answer_forward(
+        model, masked, canvas, unconditional, rows, noise, served, run_rows
+    )
+    routers = routers + more if routers else None
+    return guidance.guide(raw, without, params.cfg_scale, noise), routers
 
 
 def predict(raw, forbidden, noise_of_row, temperature):
@@ -204,26 +234,37 @@ def commit_gap(rule, score, chosen):
     return float(min(near)) if near else None
 
 
+def committed_indices(params, scores, rows, context, looks):
+    """What the rule commits of masks `rows`; looks: what it saw before in this block, added to."""
+    if params.rule.name != "slowfast":
+        return rules.commit(params.rule.name, scores, rows, context, **params.rule.numbers())
+    looks.append(slowfast.Look(tuple(rows), tuple(scores)))
+    return slowfast.commit(looks, **params.rule.numbers())
+
+
 def run(model, prompt, params, cache=None, served=None, run_rows=forward.run_rows,
-        cache_at=None):
+        cache_at=None, unconditional=None):
     """cache: pairs kept by prefill, one forward.Pairs a layer; None recomputes everything.
 
     served: tokens that the cache stands for, the first of the prompt; None: all.
     run_rows: the forward of each step, response_cache.ResponseCache(...).run_rows for example.
     cache_at: function of (canvas, candidates) that gives the cache of the step which comes next, in
     the place of `cache`; maskkv_oracle.refresh.
+    unconditional: with cfg_scale, the masked prompt's cache; None as for `cache`.
     """
     params.check()
     c, n_p = model.config, len(prompt)
     canvas = [c.mask_id] * params.gen_length
     forbidden = [c.mask_id] + ([c.eos_id] if params.suppress_eos else [])
-    steps, finish = [], "length"
+    steps, finish, looks = [], "length", []
     for place in places(params, canvas, c.mask_id):
+        if place["block_step"] == 0:
+            looks = []
         rows = np.array(masks_of_block(params, canvas, c.mask_id, place["block"]))
         if cache_at:
             cache = cache_at(canvas, rows)
-        raw = answer_forward(
-            model, prompt, canvas, cache, rows, served=served, run_rows=run_rows
+        raw = step_forward(
+            model, prompt, canvas, cache, rows, params, None, served, run_rows, unconditional
         )[0]
 
         def noise_of_row(i):
@@ -233,9 +274,7 @@ def run(model, prompt, params, cache=None, served=None, run_rows=forward.run_row
         confidence = confidence_of(raw, tokens, forbidden)
         score = scores_of(raw, tokens, forbidden, params, rows + n_p, place["step"])
         context = place | {"seed": params.seed, "first_position": n_p}
-        chosen = rules.commit(
-            params.rule.name, list(score), [int(r) for r in rows], context, **params.rule.numbers()
-        )
+        chosen = committed_indices(params, list(score), [int(r) for r in rows], context, looks)
         committed = [(int(rows[i]), int(tokens[i]), float(confidence[i])) for i in chosen]
         for position, token, _ in committed:
             canvas[position] = token

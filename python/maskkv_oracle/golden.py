@@ -24,12 +24,14 @@ from maskkv_oracle import (
     golden_constrained,
     golden_decoding,
     golden_document,
+    golden_guidance,
     golden_policies,
     golden_policy,
     golden_refresh,
     golden_response,
     golden_run,
     golden_sampling,
+    golden_slowfast,
     prefill,
     random_checkpoint,
     tensor_file,
@@ -153,6 +155,7 @@ def _function_cases():
         "decoding.json": _json(golden_decoding.generate()),
         "policy.json": _json(golden_policy.generate()),
         "sampling.json": _json(golden_sampling.generate()),
+        "slowfast.json": _json(golden_slowfast.generate()),
     }
 
 
@@ -184,6 +187,13 @@ def _document_cases():
     }
 
 
+def _guidance_cases():
+    return {
+        f"guidance/{name}.json": _json(_digits(fields))
+        for name, fields in golden_guidance.generate().items()
+    }
+
+
 PARTS = {
     "random": _random_cases,
     "tiny": _tiny_cases,
@@ -192,6 +202,7 @@ PARTS = {
     "response": _response_cases,
     "constrained": _constrained_cases,
     "document": _document_cases,
+    "guidance": _guidance_cases,
 }
 
 
@@ -199,7 +210,7 @@ def part_of(name):
     """Which of PARTS makes the file."""
     if "/" not in name:
         return "functions"
-    if name.split("/")[0] in ("refresh", "response", "constrained", "document"):
+    if name.split("/")[0] in ("refresh", "response", "constrained", "document", "guidance"):
         return name.split("/")[0]
     return "tiny" if name.startswith("cases/tiny-") else "random"
 

@@ -156,6 +156,22 @@ CASES = {
     "rule-threshold-noise": Case(
         "mha", 20, _r("threshold", 12, 6, 1, temperature=0.8, seed=6), "maskkv", 6
     ),
+    "rule-slowfast": Case(
+        "mha", 20, _r("slowfast", 16, 16, 1, {"span_threshold": 0.45, "threshold": 0.4}), "full",
+        prompt_seed=1,
+    ),
+    "rule-slowfast-blocks": Case(
+        "gqa", 21, _r("slowfast", 16, 8, 1, {"explore_steps": 2, "stable_steps": 3,
+                                             "threshold": 0.3, "span_threshold": 0.25}),
+        "maskkv", 6, prompt_seed=2,
+    ),
+    "rule-slowfast-shifted": Case(
+        "dream", 22, _r("slowfast", 14, 14, 1, {"stable_steps": 1, "threshold": 0.4}), "none"
+    ),
+    "rule-slowfast-noise": Case(
+        "deep", 20, _r("slowfast", 12, 6, 1, {"span_threshold": 0.2}, temperature=0.8, seed=8),
+        "full",
+    ),
     # Ends of an answer.
     "mha-stop": Case("mha", 37, _s(16, 4, 16), "maskkv", 8),
     "mha-stop-ignored": Case("mha", 37, _s(16, 4, 16, ignore_eos=True), "maskkv", 8),
@@ -174,6 +190,7 @@ SMALL = (
     "rule-random", "rule-origin", "rule-maskgit-plus", "rule-topk-margin", "rule-entropy",
     "rule-entropy-blocks", "rule-threshold", "rule-factor", "rule-hierarchical", "rule-prefix",
     "rule-origin-noise", "rule-maskgit-noise", "rule-margin-noise", "rule-threshold-noise",
+    "rule-slowfast", "rule-slowfast-blocks", "rule-slowfast-shifted", "rule-slowfast-noise",
 )  # fmt: skip
 
 # Random models seldom predict their eos ("deep-eos" does). These cases name as a stop id, beside

@@ -83,6 +83,10 @@ std::string_view KernelIsa() {
 
 }  // namespace
 
+bool IsMasked(const model::ModelConfig& config, std::span<const std::int32_t> ids) {
+  return !ids.empty() && std::ranges::count(ids, config.mask_id) == std::ssize(ids);
+}
+
 absl::Status ModelRuntime::LoadText(const std::string& directory) {
   std::error_code unreadable;  // then loading says so
   if (std::filesystem::exists(directory + "/" + std::string(model::Checkpoint::kTokenizerFile),
@@ -131,7 +135,8 @@ absl::StatusOr<PromptIds> ModelRuntime::TokenizeDocument(std::string_view docume
   return prompt;
 }
 
-absl::StatusOr<PromptIds> ModelRuntime::Tokenize(const v1::Prompt& prompt) const {
+absl::StatusOr<PromptIds> ModelRuntime::Tokenize(const v1::Prompt& prompt,
+                                                 MaskedPrompt masked) const {
   PromptIds result;
   if ((prompt.has_chat() || prompt.has_document()) && tokenizer_ && !chat_.ok()) {
     return MakeError(absl::StatusCode::kFailedPrecondition, "NO_CHAT_TEMPLATE",
@@ -166,6 +171,7 @@ absl::StatusOr<PromptIds> ModelRuntime::Tokenize(const v1::Prompt& prompt) const
     return BadPrompt(
         "prompt: expected at least one token, from which the first mask is predicted, found none");
   }
+  if (masked == MaskedPrompt::kAllowed && IsMasked(config(), result.ids)) return result;
   MASKKV_RETURN_IF_ERROR(CheckIds(config(), result.ids));
   return result;
 }

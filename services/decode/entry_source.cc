@@ -16,6 +16,7 @@
 #include "core/base/sha256.h"
 #include "core/base/status_macros.h"
 #include "core/engine/prefix_view.h"
+#include "core/engine/prompt.h"
 #include "maskkv/v1/decode.pb.h"
 #include "maskkv/v1/prefill.grpc.pb.h"
 #include "services/common/document_reuse.h"
@@ -114,10 +115,14 @@ absl::StatusOr<PromptEntry> EntrySource::Prefill(const services::Call& call,
                                                  const v1::GenerateRequest& request,
                                                  const CheckedRequest& checked,
                                                  const std::vector<std::int32_t>& ids,
-                                                 std::int64_t servable) const {
+                                                 const model::ModelConfig& config) const {
   MASKKV_ASSIGN_OR_RETURN(PromptEntry prompt,
                           Obtain(call, context, PrefillOf(request, checked), {}));
-  prompt.recomputed.assign(ids.begin() + servable, ids.end());
+  prompt.recomputed = engine::RecomputedTail(config, ids);
+  if (checked.params.guided()) {
+    MASKKV_RETURN_IF_ERROR(AddUnconditional(call, context, PrefillOf(request, checked),
+                                            std::ssize(ids), config.mask_id, prompt));
+  }
   return prompt;
 }
 
@@ -130,6 +135,22 @@ absl::StatusOr<PromptEntry> EntrySource::Refresh(const services::Call& call,
   prefill.mutable_response()->Assign(refresh.response.begin(), refresh.response.end());
   if (refresh.plan != nullptr) *prefill.mutable_plan() = *refresh.plan;
   return Obtain(call, context, std::move(prefill), refresh.stop);
+}
+
+absl::Status EntrySource::AddUnconditional(const services::Call& call,
+                                           const grpc::ServerContext& context,
+                                           v1::PrefillRequest prefill, std::int64_t tokens,
+                                           std::int32_t mask_id, PromptEntry& prompt) const {
+  v1::TokenIds& masked = *prefill.mutable_prompt()->mutable_tokens();
+  masked.Clear();
+  masked.mutable_ids()->Resize(static_cast<int>(tokens), mask_id);
+  *prefill.mutable_plan() = prompt.prefill->plan();
+  MASKKV_ASSIGN_OR_RETURN(const PromptEntry other, Obtain(call, context, std::move(prefill), {}));
+  prompt.unconditional = other.view;
+  prompt.pairs += other.pairs;
+  prompt.prefill_ms += other.prefill_ms;
+  prompt.map_ms += other.map_ms;
+  return absl::OkStatus();
 }
 
 absl::StatusOr<PromptEntry> EntrySource::Obtain(const services::Call& call,

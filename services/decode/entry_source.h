@@ -17,6 +17,7 @@
 #include "absl/status/statusor.h"
 #include "core/arena/mapped_entry.h"
 #include "core/engine/kv.h"
+#include "core/model/config.h"
 #include "services/common/call.h"
 #include "services/decode/request_check.h"
 
@@ -46,8 +47,9 @@ struct PromptEntry {
   std::shared_ptr<const arena::MappedEntry> entry;
   std::shared_ptr<const engine::KvView> view;  // of the entry: what serves this prompt
   std::vector<std::int32_t> recomputed;        // the prompt's last tokens, which it does not serve
-  std::int64_t pairs = 0;                      // of the view
-  std::shared_ptr<const v1::PrefillResponse> prefill;  // null if none ran
+  std::shared_ptr<const engine::KvView> unconditional;  // of a guided request: the masked prompt's
+  std::int64_t pairs = 0;                               // of both views
+  std::shared_ptr<const v1::PrefillResponse> prefill;   // null if none ran
   double prefill_ms = 0;
   double map_ms = 0;
 };
@@ -62,15 +64,15 @@ class EntrySource {
   EntrySource(std::shared_ptr<grpc::Channel> prefill, EntryMapper map)
       : prefill_(std::move(prefill)), map_(std::move(map)) {}
 
-  // A prefill of the request's prompt of these ids, of which the entry serves the first `servable`;
-  // once more if its entry is gone before it was leased.
+  // A prefill of the request's prompt of these ids, once more if its entry is gone before it was
+  // leased. Of a guided request another one of as many masks, by the same policy and plan.
   // Errors: of the prefill service and of the mapper; UNAVAILABLE (PREFILL_DOWN, CACHE_DOWN).
   absl::StatusOr<PromptEntry> Prefill(const services::Call& call,
                                       const grpc::ServerContext& context,
                                       const v1::GenerateRequest& request,
                                       const CheckedRequest& checked,
                                       const std::vector<std::int32_t>& ids,
-                                      std::int64_t servable) const;
+                                      const model::ModelConfig& config) const;
 
   // Another entry of the same prompt for a response under way; `recomputed` is left out.
   // Errors: as Prefill's.
@@ -88,6 +90,10 @@ class EntrySource {
                                     std::int64_t servable) const;
 
  private:
+  // Adds the masked prompt's entry to that of a prompt of so many tokens.
+  absl::Status AddUnconditional(const services::Call& call, const grpc::ServerContext& context,
+                                v1::PrefillRequest prefill, std::int64_t tokens,
+                                std::int32_t mask_id, PromptEntry& prompt) const;
   // prefill: without its request_id.
   absl::StatusOr<PromptEntry> Obtain(const services::Call& call, const grpc::ServerContext& context,
                                      v1::PrefillRequest prefill, const std::stop_token& stop) const;

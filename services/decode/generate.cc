@@ -183,14 +183,14 @@ absl::Status GenerateHandler::PreparePrompt(Answer& answer) const {
   answer.ids = std::move(ids.ids);
   if (answer.checked.use_cache) {
     const Counted waiting(parts_.metrics->waiting_for_prefill);
-    const std::int64_t servable = engine::ServableTokens(model.config(), tokens);
     if (answer.checked.reused) {
+      const std::int64_t servable = engine::ServableTokens(model.config(), tokens);
       MASKKV_ASSIGN_OR_RETURN(
           answer.prompt, parts_.entries->Reuse(answer.call, answer.checked, answer.ids, servable));
     } else {
       MASKKV_ASSIGN_OR_RETURN(answer.prompt,
                               parts_.entries->Prefill(answer.call, answer.context, answer.request,
-                                                      answer.checked, answer.ids, servable));
+                                                      answer.checked, answer.ids, model.config()));
     }
     answer.rope_scale = answer.prompt.entry->shape().rope_scale;
   } else {
@@ -222,7 +222,8 @@ absl::Status GenerateHandler::PrepareWholePrompt(Answer& answer) const {
       services::RopeScaleOf(
           answer.request.has_rope_scaling() ? &answer.request.rope_scaling() : nullptr, config,
           positions));
-  return services::CheckFits(config, positions, /*kv_layers=*/1);
+  const std::int64_t canvases = answer.checked.params.guided() ? 2 : 1;
+  return services::CheckFits(config, canvases * positions, /*kv_layers=*/1);
 }
 
 absl::Status GenerateHandler::Submit(Answer& answer) const {
@@ -232,6 +233,7 @@ absl::Status GenerateHandler::Submit(Answer& answer) const {
   sample.params = answer.checked.params;
   sample.provisional = answer.checked.provisional;
   sample.cache = answer.prompt.view;
+  sample.unconditional = answer.prompt.unconditional;
   sample.rope_scale = answer.rope_scale;
   GroupSpec spec;
   spec.stop = answer.checked.stop;
@@ -261,6 +263,7 @@ absl::Status GenerateHandler::Submit(Answer& answer) const {
   MASKKV_ASSIGN_OR_RETURN(answer.group, parts_.loop->Submit(std::move(spec)));
   // The sequences hold the entry: it is free when the last of them has ended, unless it is kept.
   answer.prompt.view.reset();
+  answer.prompt.unconditional.reset();
   answer.prompt.recomputed = {};
   return absl::OkStatus();
 }

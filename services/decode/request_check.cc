@@ -60,6 +60,9 @@ absl::StatusOr<decoding::RuleParams> RuleOf(const v1::Sampler& sampler) {
   if (sampler.has_threshold()) params.threshold = sampler.threshold();
   if (sampler.has_low_threshold()) params.low_threshold = sampler.low_threshold();
   if (sampler.has_factor()) params.factor = sampler.factor();
+  if (sampler.has_span_threshold()) params.span_threshold = sampler.span_threshold();
+  if (sampler.explore_steps() != 0) params.explore_steps = sampler.explore_steps();
+  if (sampler.stable_steps() != 0) params.stable_steps = sampler.stable_steps();
   return params;
 }
 
@@ -88,6 +91,7 @@ absl::StatusOr<engine::GenerateParams> CheckSampler(const v1::Sampler& sampler,
   params.refresh_floor = sampler.refresh_floor();
   params.response_every = sampler.response_every();
   if (sampler.has_response_share()) params.response_share = sampler.response_share();
+  params.cfg_scale = sampler.cfg_scale();
   params.stop_ids = limits.stop_ids;
   if (params.temperature > kMaxTemperature) {
     return Invalid("BAD_SAMPLER", absl::StrFormat("temperature: expected at most %g, found %g",
@@ -199,6 +203,12 @@ absl::StatusOr<CheckedRequest> CheckRequest(const v1::GenerateRequest& request,
         absl::StrFormat("refresh_every, refresh_floor: expected 0 with %s, found another "
                         "value",
                         checked.use_cache ? v1::Reuse_Name(request.reuse()) : "CACHE_NONE"));
+  }
+  if (checked.params.guided() && checked.reused) {
+    return Invalid("BAD_SAMPLER",
+                   absl::StrFormat("cfg_scale: expected 0 with REUSE_KEPT, whose entry has none of "
+                                   "the masked prompt beside it, found %g",
+                                   checked.params.cfg_scale));
   }
   constexpr std::int32_t kMaxPriority = schedule::AdmissionQueue::kMaxPriority;
   if (request.priority() < -kMaxPriority || request.priority() > kMaxPriority) {

@@ -322,7 +322,8 @@ absl::StatusOr<std::unique_ptr<SequenceGroup>> StepLoop::Submit(GroupSpec spec) 
                         .refresh_due = {},
                         .fresh = {},
                         .end = {}};
-      sequence.rows_a_step = sequence.request.params.gen_length;
+      const engine::GenerateParams& params = sequence.request.params;
+      sequence.rows_a_step = (params.guided() ? 2 : 1) * params.gen_length;
       impl_->submitted.emplace((*ids)[i], std::move(sequence));
     }
   }

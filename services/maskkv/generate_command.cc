@@ -10,7 +10,9 @@
 #include "core/base/status_macros.h"
 #include "core/engine/constraint.h"
 #include "services/maskkv/automaton_flags.h"
+#include "core/decoding/guidance.h"
 #include "services/maskkv/command.h"
+#include "services/maskkv/flag_checks.h"
 #include "services/maskkv/generation.h"
 #include "services/maskkv/json_report.h"
 #include "services/maskkv/live_view.h"
@@ -42,6 +44,11 @@ class GenerateCommand final : public Command {
     refresh_.Declare(*sub);
     response_.Declare(*sub);
     automaton_.Declare(*sub);
+    sub->add_option("--cfg-scale", cfg_scale_,
+                    "Classifier-free guidance away from what a masked prompt predicts; 0: none, "
+                    "else twice the rows")
+        ->check(NumberIn(0, decoding::kMostGuidance))
+        ->capture_default_str();
     sub->add_flag("--json", json_, "Print one JSON object instead of the text");
   }
 
@@ -52,6 +59,7 @@ class GenerateCommand final : public Command {
     refresh_.Apply(params);
     response_.Apply(params);
     MASKKV_RETURN_IF_ERROR(automaton_.Apply(params));
+    params.cfg_scale = cfg_scale_;
     MASKKV_ASSIGN_OR_RETURN(const std::unique_ptr<ModelHost> host, ModelHost::Load(model_));
     if (!json_ && host->tokenizer() == nullptr) {
       return absl::FailedPreconditionError(absl::StrFormat(
@@ -98,6 +106,7 @@ class GenerateCommand final : public Command {
   RefreshFlags refresh_;
   ResponseFlags response_;
   AutomatonFlags automaton_;
+  double cfg_scale_ = 0;
   bool json_ = false;
 };
 

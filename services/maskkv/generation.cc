@@ -67,6 +67,17 @@ absl::StatusOr<PrefilledPrompt> RefreshPrompt(ModelHost& host, std::span<const s
   return std::move(prompts.front());
 }
 
+absl::StatusOr<PrefilledPrompt> PrefillMaskedPrompt(ModelHost& host, std::int64_t tokens,
+                                                    std::int64_t masks,
+                                                    const engine::EvictionPlan& plan,
+                                                    double rope_scale) {
+  const std::vector<std::int32_t> prompt(static_cast<std::size_t>(tokens), host.config().mask_id);
+  MASKKV_ASSIGN_OR_RETURN(std::vector<PrefilledPrompt> prompts,
+                          PrefillRows(host, engine::PromptThenMasks(prompt, masks, host.config()),
+                                      {&plan, 1}, rope_scale));
+  return std::move(prompts.front());
+}
+
 absl::StatusOr<PrefilledPrompt> PrefillPrompt(ModelHost& host, std::span<const std::int32_t> prompt,
                                               std::int64_t masks, const engine::EvictionPlan& plan,
                                               double rope_scale) {
@@ -90,6 +101,12 @@ absl::StatusOr<Generation> Generate(ModelHost& host, std::span<const std::int32_
                             PrefillPrompt(host, prompt, params.gen_length, *plan, rope_scale));
     request.prompt = engine::RecomputedTail(host.config(), prompt);
     request.cache = generation.prefill->entry;
+    if (params.guided()) {
+      MASKKV_ASSIGN_OR_RETURN(
+          generation.unconditional,
+          PrefillMaskedPrompt(host, request.prompt_tokens, params.gen_length, *plan, rope_scale));
+      request.unconditional = generation.unconditional->entry;
+    }
   } else {
     request.prompt.assign(prompt.begin(), prompt.end());
   }

@@ -45,6 +45,13 @@ absl::StatusOr<PrefilledPrompt> RefreshPrompt(ModelHost& host, std::span<const s
                                               const engine::EvictionPlan& plan,
                                               double rope_scale = 1);
 
+// A prompt of `tokens` masks, for guidance (engine::GenerateParams::cfg_scale), prefilled alike.
+// Errors: of the engine.
+absl::StatusOr<PrefilledPrompt> PrefillMaskedPrompt(ModelHost& host, std::int64_t tokens,
+                                                    std::int64_t masks,
+                                                    const engine::EvictionPlan& plan,
+                                                    double rope_scale = 1);
+
 struct Generation {
   struct Refresh {
     std::size_t before = 0;  // index of the first step over the new entry
@@ -53,6 +60,8 @@ struct Generation {
   };
 
   std::optional<PrefilledPrompt> prefill;  // absent without a cache
+  std::optional<PrefilledPrompt>
+      unconditional;  // of the masked prompt; absent without guidance too
   std::vector<engine::StepEvent> steps;
   std::vector<double> step_seconds;
   std::vector<Refresh> refreshes;

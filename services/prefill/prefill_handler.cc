@@ -185,7 +185,7 @@ absl::StatusOr<Job> PrefillHandler::MakeJob(const v1::Prompt* prompt, std::int64
   Job job;
   job.masks = masks;
   MASKKV_RETURN_IF_ERROR(model_->CheckLength(0, masks));
-  MASKKV_ASSIGN_OR_RETURN(job.prompt, model_->Tokenize(*prompt));
+  MASKKV_ASSIGN_OR_RETURN(job.prompt, model_->Tokenize(*prompt, services::MaskedPrompt::kAllowed));
   MASKKV_RETURN_IF_ERROR(
       model_->CheckLength(static_cast<std::int64_t>(job.prompt.ids.size()), masks));
   MASKKV_ASSIGN_OR_RETURN(
@@ -211,8 +211,10 @@ absl::StatusOr<PrefillHandler::Done> PrefillHandler::Serve(const services::Call&
                        request.has_keep() ? &request.keep() : nullptr,
                        request.has_rope_scaling() ? &request.rope_scaling() : nullptr, plan.get()));
   job.ignore_cached = request.ignore_cached();
-  // The controller learns from what its plan in force does.
-  if (request.has_plan()) job.keep.plan_amount = false;
+  // The controller learns from what its plan in force does to prompts that say something.
+  if (request.has_plan() || services::IsMasked(model_->config(), job.prompt.ids)) {
+    job.keep.plan_amount = false;
+  }
   MASKKV_ASSIGN_OR_RETURN(job.response, ResponseOf(request, model_->config()));
   if (request.has_document()) MASKKV_RETURN_IF_ERROR(MapDocument(call, request, job));
   if (!request.request_id().empty()) return ServeOnce(call, request, job, plan.get());

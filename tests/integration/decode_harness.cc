@@ -148,9 +148,10 @@ EngineAlone::EngineAlone(std::shared_ptr<const services::ModelRuntime> model)
 Trace EngineAlone::Run(const std::vector<std::int32_t>& prompt,
                        const engine::GenerateParams& params, const v1::KeepPolicy* keep,
                        double rope_scale) {
-  const auto entry_for = [&](std::span<const std::int32_t> response) {
+  const auto entry_of = [&](std::span<const std::int32_t> ids,
+                            std::span<const std::int32_t> response) {
     const std::vector<engine::Row> rows =
-        engine::PromptThenResponse(prompt, response, model_->config());
+        engine::PromptThenResponse(ids, response, model_->config());
     engine::PrefillRequest prefill;
     prefill.rows = rows;
     prefill.rope_scale = rope_scale;
@@ -167,9 +168,13 @@ Trace EngineAlone::Run(const std::vector<std::int32_t>& prompt,
   if (keep == nullptr) {
     request.prompt = prompt;
   } else {
-    const auto masks = static_cast<std::size_t>(params.gen_length);
+    const std::int32_t mask = model_->config().mask_id;
+    const std::vector<std::int32_t> masks(static_cast<std::size_t>(params.gen_length), mask);
     request.prompt = engine::RecomputedTail(model_->config(), prompt);
-    request.cache = entry_for(std::vector(masks, model_->config().mask_id));
+    request.cache = entry_of(prompt, masks);
+    if (params.guided()) {
+      request.unconditional = entry_of(std::vector<std::int32_t>(prompt.size(), mask), masks);
+    }
   }
   engine::Decoder decoder(transformer_);
   const absl::StatusOr<engine::RequestId> id = decoder.Add(std::move(request));
@@ -181,7 +186,7 @@ Trace EngineAlone::Run(const std::vector<std::int32_t>& prompt,
       trace.emplace_back(event.step, prediction.position, prediction.token, prediction.confidence);
     }
     if (!event.refresh_due) continue;
-    const auto fresh = entry_for(decoder.Find(*id)->tokens());
+    const auto fresh = entry_of(prompt, decoder.Find(*id)->tokens());
     EXPECT_TRUE(decoder.SwapCache(*id, fresh).ok());
   }
   return trace;

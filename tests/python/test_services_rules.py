@@ -25,6 +25,8 @@ CASES = [
     {"rule": "prefix", "threshold": 0.99, "temperature": 0.9},
     {"temperature": 0.6, "response_every": 4},
     {"rule": "entropy", "temperature": 1.5, "response_every": 3, "response_share": 0.1},
+    {"rule": "slowfast", "threshold": 0.999, "span_threshold": 0.99, "block_length": 32},
+    {"rule": "topk_margin", "cfg_scale": 0.5, "temperature": 0.6},
 ]
 FLAGS = {"confidence_source": "confidence"}  # the others are spelt as the fields
 ROUNDS = 3

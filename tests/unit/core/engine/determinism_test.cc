@@ -82,6 +82,7 @@ std::vector<Job> RandomJobs(const model::ModelConfig& config, std::size_t count,
     job.params.rule.top_k = i % 4 == 2 ? 5 : 0;
     job.params.response_every = i % 3 == 1 ? 0 : static_cast<std::int64_t>(1 + i % 4);
     job.params.response_share = i % 2 == 0 ? 0.25 : 0.6;
+    job.params.cfg_scale = i % 3 == 1 ? 0.8 : 0.0;  // with all rows recomputed
     job.provisional = i % 5 == 1;
     // More factors than tables are kept.
     job.rope_scale = i % 3 == 0 ? 1.0 : static_cast<double>(1 + random() % 7);
@@ -130,6 +131,11 @@ RequestId AddJob(TestModel& model, Decoder& decoder, const Job& job) {
   request.rope_scale = job.rope_scale;
   request.prompt.assign(job.prompt.begin() + job.served, job.prompt.end());
   if (job.plan) request.cache = std::make_shared<PrefixView>(Prefill(model, job), job.served);
+  if (job.plan && job.params.guided()) {
+    Job masked = job;
+    masked.prompt.assign(job.prompt.size(), model.weights.config().mask_id);
+    request.unconditional = std::make_shared<PrefixView>(Prefill(model, masked), job.served);
+  }
   const auto id = decoder.Add(std::move(request));
   EXPECT_TRUE(id.ok()) << id.status();
   return *id;

@@ -40,6 +40,9 @@ GoldenCase::GoldenCase(const std::string& case_name)
     params.rule.threshold = rule.at("threshold");
     params.rule.low_threshold = rule.at("low_threshold");
     params.rule.factor = rule.at("factor");
+    params.rule.span_threshold = rule.value("span_threshold", params.rule.span_threshold);
+    params.rule.explore_steps = rule.value("explore_steps", params.rule.explore_steps);
+    params.rule.stable_steps = rule.value("stable_steps", params.rule.stable_steps);
   }
   if (json.contains("reuse")) {
     reuse = {json.at("reuse").at("document_tokens"),
