@@ -30,6 +30,8 @@ std::unique_ptr<CommitRule> MakeCommitRule(const RuleParams& params) {
       return std::make_unique<HierarchicalRule>(params.threshold, params.low_threshold);
     case Rule::kPrefix:
       return std::make_unique<PrefixRule>(params.threshold);
+    case Rule::kRemix:
+      return std::make_unique<RemixRule>(params.threshold);
   }
   MASKKV_CHECK(false, "a rule of the enumeration");
   return nullptr;

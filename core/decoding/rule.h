@@ -20,6 +20,8 @@
 //                                                     >= low_threshold, the best always
 //   prefix          raw probability                   the leading masks >= threshold, the first
 //   always
+//   remix           raw probability                   all > threshold, at most a share, the best
+//   always
 //
 // "Filtered" is after temperature, top-p and top-k. A score of one kind may be asked for with
 // another rule's choice: ConfidenceSource.
@@ -46,6 +48,7 @@ enum class Rule : std::uint8_t {
   kFactor,
   kHierarchical,
   kPrefix,
+  kRemix,
 };
 
 // All rules, in the order of the enumeration.
@@ -69,9 +72,15 @@ struct RuleParams {
   // maskgit_plus, topk_margin, entropy: 0 takes the best; else positions are drawn without
   // replacement from softmax(score / alg_temp).
   double alg_temp = 0;
-  double threshold = 0.9;      // threshold, hierarchical, prefix
+  double threshold = 0.9;      // threshold, hierarchical, prefix, remix
   double low_threshold = 0.4;  // hierarchical
   double factor = 1;           // factor
+  // remix: how much of a mask's embedding is that of its last prediction (0 to 1), from how many of
+  // its most likely tokens, and from which Jensen-Shannon divergence of two predictions on (nats)
+  // it is the mask's alone: core/engine/mask_mixer.h.
+  double mix_weight = 0.5;
+  std::int64_t mix_top = 50;
+  double js_threshold = 0.3;
 
   bool operator==(const RuleParams&) const = default;
 };
@@ -89,6 +98,9 @@ bool HasBlocks(Rule rule);
 
 // Scores after temperature, top-p and top-k.
 bool IsFiltered(const RuleParams& params);
+
+// The rule shows masks as what they were last predicted to be.
+bool IsMixed(Rule rule);
 
 }  // namespace maskkv::decoding
 

@@ -38,7 +38,7 @@ absl::Status Decoder::CheckRequest(const DecodeRequest& request) const {
   MASKKV_RETURN_IF_ERROR(Validate(request.params));
   const model::ModelConfig& config = transformer_.config();
   MASKKV_RETURN_IF_ERROR(model::CheckRopeScale(request.rope_scale, config.rope_theta));
-  const std::int64_t masks = request.params.gen_length;
+  const std::int64_t masks = request.params.longest();
   if (request.cache == nullptr) {
     if (request.params.refreshes()) {
       return absl::InvalidArgumentError(
@@ -97,9 +97,14 @@ absl::StatusOr<RequestId> Decoder::Add(DecodeRequest request) {
   const RequestId id = next_id_++;
   Canvas canvas(request.params, transformer_.config().mask_id, request.prompt_tokens);
   auto rope =
-      transformer_.Rope(request.rope_scale, request.prompt_tokens + request.params.gen_length);
+      transformer_.Rope(request.rope_scale, request.prompt_tokens + request.params.longest());
   const RefreshSchedule refresh(request.params);
-  requests_.emplace(id, Request{std::move(request), std::move(canvas), std::move(rope), refresh});
+  std::optional<MaskMixer> mixer;
+  if (decoding::IsMixed(request.params.rule.rule)) {
+    mixer.emplace(request.params.rule, transformer_.config().mask_id);
+  }
+  requests_.emplace(id, Request{std::move(request), std::move(canvas), std::move(rope), refresh,
+                                std::move(mixer)});
   return id;
 }
 

@@ -30,11 +30,14 @@
 #include "core/engine/generate_params.h"
 #include "core/engine/kept_mass.h"
 #include "core/engine/kv.h"
+#include "core/engine/mask_mixer.h"
 #include "core/engine/refresh.h"
 #include "core/transformer/transformer.h"
 #include "kernels/base/aligned_buffer.h"
 
 namespace maskkv::engine {
+
+class TokenSampler;
 
 using RequestId = std::uint64_t;
 
@@ -69,6 +72,9 @@ struct StepEvent {
   // With refresh_floor: the share of the predicting rows' attention that fell on kept pairs, the
   // mean over candidates, layers and heads.
   std::optional<double> kept_mass;
+  // Masks that the canvas grew by (core/engine/growth.h). Before the first commit a step that grows
+  // it commits nothing, and the next one has the same number.
+  std::int64_t grown = 0;
   // The request waits for SwapCache with an entry of PromptThenResponse(prompt, canvas tokens).
   bool refresh_due = false;
   FinishReason finish_reason = FinishReason::kNone;
@@ -115,6 +121,7 @@ class Decoder {
     Canvas canvas;
     std::shared_ptr<const kernels::RopeTable> rope;
     RefreshSchedule refresh;
+    std::optional<MaskMixer> mixer;  // of a rule that mixes
     bool failed = false;
     bool paused = false;
 
@@ -127,9 +134,11 @@ class Decoder {
     std::int64_t first_row = 0;  // in the batch
     std::int64_t rows = 0;
     std::int64_t first_query =
-        0;  // in the last layer's predicting rows: candidates, then provisional
+        0;  // in the last layer's predicting rows: candidates, watched, then provisional
     std::int64_t queries = 0;
     std::int64_t candidates = 0;
+    // Masks behind them whose end is watched; what else predicts is provisional.
+    std::int64_t watched = 0;
     double kept_mass = 0;  // summed over layers, heads and candidates, if it is measured
   };
   // Rows of a block in progress, of a sequence whose kept mass is measured.
@@ -144,6 +153,8 @@ class Decoder {
   absl::Status CheckCache(const DecodeRequest& request, const KvView& cache) const;
   void GatherRows();
   void GatherQueries(Sequence& sequence);
+  // Candidates of the sequence that are shown as a mix.
+  void GatherMixes(const Sequence& sequence);
   void RunLayers();
   // How far before a masked row the row lies whose output predicts it.
   std::int64_t shift() const { return transformer_.config().shifted_logits ? 1 : 0; }
@@ -157,7 +168,12 @@ class Decoder {
   void GatherMaskedRows();
   std::span<const std::int64_t> QueryAnswers(const Sequence& sequence) const;
   std::vector<StepEvent> Sample();
-  StepEvent Commit(const Sequence& sequence, std::span<const std::optional<Prediction>> predicted);
+  StepEvent Commit(const Sequence& sequence, const TokenSampler& sampler,
+                   std::span<const std::optional<Prediction>> predicted);
+  // How certain the end of the sequence's canvas is, by this step's predictions; 1 if unwatched.
+  double EndCertainty(const Sequence& sequence, const TokenSampler& sampler) const;
+  // After the commit: what the sequence's masks are mixed of from now on.
+  void UpdateMixes(const Sequence& sequence, const TokenSampler& sampler);
 
   transformer::Transformer& transformer_;
   std::map<RequestId, Request> requests_;
@@ -166,6 +182,7 @@ class Decoder {
   // The step in progress.
   std::vector<Sequence> sequences_;
   std::vector<std::int32_t> tokens_, positions_, query_positions_;
+  std::vector<transformer::MixedRow> mixed_rows_;
   std::vector<std::int64_t> query_answers_;      // what the rows at query_positions_ predict
   std::vector<transformer::RopeRun> rotations_;  // of the rows
   std::vector<transformer::AttentionSource> sources_;

@@ -28,6 +28,7 @@ void Decoder::GatherRows() {
   rotations_.clear();
   query_answers_.clear();
   query_positions_.clear();
+  mixed_rows_.clear();
   for (auto& [id, request] : requests_) {
     if (!request.running()) continue;
     Sequence sequence{.id = id, .request = &request};
@@ -44,6 +45,7 @@ void Decoder::GatherRows() {
     sequence.rows = static_cast<std::int64_t>(tokens_.size()) - sequence.first_row;
     transformer::AddRopeRun({sequence.rows, request.rope.get()}, rotations_);
     GatherQueries(sequence);
+    GatherMixes(sequence);
     sequences_.push_back(sequence);
   }
 }
@@ -54,11 +56,18 @@ void Decoder::GatherQueries(Sequence& sequence) {
   sequence.first_query = static_cast<std::int64_t>(query_answers_.size());
   sequence.candidates = static_cast<std::int64_t>(candidates.size());
   query_answers_.insert(query_answers_.end(), candidates.begin(), candidates.end());
-  if (request.request.provisional) {  // every mask of the current block is a candidate
-    for (std::int64_t i = candidates.back() + 1; i < request.canvas.length(); ++i) {
-      if (request.canvas.masked(i)) query_answers_.push_back(i);
+  // Every mask of the current block is a candidate, all behind it are masks.
+  const Canvas& canvas = request.canvas;
+  const std::int64_t behind = candidates.back() + 1;
+  const std::int64_t watched = canvas.watches_end() ? canvas.watched_from() : canvas.length();
+  const auto gather = [&](std::int64_t from, std::int64_t to) {
+    for (std::int64_t i = from; i < to; ++i) {
+      if (canvas.masked(i)) query_answers_.push_back(i);
     }
-  }
+    return static_cast<std::int64_t>(query_answers_.size()) - sequence.first_query;
+  };
+  sequence.watched = gather(std::max(behind, watched), canvas.length()) - sequence.candidates;
+  if (request.request.provisional) gather(behind, std::max(behind, watched));
   sequence.queries = static_cast<std::int64_t>(query_answers_.size()) - sequence.first_query;
   for (auto i = query_positions_.size(); i < query_answers_.size(); ++i) {
     query_positions_.push_back(
@@ -72,6 +81,7 @@ void Decoder::RunLayers() {
   hidden_.Resize(rows * transformer_.hidden());
   kv_.Resize(rows * 2 * transformer_.kv_width());
   transformer_.Embed(tokens_, hidden_.data());
+  transformer_.EmbedMixed(mixed_rows_, hidden_.data());
   for (std::int64_t layer = 0; layer < layers; ++layer) {
     transformer_.ProjectKeysValues(layer, hidden_.data(), rows, positions_.data(), rotations_,
                                    kv_.data());
@@ -122,8 +132,10 @@ void Decoder::Advance(std::int64_t layer, bool masked_rows_only) {
     };
     if (masked_rows_only) {
       add(sequence.candidates);
-      // Which move no border of the candidates.
-      add(sequence.queries - sequence.candidates, sequence.candidates);
+      // Which move no border of the candidates, nor provisional ones any of those that are watched.
+      add(sequence.watched, sequence.candidates);
+      add(sequence.queries - sequence.candidates - sequence.watched,
+          sequence.candidates + sequence.watched);
     } else {
       add(sequence.rows);
     }
@@ -183,12 +195,12 @@ std::vector<StepEvent> Decoder::Sample() {
       const auto index = static_cast<std::size_t>(row);
       mine[index] = samplers[s]->Predict(row, answers[index]);
     });
-    events.push_back(Commit(sequence, mine));
+    events.push_back(Commit(sequence, *samplers[s], mine));
   }
   return events;
 }
 
-StepEvent Decoder::Commit(const Sequence& sequence,
+StepEvent Decoder::Commit(const Sequence& sequence, const TokenSampler& sampler,
                           std::span<const std::optional<Prediction>> predicted) {
   Request& request = *sequence.request;
   Canvas& canvas = request.canvas;
@@ -202,7 +214,7 @@ StepEvent Decoder::Commit(const Sequence& sequence,
   for (std::size_t i = 0; i < predicted.size(); ++i) {
     if (predicted[i].has_value()) {
       predictions.push_back(*predicted[i]);
-    } else if (i < candidates) {
+    } else if (i < candidates + static_cast<std::size_t>(sequence.watched)) {
       request.failed = true;
       event.status = MakeError(
           absl::StatusCode::kDataLoss, "NOT_FINITE",
@@ -212,14 +224,21 @@ StepEvent Decoder::Commit(const Sequence& sequence,
       return event;
     }
   }
-  event.committed = canvas.Commit(std::span(predictions).first(candidates));
-  event.finish_reason = canvas.finish_reason();
+  const std::int64_t length = canvas.length();
+  const double certainty = EndCertainty(sequence, sampler);
   event.kept_mass = KeptMass(sequence);
-  request.refresh.StepTaken(event.kept_mass.value_or(0));
+  if (!canvas.GrowInstead(certainty)) {
+    event.committed = canvas.Commit(std::span(predictions).first(candidates), certainty);
+    UpdateMixes(sequence, sampler);
+    request.refresh.StepTaken(event.kept_mass.value_or(0));
+  }
+  event.grown = canvas.length() - length;
+  event.finish_reason = canvas.finish_reason();
   event.refresh_due = !canvas.finished() && request.refresh.due();
   if (!request.request.provisional) return event;
   std::ranges::copy_if(predictions, std::back_inserter(event.provisional),
                        [&](const Prediction& p) { return canvas.masked(p.position); });
+  std::ranges::sort(event.provisional, {}, &Prediction::position);  // watched ones came first
   return event;
 }
 

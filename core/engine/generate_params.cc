@@ -61,6 +61,16 @@ absl::Status Validate(const GenerateParams& params) {
     return absl::InvalidArgumentError(
         "suppress_eos: expected an eos id among stop_ids, found none");
   }
+  if (params.growth.max_gen_length != 0 && (params.stop_ids.empty() || params.suppress_eos)) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("growth.max_gen_length: expected 0 %s, found %d",
+                        params.suppress_eos ? "with suppress_eos" : "without an eos id",
+                        params.growth.max_gen_length));
+  }
+  if (absl::Status growth = Validate(params.growth, params.gen_length, params.block_length);
+      !growth.ok()) {
+    return growth;
+  }
   if (params.refresh_every < 0 || params.refresh_every > kMaxLength) {
     return absl::InvalidArgumentError(absl::StrFormat("refresh_every: expected 0 to %d, found %d",
                                                       kMaxLength, params.refresh_every));

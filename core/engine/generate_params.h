@@ -4,19 +4,22 @@
 #ifndef MASKKV_CORE_ENGINE_GENERATE_PARAMS_H_
 #define MASKKV_CORE_ENGINE_GENERATE_PARAMS_H_
 
+#include <algorithm>
 #include <cstdint>
 #include <string_view>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "core/decoding/rule.h"
+#include "core/engine/growth.h"
 
 namespace maskkv::engine {
 
 struct GenerateParams {
-  std::int64_t gen_length = 128;   // masks appended to the prompt
+  std::int64_t gen_length = 128;   // masks appended to the prompt, without growth
   std::int64_t block_length = 32;  // decoded left to right, block by block; divides gen_length
-  // Denoising steps, a multiple of the number of blocks. Read by scheduled rules only.
+  // Denoising steps, a multiple of the number of blocks. Read by scheduled rules only. Blocks that
+  // a canvas grows by have as many steps each.
   std::int64_t steps = 128;
   double temperature = 0;     // 0: arg-max; else samples softmax(logits / temperature)
   std::uint64_t seed = 0;     // of the sampling noise
@@ -30,8 +33,12 @@ struct GenerateParams {
   // The same once the share of attention that falls on kept pairs is below this part of what it was
   // in the entry's first step; 0 to 1, 0: never, and the share is not measured.
   double refresh_floor = 0;
+  Growth growth;  // of the canvas at its end
 
   bool refreshes() const { return refresh_every > 0 || refresh_floor > 0; }
+  // Masks that the canvas may come to have: what positions and memory are checked against.
+  std::int64_t longest() const { return std::max(gen_length, growth.max_gen_length); }
+  // Before it grows.
   std::int64_t blocks() const { return gen_length / block_length; }
   std::int64_t steps_per_block() const { return steps / blocks(); }
 };

@@ -45,7 +45,7 @@ TokenSampler::TokenSampler(const Canvas& canvas, std::int32_t mask_id, std::int6
     : canvas_(canvas),
       forbidden_(ForbiddenIds(canvas.params(), mask_id)),
       vocabulary_(vocabulary),
-      whole_rows_(decoding::NeedsWholeRows(canvas.params().rule)),
+      whole_rows_(decoding::NeedsWholeRows(canvas.params().rule) || canvas.watches_end()),
       argmax_(forbidden_),
       gumbel_(canvas.params().seed, static_cast<std::uint32_t>(canvas.step()),
               static_cast<float>(canvas.params().temperature), forbidden_) {
@@ -53,6 +53,7 @@ TokenSampler::TokenSampler(const Canvas& canvas, std::int32_t mask_id, std::int6
     choices_.resize(static_cast<std::size_t>(rows));
     return;
   }
+  row_choices_.resize(static_cast<std::size_t>(rows));
   logits_.resize(static_cast<std::size_t>(rows * vocabulary));
   for (std::int64_t row = 0; row < rows; ++row) {
     collectors_.push_back(std::make_unique<RowCollector>(logits_.data() + row * vocabulary));
@@ -84,17 +85,22 @@ std::optional<Prediction> TokenSampler::PredictStreamed(std::int64_t row,
   return prediction;
 }
 
-std::optional<Prediction> TokenSampler::Predict(std::int64_t row, std::int64_t answer) const {
+std::optional<Prediction> TokenSampler::Predict(std::int64_t row, std::int64_t answer) {
   const GenerateParams& params = canvas_.params();
   std::optional<Prediction> prediction;
   if (whole_rows_) {
+    const bool mixed = decoding::IsMixed(params.rule.rule);
+    const std::int32_t watched = canvas_.watches_end() ? params.stop_ids.front() : -1;
     const decoding::RowSampling sampling{.rule = params.rule,
                                          .temperature = params.temperature,
                                          .seed = params.seed,
                                          .step = static_cast<std::uint32_t>(canvas_.step()),
-                                         .forbidden = forbidden_};
+                                         .forbidden = forbidden_,
+                                         .keep_best = mixed ? params.rule.mix_top : 0,
+                                         .watched = watched};
     const RowCollector& collector = *collectors_[static_cast<std::size_t>(row)];
-    const decoding::RowChoice choice = decoding::ChooseFromRow(
+    decoding::RowChoice& choice = row_choices_[static_cast<std::size_t>(row)];
+    choice = decoding::ChooseFromRow(
         sampling, static_cast<std::uint32_t>(collector.position),
         std::span(logits_).subspan(static_cast<std::size_t>(row * vocabulary_),
                                    static_cast<std::size_t>(vocabulary_)));

@@ -2,7 +2,8 @@
 //
 // How one request chooses tokens in one step: streamed through the vocabulary head where its rule
 // reads nothing but the raw probability of the choice, from whole rows of logits otherwise
-// (core/decoding/row_choice.h). Holds what the head writes; lives as long as the step.
+// (core/decoding/row_choice.h), and where the end of the canvas is watched (core/engine/growth.h).
+// Holds what the head writes; lives as long as the step.
 //
 // Rows are numbered as the caller likes, 0 .. rows - 1. Not thread safe, but different rows may be
 // predicted by different threads.
@@ -36,7 +37,13 @@ class TokenSampler {
 
   // After the head has run: what the row says about canvas position `answer`; nullopt where its
   // logits are no numbers.
-  std::optional<Prediction> Predict(std::int64_t row, std::int64_t answer) const;
+  std::optional<Prediction> Predict(std::int64_t row, std::int64_t answer);
+
+  // All that Predict found of the row, which told numbers. REQUIRES: whole_rows().
+  const decoding::RowChoice& choice(std::int64_t row) const {
+    return row_choices_[static_cast<std::size_t>(row)];
+  }
+  bool whole_rows() const { return whole_rows_; }
 
  private:
   class RowCollector;
@@ -52,6 +59,7 @@ class TokenSampler {
   std::vector<kernels::TokenChoice> choices_;              // streamed: of each row
   std::vector<std::unique_ptr<RowCollector>> collectors_;  // else: of each row
   std::vector<float> logits_;                              // (rows, vocabulary)
+  std::vector<decoding::RowChoice> row_choices_;           // of each row
 };
 
 }  // namespace maskkv::engine
