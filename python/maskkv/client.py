@@ -49,7 +49,8 @@ class Client:
         Longer than trained: rope_scaling="longllada" | a factor from 1; none by default.
         Decoding: gen_length, block_length, steps, temperature, seed, ignore_eos, suppress_eos, stop,
         samples, provisional. Its rule (docs/decoding.md): rule, top_p, top_k, eps, alg_temp,
-        threshold, low_threshold, factor, confidence_source="raw" | "filtered";
+        threshold, low_threshold, factor, mix_weight, mix_top, js_threshold,
+        confidence_source="raw" | "filtered". Length: growth={"max_gen_length": 256, "by": 32, ...};
         refresh_every, refresh_floor of the entry. Serving: request_id, priority, handle, reuse, keep_entry_ms, timeout.
         """
         call = self._stubs.decode.Generate(requests.generate(kwargs),

@@ -27,6 +27,7 @@ from maskkv_oracle import (
     golden_refresh,
     golden_run,
     golden_sampling,
+    golden_variable,
     prefill,
     random_checkpoint,
     tensor_file,
@@ -160,11 +161,19 @@ def _refresh_cases():
     }
 
 
+def _variable_cases():
+    return {
+        f"variable/{name}.json": _json(_digits(fields))
+        for name, fields in golden_variable.generate().items()
+    }
+
+
 PARTS = {
     "random": _random_cases,
     "tiny": _tiny_cases,
     "functions": _function_cases,
     "refresh": _refresh_cases,
+    "variable": _variable_cases,
 }
 
 
@@ -174,6 +183,8 @@ def part_of(name):
         return "functions"
     if name.startswith("refresh/"):
         return "refresh"
+    if name.startswith("variable/"):
+        return "variable"
     return "tiny" if name.startswith("cases/tiny-") else "random"
 
 

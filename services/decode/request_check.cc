@@ -58,6 +58,23 @@ absl::StatusOr<decoding::RuleParams> RuleOf(const v1::Sampler& sampler) {
   if (sampler.has_threshold()) params.threshold = sampler.threshold();
   if (sampler.has_low_threshold()) params.low_threshold = sampler.low_threshold();
   if (sampler.has_factor()) params.factor = sampler.factor();
+  if (sampler.has_mix_weight()) params.mix_weight = sampler.mix_weight();
+  if (sampler.mix_top() != 0) params.mix_top = sampler.mix_top();
+  if (sampler.has_js_threshold()) params.js_threshold = sampler.js_threshold();
+  return params;
+}
+
+// Ranges are engine::Validate's.
+engine::Growth GrowthOf(const v1::Growth& growth) {
+  engine::Growth params;
+  params.max_gen_length = growth.max_gen_length();
+  params.by = growth.by();
+  if (growth.window() != 0) params.window = growth.window();
+  if (growth.has_eos_threshold()) params.eos_threshold = growth.eos_threshold();
+  if (growth.has_eos_threshold_decoding()) {
+    params.eos_threshold_decoding = growth.eos_threshold_decoding();
+  }
+  if (growth.has_low_confidence()) params.low_confidence = growth.low_confidence();
   return params;
 }
 
@@ -84,6 +101,7 @@ absl::StatusOr<engine::GenerateParams> CheckSampler(const v1::Sampler& sampler,
   params.suppress_eos = sampler.suppress_eos();
   params.refresh_every = sampler.refresh_every();
   params.refresh_floor = sampler.refresh_floor();
+  params.growth = GrowthOf(sampler.growth());
   params.stop_ids = limits.stop_ids;
   if (params.temperature > kMaxTemperature) {
     return Invalid("BAD_SAMPLER", absl::StrFormat("temperature: expected at most %g, found %g",
@@ -91,6 +109,11 @@ absl::StatusOr<engine::GenerateParams> CheckSampler(const v1::Sampler& sampler,
   }
   if (const absl::Status valid = engine::Validate(params); !valid.ok()) {
     return BadSampler(valid);
+  }
+  if (params.longest() > limits.max_gen_length) {
+    return Invalid("BAD_SAMPLER",
+                   absl::StrFormat("growth.max_gen_length: expected at most %d, found %d",
+                                   limits.max_gen_length, params.longest()));
   }
   return params;
 }

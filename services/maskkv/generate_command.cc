@@ -52,10 +52,11 @@ class GenerateCommand final : public Command {
     }
     params.stop_ids = host->StopIds();
     MASKKV_ASSIGN_OR_RETURN(const std::vector<std::int32_t> prompt, host->Prompt(prompt_));
-    const std::int64_t positions = static_cast<std::int64_t>(prompt.size()) + params.gen_length;
-    MASKKV_ASSIGN_OR_RETURN(const double rope_scale,
-                            model::ResolveRopeScale(rope_.choice(), host->config(), positions));
-    MASKKV_RETURN_IF_ERROR(host->Prepare(positions, cache_.HoldsAllLayers()));
+    const auto tokens = static_cast<std::int64_t>(prompt.size());
+    MASKKV_ASSIGN_OR_RETURN(
+        const double rope_scale,
+        model::ResolveRopeScale(rope_.choice(), host->config(), tokens + params.gen_length));
+    MASKKV_RETURN_IF_ERROR(host->Prepare(tokens + params.longest(), cache_.HoldsAllLayers()));
     std::optional<engine::EvictionPlan> plan;
     if (cache_.mode() != CacheMode::kNone) {
       MASKKV_ASSIGN_OR_RETURN(plan, cache_.Plan(host->checkpoint(), params.seed));
