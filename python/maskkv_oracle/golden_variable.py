@@ -53,7 +53,9 @@ _SURE = Rule("threshold", threshold=0.45)
 CASES = {
     "remix-mha-none": Case("mha", "none", _s(24, 12), _mix(), prompt_seed=3),
     "remix-mha-full": Case("mha", "full", _s(16, 8), _mix(threshold=0.5)),
-    "remix-mha-seeded": Case("mha", "maskkv", _s(16, 16, **_SEEDED), _mix(threshold=0.4), prompt_seed=5),
+    "remix-mha-seeded": Case(
+        "mha", "maskkv", _s(16, 16, **_SEEDED), _mix(threshold=0.4), prompt_seed=5
+    ),
     "remix-mha-heavy": Case("mha", "maskkv", _s(16, 16), _mix(weight=0.9, js_threshold=0.7)),
     "remix-gqa-maskkv": Case("gqa", "maskkv", _s(24, 12), _mix(), prompt_seed=2),
     "remix-gqa-seeded": Case("gqa", "full", _s(16, 16, **_SEEDED), _mix(top=3), prompt_seed=1),
@@ -63,16 +65,27 @@ CASES = {
     "remix-dream-seeded": Case("dream", "full", _s(16, 8, **_SEEDED), _mix(threshold=0.5)),
     # The end token's probability rises from 0.1 to 0.3 as the canvas grows.
     "growth-mha-none": Case("mha", "none", _s(8, 4), None, Growth(24, 4, 8, 0.2), 80),
-    "growth-mha-maskkv": Case("mha", "maskkv", _s(8, 4, 4), None, Growth(32, 8, 16, 0.02, 0.3, 0.3), 104),
-    "growth-mha-limit": Case("mha", "full", _s(8, 8, 3), None, Growth(24, 16, 8, 1.0), 70),
-    "growth-dream-stop": Case("dream", "full", _s(8, 4, ignore_eos=False), None, Growth(32, 4, 8, 0.3), 3),
-    "growth-gqa-seeded": Case(
-        "gqa", "maskkv", _s(8, 4, rule=_SURE, **_SEEDED), None, Growth(28, 4, 8, 0.008, 0.5, 0.2), 91
+    "growth-mha-maskkv": Case(
+        "mha", "maskkv", _s(8, 4, 4), None, Growth(32, 8, 16, 0.02, 0.3, 0.3), 104
     ),
-    "growth-dream-none": Case("dream", "none", _s(8, 4, rule=_SURE), None, Growth(16, 4, 8, 0.065, 0.9, 0.3), 52),
-    "growth-dream-full": Case("dream", "full", _s(8, 8, 4), None, Growth(24, 8, 32, 0.02, 0.5, 0.15), 59),
+    "growth-mha-limit": Case("mha", "full", _s(8, 8, 3), None, Growth(24, 16, 8, 1.0), 70),
+    "growth-dream-stop": Case(
+        "dream", "full", _s(8, 4, ignore_eos=False), None, Growth(32, 4, 8, 0.3), 3
+    ),
+    "growth-gqa-seeded": Case(
+        "gqa", "maskkv", _s(8, 4, rule=_SURE, **_SEEDED), None,
+        Growth(28, 4, 8, 0.008, 0.5, 0.2), 91
+    ),
+    "growth-dream-none": Case(
+        "dream", "none", _s(8, 4, rule=_SURE), None, Growth(16, 4, 8, 0.065, 0.9, 0.3), 52
+    ),
+    "growth-dream-full": Case(
+        "dream", "full", _s(8, 8, 4), None, Growth(24, 8, 32, 0.02, 0.5, 0.15), 59
+    ),
     # Both at once.
-    "both-gqa-maskkv": Case("gqa", "maskkv", _s(12, 6), _mix(), Growth(24, 6, 6, 0.05, 0.9, 0.2), 91),
+    "both-gqa-maskkv": Case(
+        "gqa", "maskkv", _s(12, 6), _mix(), Growth(24, 6, 6, 0.05, 0.9, 0.2), 91
+    ),
     "both-dream-seeded": Case(
         "dream", "maskkv", _s(12, 6, **_SEEDED), _mix(), Growth(24, 12, 12, 0.1, 0.9, 0.2), 57
     ),
