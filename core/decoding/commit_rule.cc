@@ -33,6 +33,8 @@ std::unique_ptr<CommitRule> MakeCommitRule(const RuleParams& params) {
       return std::make_unique<PrefixRule>(params.threshold);
     case Rule::kSlowFast:
       return std::make_unique<SlowFastRule>(params);
+    case Rule::kRemix:
+      return std::make_unique<RemixRule>(params.threshold);
   }
   MASKKV_CHECK(false, "a rule of the enumeration");
   return nullptr;

@@ -15,17 +15,20 @@ namespace {
 constexpr std::array kRules = {
     Rule::kLowConfidence, Rule::kRandom,  Rule::kOrigin,    Rule::kMaskgitPlus,
     Rule::kTopkMargin,    Rule::kEntropy, Rule::kThreshold, Rule::kFactor,
-    Rule::kHierarchical,  Rule::kPrefix,  Rule::kSlowFast,
+    Rule::kHierarchical,  Rule::kPrefix,  Rule::kSlowFast,  Rule::kRemix,
 };
 constexpr std::array<const char*, kRules.size()> kNames = {
     "low_confidence", "random", "origin",       "maskgit_plus", "topk_margin", "entropy",
-    "threshold",      "factor", "hierarchical", "prefix",       "slowfast",
+    "threshold",      "factor", "hierarchical", "prefix",       "slowfast",    "remix",
 };
 
 absl::Status Expected(const char* name, const char* expected, double found) {
   return absl::InvalidArgumentError(
       absl::StrFormat("%s: expected %s, found %g", name, expected, found));
 }
+
+// Tokens that a mask is mixed of: what a request remembers of each.
+constexpr std::int64_t kMostMixed = 1024;
 
 absl::Status ExpectedCount(const char* name, std::int64_t most, std::int64_t found) {
   return absl::InvalidArgumentError(
@@ -80,6 +83,15 @@ absl::Status Validate(const RuleParams& params) {
   if (params.stable_steps < 1 || params.stable_steps > kMostStableSteps) {
     return ExpectedCount("stable_steps", kMostStableSteps, params.stable_steps);
   }
+  if (!IsProbability(params.mix_weight)) {
+    return Expected("mix_weight", "a number from 0 to 1", params.mix_weight);
+  }
+  if (params.mix_top < 1 || params.mix_top > kMostMixed) {
+    return ExpectedCount("mix_top", kMostMixed, params.mix_top);
+  }
+  if (!std::isfinite(params.js_threshold) || params.js_threshold < 0) {
+    return Expected("js_threshold", "a finite number >= 0", params.js_threshold);
+  }
   return absl::OkStatus();
 }
 
@@ -97,6 +109,7 @@ bool IsScheduled(Rule rule) {
     case Rule::kHierarchical:
     case Rule::kPrefix:
     case Rule::kSlowFast:
+    case Rule::kRemix:
       return false;
   }
   return false;
@@ -114,5 +127,7 @@ bool IsFiltered(const RuleParams& params) {
   return params.rule == Rule::kMaskgitPlus || params.rule == Rule::kTopkMargin ||
          params.rule == Rule::kEntropy;
 }
+
+bool IsMixed(Rule rule) { return rule == Rule::kRemix; }
 
 }  // namespace maskkv::decoding

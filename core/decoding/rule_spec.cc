@@ -21,7 +21,8 @@ constexpr std::array kParameters = {
               &RuleParams::eps},
     Parameter{"alg_temp", "0 commits the surest, else draws (maskgit_plus, topk_margin, entropy)",
               &RuleParams::alg_temp},
-    Parameter{"threshold", "surer ones are committed (threshold, hierarchical, prefix, slowfast)",
+    Parameter{"threshold",
+              "surer ones are committed (threshold, hierarchical, prefix, slowfast, remix)",
               &RuleParams::threshold},
     Parameter{"low_threshold", "of the best of each run of masks (hierarchical)",
               &RuleParams::low_threshold},
@@ -33,6 +34,12 @@ constexpr std::array kParameters = {
               &RuleParams::explore_steps},
     Parameter{"stable_steps", "so many estimates of the end have to agree (slowfast)",
               &RuleParams::stable_steps},
+    Parameter{"mix_weight", "how much a mask is what it was predicted to be (remix)",
+              &RuleParams::mix_weight},
+    Parameter{"mix_top", "so many most likely tokens of the prediction (remix)",
+              &RuleParams::mix_top},
+    Parameter{"js_threshold", "predictions that moved further, in nats, are not mixed in (remix)",
+              &RuleParams::js_threshold},
 };
 
 constexpr std::string_view kConfidence = "confidence";
@@ -74,6 +81,7 @@ std::string_view MainParameter(Rule rule) {
     case Rule::kHierarchical:
     case Rule::kPrefix:
     case Rule::kSlowFast:
+    case Rule::kRemix:
       return "threshold";
     case Rule::kFactor:
       return "factor";

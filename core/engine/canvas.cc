@@ -47,7 +47,7 @@ decoding::StepContext Canvas::Context() const {
 
 void Canvas::GatherCandidates() {
   candidates_.clear();
-  if (block_ == params_.blocks()) return;
+  if (block_ == blocks()) return;
   const std::int64_t begin = block_ * params_.block_length;
   for (std::int64_t i = begin; i < begin + params_.block_length; ++i) {
     if (masked(i)) candidates_.push_back(i);
@@ -58,7 +58,7 @@ void Canvas::EnterBlock() {
   if (overtime()) late_steps_ += block_step_ - params_.steps_per_block();
   block_step_ = 0;
   GatherCandidates();
-  while (candidates_.empty() && block_ < params_.blocks()) {
+  while (candidates_.empty() && block_ < blocks()) {
     ++block_;
     GatherCandidates();
   }
@@ -85,7 +85,8 @@ std::vector<std::size_t> Canvas::Choose(std::span<const Prediction> predictions)
   return chosen;
 }
 
-std::vector<Prediction> Canvas::Commit(std::span<const Prediction> predictions) {
+std::vector<Prediction> Canvas::Commit(std::span<const Prediction> predictions,
+                                       double end_certainty) {
   MASKKV_CHECK(!finished(), "a finished canvas takes no step");
   MASKKV_CHECK(predictions.size() == candidates_.size(), "a prediction for each candidate");
   std::vector<Prediction> chosen;
@@ -96,12 +97,14 @@ std::vector<Prediction> Canvas::Commit(std::span<const Prediction> predictions) 
     masked_[index] = 0;
     chosen.push_back(predictions[i]);
   }
+  settled_ = true;
   ++block_step_;
   ++steps_taken_;
   GatherCandidates();
   if (candidates_.empty()) EnterBlock();
   EnterStep();
   UpdateFinish();
+  if (GrowsAfter(predictions, end_certainty)) Grow();
   return chosen;
 }
 
@@ -114,7 +117,14 @@ void Canvas::UpdateFinish() {
       return;
     }
   }
-  if (block_ == params_.blocks()) finish_reason_ = FinishReason::kLength;
+  if (block_ < blocks()) return;
+  if (!may_grow()) {
+    finish_reason_ = FinishReason::kLength;
+    return;
+  }
+  Grow();
+  EnterBlock();
+  EnterStep();
 }
 
 std::vector<std::int32_t> Canvas::Answer() const {
@@ -134,6 +144,8 @@ void Canvas::CheckInvariants() const {
                  "a masked position shows the mask id");
   }
   MASKKV_CHECK(!constraint_ || constraint_->length() == length(), "a constraint of all positions");
+  MASKKV_CHECK(length() <= params_.longest() && length() % params_.block_length == 0,
+               "a canvas grows by blocks, up to its limit");
   MASKKV_CHECK(finished() == candidates_.empty(), "a running canvas has something to predict");
 }
 

@@ -4,6 +4,8 @@
 // schedule stands. It decides which positions a step predicts, and by its rule
 // (core/decoding/rule.h) which predictions a step commits; it knows no model. Not thread safe.
 //
+// A canvas may grow at its end (core/engine/growth.h): its length is no constant, positions are.
+//
 // Invariants: blocks before the current one hold no mask, blocks after it are as they were given;
 // a committed token never changes; once finished nothing changes.
 #ifndef MASKKV_CORE_ENGINE_CANVAS_H_
@@ -30,7 +32,7 @@ class Canvas {
   // masks. REQUIRES: Validate(params) is OK, and CheckAutomaton.
   Canvas(const GenerateParams& params, std::int32_t mask_id, std::int64_t first_position = 0);
 
-  // (gen_length) token ids, the mask id where nothing is committed.
+  // (length()) token ids, the mask id where nothing is committed.
   std::span<const std::int32_t> tokens() const { return tokens_; }
   std::int64_t length() const { return static_cast<std::int64_t>(tokens_.size()); }
   bool masked(std::int64_t position) const {
@@ -50,8 +52,20 @@ class Canvas {
   // is chosen is taken by descending score, each if it leaves a completion possible; the others
   // stay masked. Masks that a block's schedule so leaves are all chosen in steps beyond it.
   // predictions: one for each candidate, in order. Returns those committed, by ascending position.
+  // end_certainty: EndCertainty of the same step, read if watches_end(): afterwards the canvas may
+  // have grown. A canvas that is full without a stop id grows too, while it may.
   // REQUIRES: not finished.
-  std::vector<Prediction> Commit(std::span<const Prediction> predictions);
+  std::vector<Prediction> Commit(std::span<const Prediction> predictions, double end_certainty = 1);
+
+  // Whether growth asks the next step for the probability of the end token (the first of stop_ids)
+  // at the masked positions from watched_from() on.
+  bool watches_end() const;
+  std::int64_t watched_from() const;
+  // The mean over the last positions. masked: the probability at each masked one, ascending.
+  double EndCertainty(std::span<const double> masked) const;
+  // Before the first commit, instead of Commit: whether the canvas has grown because its end is not
+  // certain enough. Then the step is over, and the next one has its number.
+  bool GrowInstead(double end_certainty);
 
   FinishReason finish_reason() const { return finish_reason_; }
   bool finished() const { return finish_reason_ != FinishReason::kNone; }
@@ -78,6 +92,10 @@ class Canvas {
   void EnterStep();   // skips steps that commit nothing; refreshes candidates_
   void GatherCandidates();
   void UpdateFinish();
+  bool may_grow() const;
+  bool GrowsAfter(std::span<const Prediction> predictions, double end_certainty) const;
+  void Grow();
+  std::int64_t blocks() const { return length() / params_.block_length; }
 
   // Constant after construction.
   const GenerateParams params_;
@@ -95,6 +113,7 @@ class Canvas {
   std::int64_t steps_taken_ = 0;
   std::int64_t late_steps_ = 0;  // beyond the schedules of earlier blocks
   std::optional<decoding::CanvasConstraint> constraint_;
+  bool settled_ = false;  // its length before the first commit
   FinishReason finish_reason_ = FinishReason::kNone;
 };
 

@@ -41,7 +41,7 @@ absl::Status Decoder::CheckRequest(const DecodeRequest& request) const {
   MASKKV_RETURN_IF_ERROR(CheckAutomaton(request.params, config.mask_id, config.vocab_rows));
   MASKKV_RETURN_IF_ERROR(model::CheckRopeScale(request.rope_scale, config.rope_theta));
   MASKKV_RETURN_IF_ERROR(CheckGuidance(request));
-  const std::int64_t masks = request.params.gen_length;
+  const std::int64_t masks = request.params.longest();
   if (request.cache == nullptr) {
     if (request.params.refreshes()) {
       return absl::InvalidArgumentError(
@@ -113,14 +113,18 @@ absl::StatusOr<RequestId> Decoder::Add(DecodeRequest request) {
   const RequestId id = next_id_++;
   Canvas canvas(request.params, transformer_.config().mask_id, request.prompt_tokens);
   auto rope =
-      transformer_.Rope(request.rope_scale, request.prompt_tokens + request.params.gen_length);
+      transformer_.Rope(request.rope_scale, request.prompt_tokens + request.params.longest());
   const RefreshSchedule refresh(request.params);
+  std::optional<MaskMixer> mixer;
+  if (decoding::IsMixed(request.params.rule.rule)) {
+    mixer.emplace(request.params.rule, transformer_.config().mask_id);
+  }
   std::unique_ptr<ResponseCache> response_cache;
   if (request.params.caches_response()) {
     response_cache = std::make_unique<ResponseCache>(request.params, transformer_.config());
   }
   requests_.emplace(id, Request{std::move(request), std::move(canvas), std::move(rope), refresh,
-                                std::move(response_cache)});
+                                std::move(response_cache), std::move(mixer)});
   return id;
 }
 

@@ -38,11 +38,14 @@
 #include "core/engine/generate_params.h"
 #include "core/engine/kept_mass.h"
 #include "core/engine/kv.h"
+#include "core/engine/mask_mixer.h"
 #include "core/engine/refresh.h"
 #include "core/transformer/transformer.h"
 #include "kernels/base/aligned_buffer.h"
 
 namespace maskkv::engine {
+
+class TokenSampler;
 
 using RequestId = std::uint64_t;
 
@@ -83,6 +86,9 @@ struct StepEvent {
   // mean over candidates, layers and heads. None in steps that recompute a share of rows.
   std::optional<double> kept_mass;
   std::int64_t response_cache_bytes = 0;  // that the request holds for its response cache
+  // Masks that the canvas grew by (core/engine/growth.h). Before the first commit a step that grows
+  // it commits nothing, and the next one has the same number.
+  std::int64_t grown = 0;
   // The request waits for SwapCache with an entry of PromptThenResponse(prompt, canvas tokens).
   bool refresh_due = false;
   FinishReason finish_reason = FinishReason::kNone;
@@ -135,6 +141,7 @@ class Decoder {
     std::shared_ptr<const kernels::RopeTable> rope;
     RefreshSchedule refresh;
     std::unique_ptr<ResponseCache> response_cache;  // null: all rows in every step
+    std::optional<MaskMixer> mixer;                 // of a rule that mixes
     bool failed = false;
     bool paused = false;
 
@@ -147,10 +154,12 @@ class Decoder {
     bool unconditional = false;  // the rows behind the masked prompt, right after the others
     std::int64_t first_row = 0;  // in the batch
     std::int64_t rows = 0;
-    // In the last layer's predicting rows: candidates, then provisional.
+    // In the last layer's predicting rows: candidates, watched, then provisional.
     std::int64_t first_query = 0;
     std::int64_t queries = 0;
     std::int64_t candidates = 0;
+    // Masks behind them whose end is watched; what else predicts is provisional.
+    std::int64_t watched = 0;
     double kept_mass = 0;  // summed over layers, heads and candidates, if it is measured
 
     const KvView* cache() const {
@@ -171,6 +180,8 @@ class Decoder {
   void GatherRows();
   void AddRows(Sequence sequence);
   void GatherQueries(Sequence& sequence);
+  // Candidates of the sequence that are shown as a mix.
+  void GatherMixes(const Sequence& sequence);
   void RunLayers();
   // How far before a masked row the row lies whose output predicts it.
   std::int64_t shift() const { return transformer_.config().shifted_logits ? 1 : 0; }
@@ -188,8 +199,12 @@ class Decoder {
   std::span<const std::int64_t> QueryAnswers(const Sequence& sequence) const;
   std::vector<StepEvent> Sample();
   // rows: of all the request's sequences.
-  StepEvent Commit(const Sequence& sequence, std::int64_t rows,
+  StepEvent Commit(const Sequence& sequence, const TokenSampler& sampler, std::int64_t rows,
                    std::span<const std::optional<Prediction>> predicted);
+  // How certain the end of the sequence's canvas is, by this step's predictions; 1 if unwatched.
+  double EndCertainty(const Sequence& sequence, const TokenSampler& sampler) const;
+  // After the commit: what the sequence's masks are mixed of from now on.
+  void UpdateMixes(const Sequence& sequence, const TokenSampler& sampler);
 
   transformer::Transformer& transformer_;
   std::map<RequestId, Request> requests_;
@@ -199,6 +214,7 @@ class Decoder {
   std::vector<Sequence> sequences_;  // by ascending id, but those in between come last
   std::int64_t whole_rows_ = 0;      // of the others: K and V of all their rows are computed
   std::vector<std::int32_t> tokens_, positions_, query_positions_;
+  std::vector<transformer::MixedRow> mixed_rows_;
   std::vector<std::int64_t> query_answers_;      // what the rows at query_positions_ predict
   std::vector<transformer::RopeRun> rotations_;  // of the whole rows
   std::vector<transformer::AttentionSource> sources_;

@@ -29,6 +29,7 @@ void Decoder::GatherRows() {
   rotations_.clear();
   query_answers_.clear();
   query_positions_.clear();
+  mixed_rows_.clear();
   for (const bool whole : {true, false}) {
     for (auto& [id, request] : requests_) {
       const std::int64_t rows = std::ssize(request.request.prompt) + request.canvas.length();
@@ -66,6 +67,7 @@ void Decoder::AddRows(Sequence sequence) {
   }
   sequence.rows = static_cast<std::int64_t>(tokens_.size()) - sequence.first_row;
   GatherQueries(sequence);
+  GatherMixes(sequence);
   sequences_.push_back(sequence);
 }
 
@@ -75,11 +77,18 @@ void Decoder::GatherQueries(Sequence& sequence) {
   sequence.first_query = static_cast<std::int64_t>(query_answers_.size());
   sequence.candidates = static_cast<std::int64_t>(candidates.size());
   query_answers_.insert(query_answers_.end(), candidates.begin(), candidates.end());
-  if (request.request.provisional) {  // every mask of the current block is a candidate
-    for (std::int64_t i = candidates.back() + 1; i < request.canvas.length(); ++i) {
-      if (request.canvas.masked(i)) query_answers_.push_back(i);
+  // Every mask of the current block is a candidate, all behind it are masks.
+  const Canvas& canvas = request.canvas;
+  const std::int64_t behind = candidates.back() + 1;
+  const std::int64_t watched = canvas.watches_end() ? canvas.watched_from() : canvas.length();
+  const auto gather = [&](std::int64_t from, std::int64_t to) {
+    for (std::int64_t i = from; i < to; ++i) {
+      if (canvas.masked(i)) query_answers_.push_back(i);
     }
-  }
+    return static_cast<std::int64_t>(query_answers_.size()) - sequence.first_query;
+  };
+  sequence.watched = gather(std::max(behind, watched), canvas.length()) - sequence.candidates;
+  if (request.request.provisional) gather(behind, std::max(behind, watched));
   sequence.queries = static_cast<std::int64_t>(query_answers_.size()) - sequence.first_query;
   for (auto i = query_positions_.size(); i < query_answers_.size(); ++i) {
     query_positions_.push_back(
@@ -113,6 +122,7 @@ void Decoder::RunLayers() {
   hidden_.Resize(rows * transformer_.hidden());
   kv_.Resize(rows * 2 * transformer_.kv_width());
   transformer_.Embed(tokens_, hidden_.data());
+  transformer_.EmbedMixed(mixed_rows_, hidden_.data());
   BeginFeatures();
   for (std::int64_t layer = 0; layer < layers; ++layer) {
     transformer_.ProjectKeysValues(layer, hidden_.data(), whole_rows_, positions_.data(),
@@ -181,8 +191,10 @@ void Decoder::Advance(std::int64_t layer, bool masked_rows_only) {
       add(std::ssize(features->layer(layer).chosen));
     } else if (masked_rows_only) {
       add(sequence.candidates);
-      // Which move no border of the candidates.
-      add(sequence.queries - sequence.candidates, sequence.candidates);
+      // Which move no border of the candidates, nor provisional ones any of those that are watched.
+      add(sequence.watched, sequence.candidates);
+      add(sequence.queries - sequence.candidates - sequence.watched,
+          sequence.candidates + sequence.watched);
     } else {
       add(sequence.rows);
     }
@@ -238,7 +250,7 @@ std::vector<StepEvent> Decoder::Sample() {
   std::vector<StepEvent> events;
   for (const Sequence& sequence : sequences_) {
     if (sequence.unconditional) continue;
-    const TokenSampler& sampler = *samplers[events.size()];
+    TokenSampler& sampler = *samplers[events.size()];
     const std::span mine = std::span(predictions)
                                .subspan(static_cast<std::size_t>(sequence.first_query),
                                         static_cast<std::size_t>(sequence.queries));
@@ -248,13 +260,13 @@ std::vector<StepEvent> Decoder::Sample() {
       mine[index] = sampler.Predict(row, answers[index]);
     });
     const bool guided = sequence.request->request.params.guided();
-    events.push_back(Commit(sequence, (guided ? 2 : 1) * sequence.rows, mine));
+    events.push_back(Commit(sequence, sampler, (guided ? 2 : 1) * sequence.rows, mine));
   }
   std::ranges::sort(events, {}, &StepEvent::request);
   return events;
 }
 
-StepEvent Decoder::Commit(const Sequence& sequence, std::int64_t rows,
+StepEvent Decoder::Commit(const Sequence& sequence, const TokenSampler& sampler, std::int64_t rows,
                           std::span<const std::optional<Prediction>> predicted) {
   Request& request = *sequence.request;
   Canvas& canvas = request.canvas;
@@ -273,7 +285,7 @@ StepEvent Decoder::Commit(const Sequence& sequence, std::int64_t rows,
   for (std::size_t i = 0; i < predicted.size(); ++i) {
     if (predicted[i].has_value()) {
       predictions.push_back(*predicted[i]);
-    } else if (i < candidates) {
+    } else if (i < candidates + static_cast<std::size_t>(sequence.watched)) {
       request.failed = true;
       event.status = MakeError(
           absl::StatusCode::kDataLoss, "NOT_FINITE",
@@ -283,14 +295,21 @@ StepEvent Decoder::Commit(const Sequence& sequence, std::int64_t rows,
       return event;
     }
   }
-  event.committed = canvas.Commit(std::span(predictions).first(candidates));
-  event.finish_reason = canvas.finish_reason();
+  const std::int64_t length = canvas.length();
+  const double certainty = EndCertainty(sequence, sampler);
   event.kept_mass = KeptMass(sequence);
-  request.refresh.StepTaken(event.kept_mass.value_or(std::numeric_limits<double>::quiet_NaN()));
+  if (!canvas.GrowInstead(certainty)) {
+    event.committed = canvas.Commit(std::span(predictions).first(candidates), certainty);
+    UpdateMixes(sequence, sampler);
+    request.refresh.StepTaken(event.kept_mass.value_or(std::numeric_limits<double>::quiet_NaN()));
+  }
+  event.grown = canvas.length() - length;
+  event.finish_reason = canvas.finish_reason();
   event.refresh_due = !canvas.finished() && request.refresh.due();
   if (!request.request.provisional) return event;
   std::ranges::copy_if(predictions, std::back_inserter(event.provisional),
                        [&](const Prediction& p) { return canvas.masked(p.position); });
+  std::ranges::sort(event.provisional, {}, &Prediction::position);  // watched ones came first
   return event;
 }
 

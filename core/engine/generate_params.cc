@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "absl/strings/str_format.h"
+#include "core/base/status_macros.h"
 #include "core/decoding/guidance.h"
 
 namespace maskkv::engine {
@@ -18,6 +19,23 @@ absl::Status OutOfRange(const char* name, std::int64_t found) {
 }
 
 constexpr std::int64_t kUsualBlockLength = 8;
+
+// What has no definition together.
+absl::Status CheckCombination(const GenerateParams& params) {
+  if (params.guided() && (params.refreshes() || params.caches_response() || params.grows() ||
+                          decoding::IsMixed(params.rule.rule))) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("cfg_scale: expected 0 with refresh_every, refresh_floor, response_every, "
+                        "growth or rule remix, found %g",
+                        params.cfg_scale));
+  }
+  if (params.automaton != nullptr && params.grows()) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("growth.max_gen_length: expected 0 with an automaton, found %d",
+                        params.growth.max_gen_length));
+  }
+  return absl::OkStatus();
+}
 
 }  // namespace
 
@@ -62,6 +80,16 @@ absl::Status Validate(const GenerateParams& params) {
     return absl::InvalidArgumentError(
         "suppress_eos: expected an eos id among stop_ids, found none");
   }
+  if (params.growth.max_gen_length != 0 && (params.stop_ids.empty() || params.suppress_eos)) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("growth.max_gen_length: expected 0 %s, found %d",
+                        params.suppress_eos ? "with suppress_eos" : "without an eos id",
+                        params.growth.max_gen_length));
+  }
+  if (absl::Status growth = Validate(params.growth, params.gen_length, params.block_length);
+      !growth.ok()) {
+    return growth;
+  }
   if (params.refresh_every < 0 || params.refresh_every > kMaxLength) {
     return absl::InvalidArgumentError(absl::StrFormat("refresh_every: expected 0 to %d, found %d",
                                                       kMaxLength, params.refresh_every));
@@ -82,12 +110,7 @@ absl::Status Validate(const GenerateParams& params) {
     return absl::InvalidArgumentError(absl::StrFormat("cfg_scale: expected 0 to %g, found %g",
                                                       decoding::kMostGuidance, params.cfg_scale));
   }
-  if (params.guided() && (params.refreshes() || params.caches_response())) {
-    return absl::InvalidArgumentError(
-        absl::StrFormat("cfg_scale: expected 0 with refresh_every, refresh_floor or response_every, "
-                        "found %g",
-                        params.cfg_scale));
-  }
+  MASKKV_RETURN_IF_ERROR(CheckCombination(params));
   return decoding::Validate(params.rule);
 }
 

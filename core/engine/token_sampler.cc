@@ -47,7 +47,8 @@ TokenSampler::TokenSampler(const Canvas& canvas, std::int32_t mask_id, std::int6
       forbidden_(ForbiddenIds(canvas.params(), mask_id)),
       rows_(rows),
       vocabulary_(vocabulary),
-      whole_rows_(canvas.params().guided() || decoding::NeedsWholeRows(canvas.params().rule)),
+      whole_rows_(canvas.params().guided() || canvas.watches_end() ||
+                  decoding::NeedsWholeRows(canvas.params().rule)),
       argmax_(forbidden_),
       gumbel_(canvas.params().seed, static_cast<std::uint32_t>(canvas.step()),
               static_cast<float>(canvas.params().temperature), forbidden_) {
@@ -56,6 +57,7 @@ TokenSampler::TokenSampler(const Canvas& canvas, std::int32_t mask_id, std::int6
     choices_.resize(static_cast<std::size_t>(rows));
     return;
   }
+  row_choices_.resize(static_cast<std::size_t>(rows));
   const std::int64_t collected = canvas.params().guided() ? 2 * rows : rows;
   logits_.resize(static_cast<std::size_t>(collected * vocabulary));
   for (std::int64_t row = 0; row < collected; ++row) {
@@ -99,11 +101,15 @@ std::optional<Prediction> TokenSampler::PredictStreamed(std::int64_t row,
 
 decoding::RowChoice TokenSampler::Choose(std::int64_t row) const {
   const GenerateParams& params = canvas_.params();
+  const bool mixed = decoding::IsMixed(params.rule.rule);
+  const std::int32_t watched = canvas_.watches_end() ? params.stop_ids.front() : -1;
   const decoding::RowSampling sampling{.rule = params.rule,
                                        .temperature = params.temperature,
                                        .seed = params.seed,
                                        .step = static_cast<std::uint32_t>(canvas_.step()),
-                                       .forbidden = forbidden_};
+                                       .forbidden = forbidden_,
+                                       .keep_best = mixed ? params.rule.mix_top : 0,
+                                       .watched = watched};
   const auto position =
       static_cast<std::uint32_t>(collectors_[static_cast<std::size_t>(row)]->position);
   const auto logits_of = [&](std::int64_t collected) {
@@ -117,14 +123,15 @@ decoding::RowChoice TokenSampler::Choose(std::int64_t row) const {
   return decoding::ChooseFromRow(sampling, position, guided);
 }
 
-std::optional<Prediction> TokenSampler::PredictWhole(std::int64_t row, std::int64_t answer) const {
-  const decoding::RowChoice choice = Choose(row);
+std::optional<Prediction> TokenSampler::PredictWhole(std::int64_t row, std::int64_t answer) {
+  decoding::RowChoice& choice = row_choices_[static_cast<std::size_t>(row)];
+  choice = Choose(row);
   if (!choice.valid) return std::nullopt;
   return Prediction{answer, choice.token, static_cast<float>(choice.confidence),
                     static_cast<float>(choice.log_probability), static_cast<float>(choice.score)};
 }
 
-std::optional<Prediction> TokenSampler::Predict(std::int64_t row, std::int64_t answer) const {
+std::optional<Prediction> TokenSampler::Predict(std::int64_t row, std::int64_t answer) {
   const GenerateParams& params = canvas_.params();
   std::optional<Prediction> prediction =
       whole_rows_ ? PredictWhole(row, answer) : PredictStreamed(row, answer);

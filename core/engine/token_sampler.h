@@ -5,7 +5,8 @@
 // (core/decoding/row_choice.h). Ids that the request's automaton does not allow at a row's position
 // are removed before anything else. A guided request (GenerateParams::cfg_scale) chooses from whole
 // rows too: a row's logits and those of its twin behind the masked prompt give the logits it
-// chooses from (core/decoding/guidance.h). Holds what the head writes; lives as long as the step.
+// chooses from (core/decoding/guidance.h); so does one whose canvas' end is watched
+// (core/engine/growth.h). Holds what the head writes; lives as long as the step.
 //
 // Rows are numbered as the caller likes, 0 .. rows - 1. Not thread safe, but different rows may be
 // predicted by different threads.
@@ -43,7 +44,13 @@ class TokenSampler {
 
   // After the head has run: what the row says about canvas position `answer`; nullopt where its
   // logits are no numbers.
-  std::optional<Prediction> Predict(std::int64_t row, std::int64_t answer) const;
+  std::optional<Prediction> Predict(std::int64_t row, std::int64_t answer);
+
+  // All that Predict found of the row, which told numbers. REQUIRES: whole_rows().
+  const decoding::RowChoice& choice(std::int64_t row) const {
+    return row_choices_[static_cast<std::size_t>(row)];
+  }
+  bool whole_rows() const { return whole_rows_; }
 
  private:
   class RowCollector;
@@ -60,10 +67,11 @@ class TokenSampler {
   const kernels::ArgmaxReducer argmax_;
   const kernels::GumbelReducer gumbel_;
   std::optional<ConstrainedReducers> constrained_;  // around the above and collectors
-  std::vector<kernels::TokenChoice> choices_;  // streamed: of each row
+  std::vector<kernels::TokenChoice> choices_;       // streamed: of each row
   // Else: of each row; if guided, then of each twin.
   std::vector<std::unique_ptr<RowCollector>> collectors_;
-  std::vector<float> logits_;  // (collectors, vocabulary)
+  std::vector<float> logits_;                     // (collectors, vocabulary)
+  std::vector<decoding::RowChoice> row_choices_;  // of each row
 };
 
 }  // namespace maskkv::engine

@@ -30,6 +30,21 @@ void Transformer::Embed(std::span<const std::int32_t> tokens, float* hidden) {
       });
 }
 
+void Transformer::EmbedMixed(std::span<const MixedRow> rows, float* hidden) {
+  const ScopedTimer timer(op_seconds_.embed);
+  const auto width = static_cast<std::size_t>(this->hidden());
+  pool_.ParallelFor(std::ssize(rows), [&](std::int64_t index, int) {
+    const MixedRow& mixed = rows[static_cast<std::size_t>(index)];
+    const std::span<float> out(hidden + mixed.row * this->hidden(), width);
+    std::fill(out.begin(), out.end(), 0.0F);
+    std::vector<float> embedding(width);
+    for (const WeightedToken& part : mixed.tokens) {
+      weights_.Embed(part.token, embedding.data());
+      for (std::size_t i = 0; i < width; ++i) out[i] += part.weight * embedding[i];
+    }
+  });
+}
+
 void Transformer::NormRows(const float* hidden, std::int64_t rows, const float* weight,
                            float* out) {
   const ScopedTimer timer(op_seconds_.norm);

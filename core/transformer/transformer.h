@@ -57,6 +57,16 @@ struct SublayerOutputs {
   float* feed_forward = nullptr;  // FeedForward::Run
 };
 
+// A row whose embedding is a sum of others'.
+struct WeightedToken {
+  std::int32_t token = 0;
+  float weight = 0;
+};
+struct MixedRow {
+  std::int64_t row = 0;
+  std::span<const WeightedToken> tokens;
+};
+
 // Query rows are advanced at most so many at a time; blocks are cut relative to a sequence's start.
 inline constexpr std::int64_t kRowBlock = 256;
 
@@ -82,6 +92,10 @@ class Transformer {
 
   // hidden (tokens.size(), hidden()) = embeddings.
   void Embed(std::span<const std::int32_t> tokens, float* hidden);
+
+  // Overwrites these rows of hidden with the weighted sums of embeddings, added up in the order of
+  // their tokens.
+  void EmbedMixed(std::span<const MixedRow> rows, float* hidden);
 
   // kv (rows, 2 * kv_width()): K, rotated to its position, then V. hidden (rows, hidden()) is read.
   // rotations: runs in row order, their rows sum to `rows`.

@@ -50,12 +50,13 @@ class Client:
         Longer than trained: rope_scaling="longllada" | a factor from 1; none by default.
         Decoding: gen_length, block_length, steps, temperature, seed, ignore_eos, suppress_eos, stop,
         samples, provisional. Its rule (docs/decoding.md): rule, top_p, top_k, eps, alg_temp,
-        threshold, low_threshold, factor, span_threshold, explore_steps, stable_steps,
-        confidence_source="raw" | "filtered"; cfg_scale of classifier-free guidance; refresh_every, refresh_floor of the entry; response_every, response_share of the response
-        cache. The answer as a whole: regex= | json_schema= (with whitespace=) | automaton= (of
-        Client.automaton, or a v1.TokenAutomaton). Serving: request_id, priority, keep_entry_ms,
-        timeout; handle and reuse="vote_again" | "kept" | "vote_over" of a document that was asked
-        about before.
+        threshold, low_threshold, factor, span_threshold, explore_steps, stable_steps, mix_weight,
+        mix_top, js_threshold, confidence_source="raw" | "filtered"; cfg_scale of classifier-free
+        guidance; growth={"max_gen_length": 256, "by": 32, ...} of the canvas; refresh_every,
+        refresh_floor of the entry; response_every, response_share of the response cache. The answer
+        as a whole: regex= | json_schema= (with whitespace=) | automaton= (of Client.automaton, or a
+        v1.TokenAutomaton). Serving: request_id, priority, keep_entry_ms, timeout; handle and
+        reuse="vote_again" | "kept" | "vote_over" of a document that was asked about before.
         """
         if wanted := requests.grammar(kwargs):
             kwargs["automaton"] = self.automaton(**wanted)

@@ -69,6 +69,7 @@ class Usage:
     refreshes: int
     response_cache_bytes: int
     reused_rows: int  # that steps took over from earlier ones; rows are the others
+    canvas_length: int  # in the end: gen_length, more if it grew
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,7 @@ class Step:
     provisional: tuple[Token, ...]
     text: str
     refreshed: Refreshed | None  # the entry that this step was the first to run over
+    grown: int  # masks that the canvas grew by after it
     kept_mass: float | None  # with refresh_floor: share of attention to kept pairs
 
 

@@ -32,6 +32,7 @@ from maskkv_oracle import (
     golden_run,
     golden_sampling,
     golden_slowfast,
+    golden_variable,
     prefill,
     random_checkpoint,
     tensor_file,
@@ -194,6 +195,13 @@ def _guidance_cases():
     }
 
 
+def _variable_cases():
+    return {
+        f"variable/{name}.json": _json(_digits(fields))
+        for name, fields in golden_variable.generate().items()
+    }
+
+
 PARTS = {
     "random": _random_cases,
     "tiny": _tiny_cases,
@@ -203,6 +211,7 @@ PARTS = {
     "constrained": _constrained_cases,
     "document": _document_cases,
     "guidance": _guidance_cases,
+    "variable": _variable_cases,
 }
 
 
@@ -210,8 +219,9 @@ def part_of(name):
     """Which of PARTS makes the file."""
     if "/" not in name:
         return "functions"
-    if name.split("/")[0] in ("refresh", "response", "constrained", "document", "guidance"):
-        return name.split("/")[0]
+    folder = name.split("/")[0]
+    if folder in PARTS:
+        return folder
     return "tiny" if name.startswith("cases/tiny-") else "random"
 
 

@@ -22,6 +22,10 @@ bool AnswerText::IsStopId(std::int32_t id) const {
   return std::find(stop_ids_.begin(), stop_ids_.end(), id) != stop_ids_.end();
 }
 
+void AnswerText::Grow(std::int64_t positions) {
+  canvas_.resize(canvas_.size() + static_cast<std::size_t>(positions));
+}
+
 std::string AnswerText::Commit(std::span<const engine::Prediction> committed) {
   for (const engine::Prediction& prediction : committed) {
     canvas_[static_cast<std::size_t>(prediction.position)] = prediction.token;

@@ -33,6 +33,9 @@ class AnswerText {
   AnswerText(const model::Tokenizer* tokenizer, std::int64_t gen_length,
              std::vector<std::int32_t> stop_ids, std::vector<std::string> stop);
 
+  // The canvas has so many positions more. Before the commits of the step that it grew after.
+  void Grow(std::int64_t positions);
+
   // Takes a step's commits, each position once. Returns the text that may be given out now.
   std::string Commit(std::span<const engine::Prediction> committed);
 

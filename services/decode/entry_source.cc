@@ -132,6 +132,8 @@ absl::StatusOr<PromptEntry> EntrySource::Refresh(const services::Call& call,
                                                  const CheckedRequest& checked,
                                                  const RefreshSpec& refresh) const {
   v1::PrefillRequest prefill = PrefillOf(request, checked);
+  // A canvas that has grown votes with all its masks.
+  prefill.set_masks(std::ssize(refresh.response));
   prefill.mutable_response()->Assign(refresh.response.begin(), refresh.response.end());
   if (refresh.plan != nullptr) *prefill.mutable_plan() = *refresh.plan;
   return Obtain(call, context, std::move(prefill), refresh.stop);

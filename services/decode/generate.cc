@@ -179,7 +179,7 @@ absl::Status GenerateHandler::PreparePrompt(Answer& answer) const {
   const services::ModelRuntime& model = *parts_.model;
   MASKKV_ASSIGN_OR_RETURN(services::PromptIds ids, model.Tokenize(answer.request.prompt()));
   const auto tokens = static_cast<std::int64_t>(ids.ids.size());
-  MASKKV_RETURN_IF_ERROR(model.CheckLength(tokens, answer.checked.params.gen_length));
+  MASKKV_RETURN_IF_ERROR(model.CheckLength(tokens, answer.checked.params.longest()));
   answer.ids = std::move(ids.ids);
   if (answer.checked.use_cache) {
     const Counted waiting(parts_.metrics->waiting_for_prefill);
@@ -215,15 +215,15 @@ absl::Status GenerateHandler::PreparePrompt(Answer& answer) const {
 
 absl::Status GenerateHandler::PrepareWholePrompt(Answer& answer) const {
   const model::ModelConfig& config = parts_.model->config();
-  const std::int64_t positions =
-      static_cast<std::int64_t>(answer.ids.size()) + answer.checked.params.gen_length;
+  const auto tokens = static_cast<std::int64_t>(answer.ids.size());
+  const engine::GenerateParams& params = answer.checked.params;
   MASKKV_ASSIGN_OR_RETURN(
       answer.rope_scale,
       services::RopeScaleOf(
           answer.request.has_rope_scaling() ? &answer.request.rope_scaling() : nullptr, config,
-          positions));
-  const std::int64_t canvases = answer.checked.params.guided() ? 2 : 1;
-  return services::CheckFits(config, canvases * positions, /*kv_layers=*/1);
+          tokens + params.gen_length));
+  const std::int64_t canvases = params.guided() ? 2 : 1;
+  return services::CheckFits(config, canvases * (tokens + params.longest()), /*kv_layers=*/1);
 }
 
 absl::Status GenerateHandler::Submit(Answer& answer) const {

@@ -63,6 +63,23 @@ absl::StatusOr<decoding::RuleParams> RuleOf(const v1::Sampler& sampler) {
   if (sampler.has_span_threshold()) params.span_threshold = sampler.span_threshold();
   if (sampler.explore_steps() != 0) params.explore_steps = sampler.explore_steps();
   if (sampler.stable_steps() != 0) params.stable_steps = sampler.stable_steps();
+  if (sampler.has_mix_weight()) params.mix_weight = sampler.mix_weight();
+  if (sampler.mix_top() != 0) params.mix_top = sampler.mix_top();
+  if (sampler.has_js_threshold()) params.js_threshold = sampler.js_threshold();
+  return params;
+}
+
+// Ranges are engine::Validate's.
+engine::Growth GrowthOf(const v1::Growth& growth) {
+  engine::Growth params;
+  params.max_gen_length = growth.max_gen_length();
+  params.by = growth.by();
+  if (growth.window() != 0) params.window = growth.window();
+  if (growth.has_eos_threshold()) params.eos_threshold = growth.eos_threshold();
+  if (growth.has_eos_threshold_decoding()) {
+    params.eos_threshold_decoding = growth.eos_threshold_decoding();
+  }
+  if (growth.has_low_confidence()) params.low_confidence = growth.low_confidence();
   return params;
 }
 
@@ -92,6 +109,7 @@ absl::StatusOr<engine::GenerateParams> CheckSampler(const v1::Sampler& sampler,
   params.response_every = sampler.response_every();
   if (sampler.has_response_share()) params.response_share = sampler.response_share();
   params.cfg_scale = sampler.cfg_scale();
+  params.growth = GrowthOf(sampler.growth());
   params.stop_ids = limits.stop_ids;
   if (params.temperature > kMaxTemperature) {
     return Invalid("BAD_SAMPLER", absl::StrFormat("temperature: expected at most %g, found %g",
@@ -99,6 +117,11 @@ absl::StatusOr<engine::GenerateParams> CheckSampler(const v1::Sampler& sampler,
   }
   if (const absl::Status valid = engine::Validate(params); !valid.ok()) {
     return BadSampler(valid);
+  }
+  if (params.longest() > limits.max_gen_length) {
+    return Invalid("BAD_SAMPLER",
+                   absl::StrFormat("growth.max_gen_length: expected at most %d, found %d",
+                                   limits.max_gen_length, params.longest()));
   }
   return params;
 }

@@ -60,7 +60,7 @@ struct Sequence {
   AnswerText answer;
   TimePoint submitted;
   std::optional<engine::RequestId> engine_id;
-  std::int64_t rows_a_step = 0;
+  std::int64_t rows_a_step = 0;          // the canvas' length
   std::optional<TimePoint> refresh_due;  // since when it waits for another entry
   std::optional<FreshEntry> fresh;       // until its first step
   SequenceEnd end;                       // filled as it goes
@@ -239,6 +239,8 @@ void StepLoop::Impl::Handle(engine::StepEvent event, double seconds) {
   }
   if (!event.status.ok()) return End(id, event.status);
   sequence.end.committed += std::ssize(event.committed);
+  sequence.rows_a_step += event.grown;
+  sequence.answer.Grow(event.grown);
   StepUpdate update;
   update.text = sequence.answer.Commit(event.committed);
   const bool finished =
@@ -270,6 +272,7 @@ void StepLoop::Impl::End(SequenceId id, absl::Status status) {
     schedule.Leave(id);
   }
   sequence.end.status = std::move(status);
+  sequence.end.canvas_length = sequence.rows_a_step;
   sequence.end.tokens = sequence.answer.tokens();
   sequence.end.text = sequence.answer.text();
   sequence.queue->End(sequence.index, std::move(sequence.end));

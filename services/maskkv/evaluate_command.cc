@@ -223,7 +223,8 @@ class EvaluateCommand final : public Command {
     MASKKV_ASSIGN_OR_RETURN(
         const std::vector<std::int32_t> prompt,
         host_->ChatPrompt(services::DocumentAndQuestion(question.document, question.question)));
-    const std::int64_t positions = static_cast<std::int64_t>(prompt.size()) + decode_.gen_length;
+    const std::int64_t positions =
+        static_cast<std::int64_t>(prompt.size()) + params_.front().longest();
     if (positions > prepared_positions_) {
       MASKKV_RETURN_IF_ERROR(host_->Prepare(positions, HoldsAllLayers()));
       prepared_positions_ = positions;
@@ -247,6 +248,7 @@ class EvaluateCommand final : public Command {
     PrintJson({{"model", host_->directory()},
                {"questions", questions_},
                {"gen_length", decode_.gen_length},
+               {"max_gen_length", params_.front().longest()},
                {"temperature", decode_.temperature},
                {"dtype", model_.dtype},
                {"layers", base_.layers},

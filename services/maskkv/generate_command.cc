@@ -8,9 +8,9 @@
 
 #include "absl/strings/str_format.h"
 #include "core/base/status_macros.h"
+#include "core/decoding/guidance.h"
 #include "core/engine/constraint.h"
 #include "services/maskkv/automaton_flags.h"
-#include "core/decoding/guidance.h"
 #include "services/maskkv/command.h"
 #include "services/maskkv/flag_checks.h"
 #include "services/maskkv/generation.h"
@@ -70,10 +70,11 @@ class GenerateCommand final : public Command {
     MASKKV_RETURN_IF_ERROR(
         engine::CheckAutomaton(params, host->config().mask_id, host->config().vocab_rows));
     MASKKV_ASSIGN_OR_RETURN(const std::vector<std::int32_t> prompt, host->Prompt(prompt_));
-    const std::int64_t positions = static_cast<std::int64_t>(prompt.size()) + params.gen_length;
-    MASKKV_ASSIGN_OR_RETURN(const double rope_scale,
-                            model::ResolveRopeScale(rope_.choice(), host->config(), positions));
-    MASKKV_RETURN_IF_ERROR(host->Prepare(positions, cache_.HoldsAllLayers()));
+    const auto tokens = static_cast<std::int64_t>(prompt.size());
+    MASKKV_ASSIGN_OR_RETURN(
+        const double rope_scale,
+        model::ResolveRopeScale(rope_.choice(), host->config(), tokens + params.gen_length));
+    MASKKV_RETURN_IF_ERROR(host->Prepare(tokens + params.longest(), cache_.HoldsAllLayers()));
     std::optional<engine::EvictionPlan> plan;
     if (cache_.mode() != CacheMode::kNone) {
       MASKKV_ASSIGN_OR_RETURN(plan, cache_.Plan(host->checkpoint(), params.seed));

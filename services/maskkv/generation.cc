@@ -135,6 +135,7 @@ absl::StatusOr<Generation> Generate(ModelHost& host, std::span<const std::int32_
         {generation.steps.size(), fresh.seconds, fresh.result.kept_mass()});
   }
   generation.tokens = canvas.Answer();
+  generation.canvas_length = canvas.length();
   generation.finish_reason = canvas.finish_reason();
   return generation;
 }

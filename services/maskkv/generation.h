@@ -66,6 +66,7 @@ struct Generation {
   std::vector<double> step_seconds;
   std::vector<Refresh> refreshes;
   std::vector<std::int32_t> tokens;  // the answer up to, without, the first end token
+  std::int64_t canvas_length = 0;    // in the end
   engine::FinishReason finish_reason = engine::FinishReason::kNone;
   double rope_scale = 1;
 };

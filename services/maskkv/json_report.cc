@@ -45,6 +45,7 @@ Json GenerationJson(const ModelHost& host, std::span<const std::int32_t> prompt,
       committed.push_back({prediction.position, prediction.token, prediction.confidence});
     }
     steps.push_back({{"step", event.step}, {"committed", std::move(committed)}});
+    if (event.grown > 0) steps.back()["grown"] = event.grown;
     if (event.kept_mass) steps.back()["kept_mass"] = *event.kept_mass;
   }
   Json refreshes = Json::array();
@@ -63,6 +64,7 @@ Json GenerationJson(const ModelHost& host, std::span<const std::int32_t> prompt,
   return {{"prompt_tokens", prompt.size()},
           {"tokens", generation.tokens},
           {"text", host.Text(generation.tokens)},
+          {"canvas_length", generation.canvas_length},
           {"finish_reason", engine::Name(generation.finish_reason)},
           {"steps", std::move(steps)},
           {"kept", KeptJson(generation)},

@@ -267,6 +267,16 @@ def test_a_documents_copy_is_named_by_its_handle():
     assert not requests.prefill({"document": "d", "over": None}).HasField("document")
 
 
+def test_growth_is_a_message_of_its_fields():
+    sampler = requests.generate({"document": "d", "growth": {"max_gen_length": 64, "by": 8,
+                                                             "low_confidence": 0.0}}).sampler
+    assert (sampler.growth.max_gen_length, sampler.growth.by) == (64, 8)
+    assert sampler.growth.HasField("low_confidence")
+    assert not sampler.growth.HasField("eos_threshold")
+    with pytest.raises(ValueError, match="most"):
+        requests.generate({"document": "d", "growth": {"most": 64}})
+
+
 def test_zero_and_absence_are_told_apart():
     request = requests.generate({"document": "d", "alpha": 0.0})
     assert request.keep.HasField("alpha") and not request.keep.HasField("beta")

@@ -27,7 +27,15 @@ CASES = [
     {"rule": "entropy", "temperature": 1.5, "response_every": 3, "response_share": 0.1},
     {"rule": "slowfast", "threshold": 0.999, "span_threshold": 0.99, "block_length": 32},
     {"rule": "topk_margin", "cfg_scale": 0.5, "temperature": 0.6},
+    {"rule": "remix", "threshold": 0.9999, "mix_weight": 0.8, "mix_top": 5, "js_threshold": 0.1},
+    {"rule": "threshold", "threshold": 0.999,
+     "growth": {"max_gen_length": 48, "by": 8, "window": 4, "eos_threshold": 1.0}},
+    {"rule": "remix", "growth": {"max_gen_length": 64, "eos_threshold": 0.0,
+                                 "eos_threshold_decoding": 1.0, "low_confidence": 1.0}},
 ]
+GROWTH = {"max_gen_length": "max-gen-length", "by": "grow-by", "window": "grow-window",
+          "eos_threshold": "grow-eos", "eos_threshold_decoding": "grow-eos-decoding",
+          "low_confidence": "grow-low-confidence"}
 FLAGS = {"confidence_source": "confidence"}  # the others are spelt as the fields
 ROUNDS = 3
 
@@ -54,7 +62,10 @@ def alone(ids, case, folder):
     path.write_text(json.dumps(list(ids)))
     arguments = ["--prompt-ids", path, "--threads", 1, "--json", "--ignore-eos"]
     for name, value in {**COMMON, **case}.items():
-        if name != "ignore_eos":
+        if name == "growth":
+            for field, number in value.items():
+                arguments += [f"--{GROWTH[field]}", number]
+        elif name != "ignore_eos":
             arguments += [f"--{FLAGS.get(name, name).replace('_', '-')}", value]
     return cli_runs.run("generate", "--model", cli_runs.TINY, *arguments).json
 
@@ -83,9 +94,13 @@ def test_every_rule_at_once_gives_what_it_gives_alone(stack, prompt, tmp_path):
     after = metrics.scrape(stack.processes["decode"].metrics)
     for answer, engine in zip(one_by_one, expected, strict=True):
         assert answer.text == engine["text"]
+        assert answer.samples[0].usage.canvas_length == engine["canvas_length"]
+        assert [s.grown for s in answer.steps] == [s.get("grown", 0) for s in engine["steps"]]
         assert [(step.step, [(t.position, t.id) for t in step.committed])
                 for step in answer.steps] == [
             (step["step"], [(p, i) for p, i, _ in step["committed"]]) for step in engine["steps"]]
+    lengths = [answer.samples[0].usage.canvas_length for answer in one_by_one]
+    assert lengths[-2] == 48 and set(lengths[:-2]) == {32}
     # The rules are no two the same, and they did share steps.
     assert len({json.dumps(decided(answer)) for answer in one_by_one}) == len(CASES)
     batches, steps = (metrics.total(after, f"maskkv_decode_batch_size_{part}")

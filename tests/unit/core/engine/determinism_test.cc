@@ -84,6 +84,12 @@ std::vector<Job> RandomJobs(const model::ModelConfig& config, std::size_t count,
     job.params.response_share = i % 2 == 0 ? 0.25 : 0.6;
     job.params.cfg_scale = i % 3 == 1 ? 0.8 : 0.0;  // with all rows recomputed
     job.provisional = i % 5 == 1;
+    if (i % 3 == 2) {
+      job.params.growth = {.max_gen_length = job.params.gen_length + 3 * job.params.block_length,
+                           .by = job.params.block_length,
+                           .window = 5,
+                           .low_confidence = 0.3};
+    }
     // More factors than tables are kept.
     job.rope_scale = i % 3 == 0 ? 1.0 : static_cast<double>(1 + random() % 7);
     if (i % 4 == 3) continue;

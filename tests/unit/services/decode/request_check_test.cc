@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "services/decode/request_check.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <functional>
@@ -199,6 +200,37 @@ TEST(RequestCheckTest, ABadAutomatonIsRefusedBeforeAnythingRuns) {
             "shortest has 2");
   EXPECT_EQ(refusal([](auto& r) { r.add_stop(std::string("x")); }),
             "stop: expected none with an automaton, found some");
+}
+
+TEST(RequestCheckTest, GrowthIsTakenFieldByField) {
+  v1::GenerateRequest request = Request();
+  MASKKV_ASSERT_OK_AND_ASSIGN(CheckedRequest checked, CheckRequest(request, Limits()));
+  EXPECT_EQ(checked.params.growth, engine::Growth{});
+  EXPECT_EQ(checked.params.longest(), checked.params.gen_length);
+  v1::Growth& growth = *request.mutable_sampler()->mutable_growth();
+  growth.set_max_gen_length(64);
+  MASKKV_ASSERT_OK_AND_ASSIGN(checked, CheckRequest(request, Limits()));
+  EXPECT_EQ(checked.params.growth, engine::Growth{.max_gen_length = 64});
+  EXPECT_EQ(checked.params.longest(), 64);
+  growth.set_by(16);
+  growth.set_window(4);
+  growth.set_eos_threshold(0);
+  growth.set_eos_threshold_decoding(0.25);
+  growth.set_low_confidence(0);
+  MASKKV_ASSERT_OK_AND_ASSIGN(checked, CheckRequest(request, Limits()));
+  EXPECT_EQ(checked.params.growth, (engine::Growth{.max_gen_length = 64,
+                                                   .by = 16,
+                                                   .window = 4,
+                                                   .eos_threshold = 0,
+                                                   .eos_threshold_decoding = 0.25,
+                                                   .low_confidence = 0}));
+  growth.set_by(3);
+  EXPECT_EQ(CheckRequest(request, Limits()).status().message(),
+            "growth.by: expected a multiple of block_length 8 up to 16777216, or 0, found 3");
+  growth.set_by(8);
+  growth.set_max_gen_length(1 << 20);
+  EXPECT_THAT(std::string(CheckRequest(request, Limits()).status().message()),
+              ::testing::StartsWith("growth.max_gen_length: expected at most "));
 }
 
 struct BadCase {
