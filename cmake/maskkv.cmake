@@ -15,10 +15,7 @@ function(maskkv_optimise NAME)
   endif()
 endfunction()
 
-# Several sources of a target compiled as one: they share the templates that each would instantiate
-# for itself. Names of file scope must then be unique within a folder; the preset `dev` builds every
-# source alone.
-option(MASKKV_UNITY "Compile sources of a folder together" ON)
+# Several sources of a folder compiled as one (MASKKV_UNITY in compiler.cmake).
 function(maskkv_unity NAME SIZE)
   set_target_properties(${NAME} PROPERTIES UNITY_BUILD ${MASKKV_UNITY} UNITY_BUILD_BATCH_SIZE ${SIZE})
 endfunction()

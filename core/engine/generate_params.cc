@@ -10,9 +10,6 @@
 namespace maskkv::engine {
 namespace {
 
-// Bounds that keep every product of lengths far from overflow.
-constexpr std::int64_t kMaxLength = std::int64_t{1} << 24;
-
 absl::Status OutOfRange(const char* name, std::int64_t found) {
   return absl::InvalidArgumentError(
       absl::StrFormat("%s: expected 1 to %d, found %d", name, kMaxLength, found));

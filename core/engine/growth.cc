@@ -6,9 +6,6 @@
 namespace maskkv::engine {
 namespace {
 
-// Bounds that keep every product of lengths far from overflow.
-constexpr std::int64_t kMaxLength = std::int64_t{1} << 24;
-
 absl::Status CheckShare(const char* name, double value) {
   if (value >= 0 && value <= 1) return absl::OkStatus();  // NaN is refused
   return absl::InvalidArgumentError(

@@ -13,6 +13,9 @@
 
 namespace maskkv::engine {
 
+// Keeps every product of lengths far from overflow.
+inline constexpr std::int64_t kMaxLength = std::int64_t{1} << 24;
+
 struct Growth {
   // The canvas may grow to so many masks; a multiple of block_length, at least gen_length. 0:
   // never.

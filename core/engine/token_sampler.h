@@ -56,7 +56,7 @@ class TokenSampler {
   class RowCollector;
 
   std::optional<Prediction> PredictStreamed(std::int64_t row, std::int64_t answer) const;
-  std::optional<Prediction> PredictWhole(std::int64_t row, std::int64_t answer) const;
+  std::optional<Prediction> PredictWhole(std::int64_t row, std::int64_t answer);
   decoding::RowChoice Choose(std::int64_t row) const;
 
   const Canvas& canvas_;

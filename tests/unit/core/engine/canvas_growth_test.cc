@@ -10,7 +10,7 @@
 #include "core/engine/canvas.h"
 #include "tests/support/seed.h"
 
-namespace maskkv::engine {
+namespace maskkv::engine::canvas_growth_test {
 namespace {
 
 using ::testing::ElementsAre;
@@ -195,4 +195,4 @@ TEST(Growth, IsRefusedWithTheParametersName) {
 }
 
 }  // namespace
-}  // namespace maskkv::engine
+}  // namespace maskkv::engine::canvas_growth_test

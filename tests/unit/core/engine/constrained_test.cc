@@ -19,7 +19,7 @@
 #include "tests/unit/core/decoding/automata.h"
 #include "tests/unit/core/engine/test_model.h"
 
-namespace maskkv::engine {
+namespace maskkv::engine::constrained_test {
 namespace {
 
 using decoding::AutomatonParts;
@@ -377,4 +377,4 @@ TEST_F(ConstrainedTest, RefusesWhatModelOrCanvasCannotFollow) {
 }
 
 }  // namespace
-}  // namespace maskkv::engine
+}  // namespace maskkv::engine::constrained_test

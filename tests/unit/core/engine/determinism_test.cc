@@ -20,7 +20,7 @@
 #include "tests/unit/core/engine/test_model.h"
 #include "tests/unit/core/model/family_checkpoints.h"
 
-namespace maskkv::engine {
+namespace maskkv::engine::determinism_test {
 namespace {
 
 constexpr std::int64_t kMaxPositions = 700;
@@ -239,4 +239,4 @@ INSTANTIATE_TEST_SUITE_P(Models, DeterminismTest,
                          });
 
 }  // namespace
-}  // namespace maskkv::engine
+}  // namespace maskkv::engine::determinism_test

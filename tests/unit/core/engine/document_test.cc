@@ -19,7 +19,7 @@
 #include "tests/support/status_matchers.h"
 #include "tests/unit/core/engine/test_model.h"
 
-namespace maskkv::engine {
+namespace maskkv::engine::document_test {
 namespace {
 
 using ::maskkv::testing::IsOk;
@@ -263,4 +263,4 @@ TEST(CombinedVotesTest, ScoresThatAreNoNumbersAreRefused) {
 }
 
 }  // namespace
-}  // namespace maskkv::engine
+}  // namespace maskkv::engine::document_test

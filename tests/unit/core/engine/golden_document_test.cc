@@ -22,7 +22,7 @@
 #include "tests/support/status_matchers.h"
 #include "tests/unit/core/engine/test_model.h"
 
-namespace maskkv::engine {
+namespace maskkv::engine::golden_document_test {
 namespace {
 
 using nlohmann::json;
@@ -199,4 +199,4 @@ INSTANTIATE_TEST_SUITE_P(Cases, GoldenDocumentTest, ::testing::ValuesIn(Names())
                          });
 
 }  // namespace
-}  // namespace maskkv::engine
+}  // namespace maskkv::engine::golden_document_test

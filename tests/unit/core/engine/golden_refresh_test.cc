@@ -20,7 +20,7 @@
 #include "tests/support/status_matchers.h"
 #include "tests/unit/core/engine/test_model.h"
 
-namespace maskkv::engine {
+namespace maskkv::engine::golden_refresh_test {
 namespace {
 
 using nlohmann::json;
@@ -172,4 +172,4 @@ INSTANTIATE_TEST_SUITE_P(Cases, GoldenRefreshTest, ::testing::ValuesIn(Names()),
                          });
 
 }  // namespace
-}  // namespace maskkv::engine
+}  // namespace maskkv::engine::golden_refresh_test

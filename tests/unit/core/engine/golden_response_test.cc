@@ -22,7 +22,7 @@
 #include "tests/support/status_matchers.h"
 #include "tests/unit/core/engine/test_model.h"
 
-namespace maskkv::engine {
+namespace maskkv::engine::golden_response_test {
 namespace {
 
 using nlohmann::json;
@@ -189,4 +189,4 @@ INSTANTIATE_TEST_SUITE_P(Cases, GoldenResponseTest, ::testing::ValuesIn(Names())
                          });
 
 }  // namespace
-}  // namespace maskkv::engine
+}  // namespace maskkv::engine::golden_response_test

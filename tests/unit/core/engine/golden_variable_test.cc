@@ -21,7 +21,7 @@
 #include "tests/support/status_matchers.h"
 #include "tests/unit/core/engine/test_model.h"
 
-namespace maskkv::engine {
+namespace maskkv::engine::golden_variable_test {
 namespace {
 
 using nlohmann::json;
@@ -164,4 +164,4 @@ INSTANTIATE_TEST_SUITE_P(Cases, GoldenVariableTest, ::testing::ValuesIn(Names())
                          });
 
 }  // namespace
-}  // namespace maskkv::engine
+}  // namespace maskkv::engine::golden_variable_test

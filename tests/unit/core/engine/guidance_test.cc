@@ -22,7 +22,7 @@
 #include "tests/support/status_matchers.h"
 #include "tests/unit/core/engine/test_model.h"
 
-namespace maskkv::engine {
+namespace maskkv::engine::guidance_test {
 namespace {
 
 using nlohmann::json;
@@ -261,4 +261,4 @@ TEST_F(GuidanceTest, ADecoderRefusesWhatDoesNotGoTogether) {
 }
 
 }  // namespace
-}  // namespace maskkv::engine
+}  // namespace maskkv::engine::guidance_test

@@ -10,7 +10,7 @@
 #include "core/decoding/commit_rule.h"
 #include "core/decoding/prediction.h"
 
-namespace maskkv::engine {
+namespace maskkv::engine::mask_mixer_test {
 namespace {
 
 using decoding::Prediction;
@@ -103,4 +103,4 @@ TEST(RemixRule, CommitsThoseAboveTheThresholdUpToAShare) {
 }
 
 }  // namespace
-}  // namespace maskkv::engine
+}  // namespace maskkv::engine::mask_mixer_test

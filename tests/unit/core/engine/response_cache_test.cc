@@ -21,7 +21,7 @@
 #include "tests/support/status_matchers.h"
 #include "tests/unit/core/engine/test_model.h"
 
-namespace maskkv::engine {
+namespace maskkv::engine::response_cache_test {
 namespace {
 
 using ::testing::ElementsAre;
@@ -196,4 +196,4 @@ INSTANTIATE_TEST_SUITE_P(Models, ResponseCacheTest,
                          });
 
 }  // namespace
-}  // namespace maskkv::engine
+}  // namespace maskkv::engine::response_cache_test
