@@ -15,6 +15,11 @@ function(maskkv_optimise NAME)
   endif()
 endfunction()
 
+# Several sources of a folder compiled as one (MASKKV_UNITY in compiler.cmake).
+function(maskkv_unity NAME SIZE)
+  set_target_properties(${NAME} PROPERTIES UNITY_BUILD ${MASKKV_UNITY} UNITY_BUILD_BATCH_SIZE ${SIZE})
+endfunction()
+
 # maskkv_library(NAME [SOURCES a.cc ...] [DEPS target ...]); without SOURCES the library is header-only.
 function(maskkv_library NAME)
   cmake_parse_arguments(ARG "" "" "SOURCES;DEPS" ${ARGN})
@@ -26,6 +31,7 @@ function(maskkv_library NAME)
     if(NOT NAME MATCHES "^kernels_")
       maskkv_optimise(${NAME} ${ARG_DEPS})
       maskkv_reuse_pch(${NAME} core ${ARG_DEPS})
+      maskkv_unity(${NAME} 6)
     endif()
   else()
     add_library(${NAME} INTERFACE)
@@ -55,6 +61,7 @@ function(maskkv_test NAME)
   target_compile_definitions(${NAME} PRIVATE MASKKV_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
   target_compile_options(${NAME} PRIVATE ${MASKKV_TEST_OPTIONS})
   maskkv_reuse_pch(${NAME} test ${ARG_DEPS})
+  maskkv_unity(${NAME} 6)
   set_target_properties(${NAME} PROPERTIES
     RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/tests)
   add_test(NAME ${NAME} COMMAND ${NAME})

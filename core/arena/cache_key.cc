@@ -13,7 +13,8 @@ namespace {
 
 static_assert(std::endian::native == std::endian::little, "numbers are hashed as they lie");
 
-constexpr std::string_view kVersionTag = "maskkv cache key 4";
+constexpr std::string_view kVersionTag = "maskkv cache key 5";
+constexpr std::string_view kCopyTag = "over a copy of the document";
 constexpr std::byte kDocument{1}, kQuestion{2};  // roles of prompt tokens
 
 // Every field is a part of its own, in the order of the calls.
@@ -105,6 +106,11 @@ Digest CacheKey(const CacheKeyFields& fields) {
   hash.Reals(policy.importance);
   hash.Reals(policy.layer_weights);
   hash.Reals(policy.head_rates);
+  if (fields.copy_entry_id != 0) {  // so that the keys of all others stay what they were
+    hash.Text(kCopyTag);
+    hash.Number(fields.copy_epoch);
+    hash.Number(fields.copy_entry_id);
+  }
   return hash.Finish();
 }
 

@@ -48,7 +48,10 @@ struct CacheKeyFields {
   // empty: all masks.
   std::span<const std::int32_t> response;
   std::span<const std::int32_t> suffix;  // of the prompt, after the answer
-  std::string_view rope_scaling;         // "" for none; the rest of RoPE is under the fingerprint
+  // The entry whose copy of the document was voted over; 0: none, every row was computed.
+  std::uint64_t copy_epoch = 0;
+  std::uint64_t copy_entry_id = 0;
+  std::string_view rope_scaling;  // "" for none; the rest of RoPE is under the fingerprint
   kernels::DType dtype = kernels::DType::kF32;  // of the entry
   CacheKeyPolicy policy;
 };

@@ -13,6 +13,10 @@ namespace maskkv {
 using TimePoint = std::chrono::steady_clock::time_point;
 using Duration = std::chrono::steady_clock::duration;
 
+inline double Milliseconds(Duration duration) {
+  return std::chrono::duration<double, std::milli>(duration).count();
+}
+
 class Clock {
  public:
   virtual ~Clock() = default;

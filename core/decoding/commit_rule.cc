@@ -7,6 +7,7 @@
 #include "core/base/check.h"
 #include "core/decoding/parallel_rules.h"
 #include "core/decoding/scheduled_rules.h"
+#include "core/decoding/slowfast_rule.h"
 
 namespace maskkv::decoding {
 
@@ -30,6 +31,10 @@ std::unique_ptr<CommitRule> MakeCommitRule(const RuleParams& params) {
       return std::make_unique<HierarchicalRule>(params.threshold, params.low_threshold);
     case Rule::kPrefix:
       return std::make_unique<PrefixRule>(params.threshold);
+    case Rule::kSlowFast:
+      return std::make_unique<SlowFastRule>(params);
+    case Rule::kRemix:
+      return std::make_unique<RemixRule>(params.threshold);
   }
   MASKKV_CHECK(false, "a rule of the enumeration");
   return nullptr;

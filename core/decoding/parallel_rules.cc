@@ -74,4 +74,15 @@ std::vector<std::size_t> PrefixRule::Choose(const StepContext&,
   return chosen;
 }
 
+std::vector<std::size_t> RemixRule::Choose(const StepContext&,
+                                           std::span<const Prediction> predictions) {
+  const auto masks = std::ssize(predictions);
+  const std::int64_t most = std::clamp<std::int64_t>(masks * 7 / 10, 5, 20);
+  std::int64_t above = 0;
+  for (std::size_t i = 0; i < predictions.size(); ++i) {
+    above += Score(predictions, i) > threshold_ ? 1 : 0;
+  }
+  return BestScores(predictions, std::clamp<std::int64_t>(above, 1, most));
+}
+
 }  // namespace maskkv::decoding

@@ -67,6 +67,18 @@ class PrefixRule final : public ParallelRule {
   const double threshold_;
 };
 
+// ReMix (arXiv 2602.22868): those above the threshold, at most min(max(0.7 n, 5), 20) of n masks
+// (rounded down), the best; the best of all always.
+class RemixRule final : public ParallelRule {
+ public:
+  explicit RemixRule(double threshold) : threshold_(threshold) {}
+  std::vector<std::size_t> Choose(const StepContext& context,
+                                  std::span<const Prediction> predictions) override;
+
+ private:
+  const double threshold_;
+};
+
 }  // namespace maskkv::decoding
 
 #endif  // MASKKV_CORE_DECODING_PARALLEL_RULES_H_

@@ -156,6 +156,9 @@ RowChoice ChooseFromRow(const RowSampling& sampling, std::uint32_t position,
   choice.log_probability = raw.LogOf(logit);
   choice.score = IsFiltered(sampling.rule) ? ScoreOf(sampling.rule, choice.token, filtered, scale)
                                            : ScoreOf(sampling.rule, choice.token, allowed, 1);
+  if (sampling.watched >= 0) {
+    choice.watched = raw.Of(allowed[static_cast<std::size_t>(sampling.watched)]);
+  }
   if (sampling.keep_best > 0) {
     Descending descending(allowed);
     while (!descending.empty() && std::ssize(choice.best) < sampling.keep_best) {
@@ -174,6 +177,7 @@ bool NeedsWholeRows(const RuleParams& params) {
       return false;  // no score of the model's
     case Rule::kTopkMargin:
     case Rule::kEntropy:
+    case Rule::kRemix:
       return true;
     default:
       return IsFiltered(params);

@@ -27,6 +27,7 @@ struct RowSampling {
   std::uint32_t step = 0;                        // of the noise
   std::span<const std::int32_t> forbidden = {};  // ascending ids
   std::int64_t keep_best = 0;                    // how many best tokens to return beside the choice
+  std::int32_t watched = -1;                     // an id whose probability is told, -1: none
 };
 
 struct TokenProbability {
@@ -40,6 +41,7 @@ struct RowChoice {
   double confidence = 0;               // softmax over allowed raw logits at `token`
   double log_probability = 0;          // its logarithm
   double score = 0;                    // of the rule (rule.h)
+  double watched = 0;                  // softmax over allowed raw logits at RowSampling::watched
   std::vector<TokenProbability> best;  // by descending probability, ties by ascending id
 };
 

@@ -13,17 +13,26 @@ namespace maskkv::decoding {
 namespace {
 
 constexpr std::array kRules = {
-    Rule::kLowConfidence, Rule::kRandom,    Rule::kOrigin, Rule::kMaskgitPlus,  Rule::kTopkMargin,
-    Rule::kEntropy,       Rule::kThreshold, Rule::kFactor, Rule::kHierarchical, Rule::kPrefix,
+    Rule::kLowConfidence, Rule::kRandom,  Rule::kOrigin,    Rule::kMaskgitPlus,
+    Rule::kTopkMargin,    Rule::kEntropy, Rule::kThreshold, Rule::kFactor,
+    Rule::kHierarchical,  Rule::kPrefix,  Rule::kSlowFast,  Rule::kRemix,
 };
 constexpr std::array<const char*, kRules.size()> kNames = {
-    "low_confidence", "random",    "origin", "maskgit_plus", "topk_margin",
-    "entropy",        "threshold", "factor", "hierarchical", "prefix",
+    "low_confidence", "random", "origin",       "maskgit_plus", "topk_margin", "entropy",
+    "threshold",      "factor", "hierarchical", "prefix",       "slowfast",    "remix",
 };
 
 absl::Status Expected(const char* name, const char* expected, double found) {
   return absl::InvalidArgumentError(
       absl::StrFormat("%s: expected %s, found %g", name, expected, found));
+}
+
+// Tokens that a mask is mixed of: what a request remembers of each.
+constexpr std::int64_t kMostMixed = 1024;
+
+absl::Status ExpectedCount(const char* name, std::int64_t most, std::int64_t found) {
+  return absl::InvalidArgumentError(
+      absl::StrFormat("%s: expected 1 to %d, found %d", name, most, found));
 }
 
 bool IsProbability(double value) { return value >= 0 && value <= 1; }  // NaN is none
@@ -65,6 +74,24 @@ absl::Status Validate(const RuleParams& params) {
   if (!std::isfinite(params.factor) || params.factor < 0) {
     return Expected("factor", "a finite number >= 0", params.factor);
   }
+  if (!IsProbability(params.span_threshold)) {
+    return Expected("span_threshold", "a number from 0 to 1", params.span_threshold);
+  }
+  if (params.explore_steps < 1 || params.explore_steps > kMostExploreSteps) {
+    return ExpectedCount("explore_steps", kMostExploreSteps, params.explore_steps);
+  }
+  if (params.stable_steps < 1 || params.stable_steps > kMostStableSteps) {
+    return ExpectedCount("stable_steps", kMostStableSteps, params.stable_steps);
+  }
+  if (!IsProbability(params.mix_weight)) {
+    return Expected("mix_weight", "a number from 0 to 1", params.mix_weight);
+  }
+  if (params.mix_top < 1 || params.mix_top > kMostMixed) {
+    return ExpectedCount("mix_top", kMostMixed, params.mix_top);
+  }
+  if (!std::isfinite(params.js_threshold) || params.js_threshold < 0) {
+    return Expected("js_threshold", "a finite number >= 0", params.js_threshold);
+  }
   return absl::OkStatus();
 }
 
@@ -81,6 +108,8 @@ bool IsScheduled(Rule rule) {
     case Rule::kFactor:
     case Rule::kHierarchical:
     case Rule::kPrefix:
+    case Rule::kSlowFast:
+    case Rule::kRemix:
       return false;
   }
   return false;
@@ -98,5 +127,7 @@ bool IsFiltered(const RuleParams& params) {
   return params.rule == Rule::kMaskgitPlus || params.rule == Rule::kTopkMargin ||
          params.rule == Rule::kEntropy;
 }
+
+bool IsMixed(Rule rule) { return rule == Rule::kRemix; }
 
 }  // namespace maskkv::decoding

@@ -20,6 +20,10 @@
 //                                                     >= low_threshold, the best always
 //   prefix          raw probability                   the leading masks >= threshold, the first
 //   always
+//   slowfast        raw probability                   one a step until the span's end is stable,
+//                                                     then threshold's in it (slowfast_rule.h)
+//   remix           raw probability                   all > threshold, at most a share, the best
+//   always
 //
 // "Filtered" is after temperature, top-p and top-k. A score of one kind may be asked for with
 // another rule's choice: ConfidenceSource.
@@ -46,6 +50,8 @@ enum class Rule : std::uint8_t {
   kFactor,
   kHierarchical,
   kPrefix,
+  kSlowFast,
+  kRemix,
 };
 
 // All rules, in the order of the enumeration.
@@ -59,6 +65,9 @@ absl::StatusOr<Rule> ParseRule(std::string_view name);
 // Whether probabilities are taken before temperature, top-p and top-k or after them.
 enum class ConfidenceSource : std::uint8_t { kOfRule, kRaw, kFiltered };
 
+inline constexpr std::int64_t kMostExploreSteps = 1024;
+inline constexpr std::int64_t kMostStableSteps = 64;
+
 struct RuleParams {
   Rule rule = Rule::kLowConfidence;
   ConfidenceSource source = ConfidenceSource::kOfRule;
@@ -69,9 +78,20 @@ struct RuleParams {
   // maskgit_plus, topk_margin, entropy: 0 takes the best; else positions are drawn without
   // replacement from softmax(score / alg_temp).
   double alg_temp = 0;
-  double threshold = 0.9;      // threshold, hierarchical, prefix
+  double threshold = 0.9;      // threshold, hierarchical, prefix, slowfast, remix
   double low_threshold = 0.4;  // hierarchical
   double factor = 1;           // factor
+  // slowfast: the span ends behind the last mask that is this sure; it is explored for at most
+  // explore_steps, or until the last stable_steps estimates of its end agree.
+  double span_threshold = 0.3;
+  std::int64_t explore_steps = 6;  // 1 to kMostExploreSteps
+  std::int64_t stable_steps = 2;   // 1 to kMostStableSteps
+  // remix: how much of a mask's embedding is that of its last prediction (0 to 1), from how many of
+  // its most likely tokens, and from which Jensen-Shannon divergence of two predictions on (nats)
+  // it is the mask's alone: core/engine/mask_mixer.h.
+  double mix_weight = 0.5;
+  std::int64_t mix_top = 50;
+  double js_threshold = 0.3;
 
   bool operator==(const RuleParams&) const = default;
 };
@@ -89,6 +109,9 @@ bool HasBlocks(Rule rule);
 
 // Scores after temperature, top-p and top-k.
 bool IsFiltered(const RuleParams& params);
+
+// The rule shows masks as what they were last predicted to be.
+bool IsMixed(Rule rule);
 
 }  // namespace maskkv::decoding
 

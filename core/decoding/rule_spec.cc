@@ -21,12 +21,25 @@ constexpr std::array kParameters = {
               &RuleParams::eps},
     Parameter{"alg_temp", "0 commits the surest, else draws (maskgit_plus, topk_margin, entropy)",
               &RuleParams::alg_temp},
-    Parameter{"threshold", "surer ones are committed (threshold, hierarchical, prefix)",
+    Parameter{"threshold",
+              "surer ones are committed (threshold, hierarchical, prefix, slowfast, remix)",
               &RuleParams::threshold},
     Parameter{"low_threshold", "of the best of each run of masks (hierarchical)",
               &RuleParams::low_threshold},
     Parameter{"factor", "rank n is committed from 1 - factor / (n + 1) on (factor)",
               &RuleParams::factor},
+    Parameter{"span_threshold", "the last mask this sure ends the span (slowfast)",
+              &RuleParams::span_threshold},
+    Parameter{"explore_steps", "most steps that look for the span's end (slowfast)",
+              &RuleParams::explore_steps},
+    Parameter{"stable_steps", "so many estimates of the end have to agree (slowfast)",
+              &RuleParams::stable_steps},
+    Parameter{"mix_weight", "how much a mask is what it was predicted to be (remix)",
+              &RuleParams::mix_weight},
+    Parameter{"mix_top", "so many most likely tokens of the prediction (remix)",
+              &RuleParams::mix_top},
+    Parameter{"js_threshold", "predictions that moved further, in nats, are not mixed in (remix)",
+              &RuleParams::js_threshold},
 };
 
 constexpr std::string_view kConfidence = "confidence";
@@ -67,6 +80,8 @@ std::string_view MainParameter(Rule rule) {
     case Rule::kThreshold:
     case Rule::kHierarchical:
     case Rule::kPrefix:
+    case Rule::kSlowFast:
+    case Rule::kRemix:
       return "threshold";
     case Rule::kFactor:
       return "factor";

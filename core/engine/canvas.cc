@@ -2,8 +2,10 @@
 #include "core/engine/canvas.h"
 
 #include <algorithm>
+#include <numeric>
 
 #include "core/base/check.h"
+#include "core/engine/constraint.h"
 
 namespace maskkv::engine {
 
@@ -22,6 +24,10 @@ Canvas::Canvas(const GenerateParams& params, std::int32_t mask_id, std::int64_t 
   }
   for (const std::int32_t token : tokens_) masked_.push_back(token == mask_id ? 1 : 0);
   was_masked_ = masked_;
+  if (params.automaton != nullptr) {
+    constraint_.emplace(MakeConstraint(params, tokens_, masked_));
+    MASKKV_CHECK(constraint_->possible(), "a canvas can be completed");
+  }
   EnterBlock();
   EnterStep();
   UpdateFinish();
@@ -34,7 +40,8 @@ bool Canvas::IsStop(std::int32_t token) const {
 }
 
 std::int64_t Canvas::step() const {
-  return scheduled_ ? block_ * params_.steps_per_block() + block_step_ : steps_taken_;
+  if (!scheduled_) return steps_taken_;
+  return block_ * params_.steps_per_block() + block_step_ + late_steps_;
 }
 
 decoding::StepContext Canvas::Context() const {
@@ -48,7 +55,7 @@ decoding::StepContext Canvas::Context() const {
 
 void Canvas::GatherCandidates() {
   candidates_.clear();
-  if (block_ == params_.blocks()) return;
+  if (block_ == blocks()) return;
   const std::int64_t begin = block_ * params_.block_length;
   for (std::int64_t i = begin; i < begin + params_.block_length; ++i) {
     if (masked(i)) candidates_.push_back(i);
@@ -56,9 +63,10 @@ void Canvas::GatherCandidates() {
 }
 
 void Canvas::EnterBlock() {
+  if (overtime()) late_steps_ += block_step_ - params_.steps_per_block();
   block_step_ = 0;
   GatherCandidates();
-  while (candidates_.empty() && block_ < params_.blocks()) {
+  while (candidates_.empty() && block_ < blocks()) {
     ++block_;
     GatherCandidates();
   }
@@ -66,30 +74,45 @@ void Canvas::EnterBlock() {
 }
 
 void Canvas::EnterStep() {
-  while (!candidates_.empty() &&
+  while (!candidates_.empty() && !overtime() &&
          rule_->Skips(Context(), static_cast<std::int64_t>(candidates_.size()))) {
     ++block_step_;
-    MASKKV_CHECK(block_step_ < params_.steps_per_block(), "a schedule leaves no mask behind");
   }
+  MASKKV_CHECK(candidates_.empty() || !overtime() || constraint_,
+               "a schedule leaves no mask behind");
 }
 
-std::vector<Prediction> Canvas::Commit(std::span<const Prediction> predictions) {
+std::vector<std::size_t> Canvas::Choose(std::span<const Prediction> predictions) {
+  std::vector<std::size_t> chosen(predictions.size());
+  if (overtime()) {
+    std::iota(chosen.begin(), chosen.end(), std::size_t{0});
+  } else {
+    chosen = rule_->Choose(Context(), predictions);
+  }
+  if (constraint_) chosen = constraint_->DecideThoseThatFit(predictions, std::move(chosen));
+  return chosen;
+}
+
+std::vector<Prediction> Canvas::Commit(std::span<const Prediction> predictions,
+                                       double end_certainty) {
   MASKKV_CHECK(!finished(), "a finished canvas takes no step");
   MASKKV_CHECK(predictions.size() == candidates_.size(), "a prediction for each candidate");
   std::vector<Prediction> chosen;
-  for (const std::size_t i : rule_->Choose(Context(), predictions)) {
+  for (const std::size_t i : Choose(predictions)) {
     const auto index = static_cast<std::size_t>(predictions[i].position);
     MASKKV_CHECK(masked_[index] != 0, "only a mask is committed");
     tokens_[index] = predictions[i].token;
     masked_[index] = 0;
     chosen.push_back(predictions[i]);
   }
+  settled_ = true;
   ++block_step_;
   ++steps_taken_;
   GatherCandidates();
   if (candidates_.empty()) EnterBlock();
   EnterStep();
   UpdateFinish();
+  if (GrowsAfter(predictions, end_certainty)) Grow();
   return chosen;
 }
 
@@ -102,7 +125,14 @@ void Canvas::UpdateFinish() {
       return;
     }
   }
-  if (block_ == params_.blocks()) finish_reason_ = FinishReason::kLength;
+  if (block_ < blocks()) return;
+  if (!may_grow()) {
+    finish_reason_ = FinishReason::kLength;
+    return;
+  }
+  Grow();
+  EnterBlock();
+  EnterStep();
 }
 
 std::vector<std::int32_t> Canvas::Answer() const {
@@ -123,6 +153,9 @@ void Canvas::CheckInvariants() const {
     MASKKV_CHECK(was_masked_[index] != 0 || !masked(i), "a given token stays");
     MASKKV_CHECK(!masked(i) || tokens_[index] == mask_id_, "a masked position shows the mask id");
   }
+  MASKKV_CHECK(!constraint_ || constraint_->length() == length(), "a constraint of all positions");
+  MASKKV_CHECK(length() <= params_.longest() && length() % params_.block_length == 0,
+               "a canvas grows by blocks, up to its limit");
   MASKKV_CHECK(finished() == candidates_.empty(), "a running canvas has something to predict");
 }
 

@@ -8,6 +8,7 @@
 #include "absl/strings/str_format.h"
 #include "core/base/check.h"
 #include "core/base/status_macros.h"
+#include "core/engine/constraint.h"
 #include "core/engine/prompt.h"
 #include "core/model/rope_scaling.h"
 
@@ -62,14 +63,11 @@ absl::Status Decoder::CheckRequest(const DecodeRequest& request) const {
   MASKKV_RETURN_IF_ERROR(Validate(request.params));
   const model::ModelConfig& config = transformer_.config();
   MASKKV_RETURN_IF_ERROR(model::CheckRopeScale(request.rope_scale, config.rope_theta));
-  const std::int64_t masks = request.params.gen_length;
-  MASKKV_RETURN_IF_ERROR(ValidateResponse(config, request.response, masks));
-  const std::int64_t suffix = std::ssize(request.suffix);
-  if (suffix != request.suffix_tokens && (request.cache == nullptr || suffix != 0)) {
-    return absl::InvalidArgumentError(
-        absl::StrFormat("suffix: expected suffix_tokens %d ids%s, found %d", request.suffix_tokens,
-                        request.cache == nullptr ? " without a cache" : " or none", suffix));
-  }
+  MASKKV_RETURN_IF_ERROR(CheckFilling(request));
+  MASKKV_RETURN_IF_ERROR(
+      CheckAutomaton(request.params, config.mask_id, config.vocab_rows, request.response));
+  MASKKV_RETURN_IF_ERROR(CheckGuidance(request));
+  const std::int64_t masks = request.params.longest();
   if (request.cache == nullptr) {
     if (request.params.refreshes()) {
       return absl::InvalidArgumentError(
@@ -109,7 +107,44 @@ absl::Status Decoder::CheckRequest(const DecodeRequest& request) const {
   }
   MASKKV_RETURN_IF_ERROR(ValidateIds(config, request.prompt, request.prompt_tokens - recomputed));
   MASKKV_RETURN_IF_ERROR(ValidateIds(config, request.suffix, request.prompt_tokens + masks));
+  if (request.unconditional != nullptr) {
+    MASKKV_RETURN_IF_ERROR(CheckCache(request, *request.unconditional));
+  }
   return CheckCache(request, *request.cache);
+}
+
+absl::Status Decoder::CheckFilling(const DecodeRequest& request) const {
+  const model::ModelConfig& config = transformer_.config();
+  const std::int64_t masks = request.params.gen_length;
+  MASKKV_RETURN_IF_ERROR(ValidateResponse(config, request.response, masks));
+  const std::int64_t suffix = std::ssize(request.suffix);
+  if (suffix != request.suffix_tokens && (request.cache == nullptr || suffix != 0)) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("suffix: expected suffix_tokens %d ids%s, found %d", request.suffix_tokens,
+                        request.cache == nullptr ? " without a cache" : " or none", suffix));
+  }
+  // A canvas that grows has its end free; a masked prompt has no second part.
+  if (!request.params.grows() && !request.params.guided()) return absl::OkStatus();
+  const char* const what = request.params.grows() ? "growth" : "cfg_scale above 0";
+  if (request.suffix_tokens != 0) {
+    return absl::InvalidArgumentError(absl::StrFormat("suffix_tokens: expected 0 with %s, found %d",
+                                                      what, request.suffix_tokens));
+  }
+  const std::int64_t given =
+      std::ssize(request.response) - std::ranges::count(request.response, config.mask_id);
+  if (given == 0) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrFormat("response: expected nothing but masks with %s, found %d ids", what, given));
+}
+
+absl::Status Decoder::CheckGuidance(const DecodeRequest& request) const {
+  const bool needed = request.params.guided() && request.cache != nullptr;
+  if (needed == (request.unconditional != nullptr)) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrFormat("unconditional: expected %s, found %s",
+                      needed ? "the masked prompt's entry with cfg_scale above 0 and a cache"
+                             : "none without cfg_scale and a cache",
+                      needed ? "none" : "one"));
 }
 
 absl::Status Decoder::CheckCache(const DecodeRequest& request, const KvView& cache) const {
@@ -136,11 +171,19 @@ absl::StatusOr<RequestId> Decoder::Add(DecodeRequest request) {
   const RequestId id = next_id_++;
   Canvas canvas(request.params, transformer_.config().mask_id, request.prompt_tokens,
                 request.response);
-  auto rope =
-      transformer_.Rope(request.rope_scale,
-                        request.prompt_tokens + request.params.gen_length + request.suffix_tokens);
+  auto rope = transformer_.Rope(
+      request.rope_scale, request.prompt_tokens + request.params.longest() + request.suffix_tokens);
   const RefreshSchedule refresh(request.params);
-  requests_.emplace(id, Request{std::move(request), std::move(canvas), std::move(rope), refresh});
+  std::optional<MaskMixer> mixer;
+  if (decoding::IsMixed(request.params.rule.rule)) {
+    mixer.emplace(request.params.rule, transformer_.config().mask_id);
+  }
+  std::unique_ptr<ResponseCache> response_cache;
+  if (request.params.caches_response()) {
+    response_cache = std::make_unique<ResponseCache>(request.params, transformer_.config());
+  }
+  requests_.emplace(id, Request{std::move(request), std::move(canvas), std::move(rope), refresh,
+                                std::move(response_cache), std::move(mixer)});
   return id;
 }
 
@@ -156,6 +199,7 @@ absl::Status Decoder::SwapCache(RequestId id, std::shared_ptr<const KvView> cach
   MASKKV_RETURN_IF_ERROR(CheckCache(request.request, *cache));
   request.request.cache = std::move(cache);
   request.refresh.Swapped();
+  if (request.response_cache != nullptr) request.response_cache->Restart();
   return absl::OkStatus();
 }
 
@@ -173,6 +217,11 @@ absl::Status Decoder::SetPaused(RequestId id, bool paused) {
 const Canvas* Decoder::Find(RequestId id) const {
   const auto it = requests_.find(id);
   return it == requests_.end() ? nullptr : &it->second.canvas;
+}
+
+const ResponseCache* Decoder::FindResponseCache(RequestId id) const {
+  const auto it = requests_.find(id);
+  return it == requests_.end() ? nullptr : it->second.response_cache.get();
 }
 
 std::int64_t Decoder::running() const {

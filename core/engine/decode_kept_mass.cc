@@ -9,9 +9,15 @@
 
 namespace maskkv::engine {
 
+// A step that recomputes a share of the rows has no attention of the others.
+bool Decoder::Measures(const Sequence& sequence) {
+  const ResponseCache* const cache = sequence.request->response_cache.get();
+  return sequence.request->refresh.measures() && (cache == nullptr || cache->whole());
+}
+
 void Decoder::Watch(Sequence& sequence, std::int64_t first, std::int64_t block_row,
                     transformer::AttentionSource& source) {
-  if (!sequence.request->refresh.measures()) return;
+  if (!Measures(sequence)) return;
   const std::int64_t heads = transformer_.shape().heads;
   watched_log_sum_exp_.Resize(heads * transformer::kRowBlock);
   source.log_sum_exp = watched_log_sum_exp_.data() + heads * block_row;
@@ -22,11 +28,12 @@ void Decoder::MeasureKept(bool masked_rows_only) {
   std::vector<std::int64_t> rows;
   for (const WatchedRun& run : watched_) {
     Sequence& sequence = *run.sequence;
+    const bool queries = masked_rows_only && sequence.request->response_cache == nullptr;
     const std::int64_t response = std::ssize(sequence.request->request.prompt);
     rows.clear();
     for (std::int64_t i = 0; i < sequence.candidates; ++i) {
       const std::int64_t answer = QueryAnswers(sequence)[static_cast<std::size_t>(i)];
-      const std::int64_t row = (masked_rows_only ? i : response + answer - shift()) - run.first;
+      const std::int64_t row = (queries ? i : response + answer - shift()) - run.first;
       if (row >= 0 && row < run.source.rows) rows.push_back(row);
     }
     sequence.kept_mass +=
@@ -37,7 +44,7 @@ void Decoder::MeasureKept(bool masked_rows_only) {
 }
 
 std::optional<double> Decoder::KeptMass(const Sequence& sequence) const {
-  if (!sequence.request->refresh.measures()) return std::nullopt;
+  if (!Measures(sequence)) return std::nullopt;
   const std::int64_t shares =
       transformer_.config().layers * transformer_.shape().heads * sequence.candidates;
   return std::min(1.0, sequence.kept_mass / static_cast<double>(shares));  // rounding aside

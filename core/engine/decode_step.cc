@@ -3,6 +3,7 @@
 // One step of the batch: rows, layers, predictions, commits.
 #include <algorithm>
 #include <iterator>
+#include <limits>
 #include <utility>
 
 #include "absl/strings/str_format.h"
@@ -28,26 +29,49 @@ void Decoder::GatherRows() {
   rotations_.clear();
   query_answers_.clear();
   query_positions_.clear();
-  for (auto& [id, request] : requests_) {
-    if (!request.running()) continue;
-    Sequence sequence{.id = id, .request = &request};
-    sequence.first_row = static_cast<std::int64_t>(tokens_.size());
-    const std::vector<std::int32_t>& prompt = request.request.prompt;
-    const std::vector<std::int32_t>& suffix = request.request.suffix;
-    const std::span<const std::int32_t> answer = request.canvas.tokens();
-    tokens_.insert(tokens_.end(), prompt.begin(), prompt.end());
-    tokens_.insert(tokens_.end(), answer.begin(), answer.end());
-    tokens_.insert(tokens_.end(), suffix.begin(), suffix.end());
-    const auto start = static_cast<std::int32_t>(request.request.prompt_tokens);
-    const auto end = start + static_cast<std::int32_t>(answer.size() + suffix.size());
-    for (std::int32_t i = start - static_cast<std::int32_t>(prompt.size()); i < end; ++i) {
-      positions_.push_back(i);
+  mixed_rows_.clear();
+  for (const bool whole : {true, false}) {
+    for (auto& [id, request] : requests_) {
+      const std::int64_t rows = std::ssize(request.request.prompt) + request.canvas.length() +
+                                std::ssize(request.request.suffix);
+      const ResponseCache* const cache = request.response_cache.get();
+      const bool next_is_whole = cache == nullptr || cache->NextIsWhole(rows);
+      if (!request.running() || next_is_whole != whole) continue;
+      AddRows({.id = id, .request = &request});
+      if (request.request.params.guided()) {
+        AddRows({.id = id, .request = &request, .unconditional = true});
+      }
     }
-    sequence.rows = static_cast<std::int64_t>(tokens_.size()) - sequence.first_row;
-    transformer::AddRopeRun({sequence.rows, request.rope.get()}, rotations_);
-    GatherQueries(sequence);
-    sequences_.push_back(sequence);
+    if (whole) whole_rows_ = static_cast<std::int64_t>(tokens_.size());
   }
+  for (const Sequence& sequence : sequences_) {
+    if (sequence.first_row >= whole_rows_) break;
+    transformer::AddRopeRun({sequence.rows, sequence.request->rope.get()}, rotations_);
+  }
+}
+
+void Decoder::AddRows(Sequence sequence) {
+  const Request& request = *sequence.request;
+  sequence.first_row = static_cast<std::int64_t>(tokens_.size());
+  const std::vector<std::int32_t>& prompt = request.request.prompt;
+  const std::vector<std::int32_t>& suffix = request.request.suffix;
+  const std::span<const std::int32_t> answer = request.canvas.tokens();
+  if (sequence.unconditional) {
+    tokens_.insert(tokens_.end(), prompt.size(), transformer_.config().mask_id);
+  } else {
+    tokens_.insert(tokens_.end(), prompt.begin(), prompt.end());
+  }
+  tokens_.insert(tokens_.end(), answer.begin(), answer.end());
+  tokens_.insert(tokens_.end(), suffix.begin(), suffix.end());
+  const auto start = static_cast<std::int32_t>(request.request.prompt_tokens);
+  const auto end = start + static_cast<std::int32_t>(answer.size() + suffix.size());
+  for (std::int32_t i = start - static_cast<std::int32_t>(prompt.size()); i < end; ++i) {
+    positions_.push_back(i);
+  }
+  sequence.rows = static_cast<std::int64_t>(tokens_.size()) - sequence.first_row;
+  GatherQueries(sequence);
+  GatherMixes(sequence);
+  sequences_.push_back(sequence);
 }
 
 void Decoder::GatherQueries(Sequence& sequence) {
@@ -56,15 +80,42 @@ void Decoder::GatherQueries(Sequence& sequence) {
   sequence.first_query = static_cast<std::int64_t>(query_answers_.size());
   sequence.candidates = static_cast<std::int64_t>(candidates.size());
   query_answers_.insert(query_answers_.end(), candidates.begin(), candidates.end());
-  if (request.request.provisional) {  // every mask of the current block is a candidate
-    for (std::int64_t i = candidates.back() + 1; i < request.canvas.length(); ++i) {
-      if (request.canvas.masked(i)) query_answers_.push_back(i);
+  // Every mask of the current block is a candidate, all behind it are masks.
+  const Canvas& canvas = request.canvas;
+  const std::int64_t behind = candidates.back() + 1;
+  const std::int64_t watched = canvas.watches_end() ? canvas.watched_from() : canvas.length();
+  const auto gather = [&](std::int64_t from, std::int64_t to) {
+    for (std::int64_t i = from; i < to; ++i) {
+      if (canvas.masked(i)) query_answers_.push_back(i);
     }
-  }
+    return static_cast<std::int64_t>(query_answers_.size()) - sequence.first_query;
+  };
+  sequence.watched = gather(std::max(behind, watched), canvas.length()) - sequence.candidates;
+  if (request.request.provisional) gather(behind, std::max(behind, watched));
   sequence.queries = static_cast<std::int64_t>(query_answers_.size()) - sequence.first_query;
   for (auto i = query_positions_.size(); i < query_answers_.size(); ++i) {
     query_positions_.push_back(
         static_cast<std::int32_t>(request.request.prompt_tokens + query_answers_[i] - shift()));
+  }
+}
+
+std::int64_t Decoder::AnswerRow(const Sequence& sequence, std::int64_t answer) {
+  return sequence.first_row + std::ssize(sequence.request->request.prompt) + answer;
+}
+
+void Decoder::BeginFeatures() {
+  features_.Begin({.hidden = hidden_.data(),
+                   .pairs = kv_.data(),
+                   .positions = positions_.data(),
+                   .whole = whole_rows_,
+                   .total = std::ssize(tokens_)});
+  for (const Sequence& sequence : sequences_) {
+    features_.Add({.cache = sequence.request->response_cache.get(),
+                   .rope = sequence.request->rope.get(),
+                   .first_row = sequence.first_row,
+                   .rows = sequence.rows,
+                   .first_answer = AnswerRow(sequence, -shift()),
+                   .answers = QueryAnswers(sequence)});
   }
 }
 
@@ -74,34 +125,51 @@ void Decoder::RunLayers() {
   hidden_.Resize(rows * transformer_.hidden());
   kv_.Resize(rows * 2 * transformer_.kv_width());
   transformer_.Embed(tokens_, hidden_.data());
+  transformer_.EmbedMixed(mixed_rows_, hidden_.data());
+  BeginFeatures();
   for (std::int64_t layer = 0; layer < layers; ++layer) {
-    transformer_.ProjectKeysValues(layer, hidden_.data(), rows, positions_.data(), rotations_,
-                                   kv_.data());
+    transformer_.ProjectKeysValues(layer, hidden_.data(), whole_rows_, positions_.data(),
+                                   rotations_, kv_.data());
     const bool last = layer + 1 == layers;
-    // Only what predicts masks of the current blocks reaches the vocabulary head.
-    if (last) GatherMaskedRows();
+    if (features_.in_use()) {
+      features_.Gather(layer, last);
+    } else if (last) {
+      // Only what predicts masks of the current blocks reaches the vocabulary head.
+      GatherMaskedRows();
+    }
     Advance(layer, last);
+    if (features_.in_use()) features_.Scatter(layer);
   }
+  if (features_.in_use()) GatherMaskedRows();
 }
 
 void Decoder::Advance(std::int64_t layer, bool masked_rows_only) {
-  float* hidden = masked_rows_only ? query_hidden_.data() : hidden_.data();
-  const std::int32_t* positions = masked_rows_only ? query_positions_.data() : positions_.data();
+  float* hidden = hidden_.data();
+  const std::int32_t* positions = positions_.data();
+  if (features_.in_use()) {
+    hidden = features_.hidden();
+    positions = features_.positions();
+  } else if (masked_rows_only) {
+    hidden = query_hidden_.data();
+    positions = query_positions_.data();
+  }
   const std::int64_t ld = 2 * transformer_.kv_width();
   std::int64_t begin = 0, count = 0;
   sources_.clear();
   const auto flush = [&] {
     if (count == 0) return;
     transformer_.Advance(layer, hidden + begin * transformer_.hidden(), count, positions + begin,
-                         sources_);
+                         sources_, nullptr, features_.Outputs(begin));
     MeasureKept(masked_rows_only);
     begin += count;
     count = 0;
     sources_.clear();
   };
   for (Sequence& sequence : sequences_) {
-    const KvView* cache = sequence.request->request.cache.get();
-    const float* keys = kv_.data() + sequence.first_row * ld;
+    const KvView* cache = sequence.cache();
+    const ResponseCache* const features = sequence.request->response_cache.get();
+    const float* keys = features == nullptr ? kv_.data() + sequence.first_row * ld
+                                            : features->layer(layer).pairs.data();
     transformer::AttentionSource source{
         .rows = 0,
         .rope = sequence.request->rope.get(),
@@ -122,10 +190,14 @@ void Decoder::Advance(std::int64_t layer, bool masked_rows_only) {
         count += source.rows;
       }
     };
-    if (masked_rows_only) {
+    if (features != nullptr) {
+      add(std::ssize(features->layer(layer).chosen));
+    } else if (masked_rows_only) {
       add(sequence.candidates);
-      // Which move no border of the candidates.
-      add(sequence.queries - sequence.candidates, sequence.candidates);
+      // Which move no border of the candidates, nor provisional ones any of those that are watched.
+      add(sequence.watched, sequence.candidates);
+      add(sequence.queries - sequence.candidates - sequence.watched,
+          sequence.candidates + sequence.watched);
     } else {
       add(sequence.rows);
     }
@@ -138,9 +210,8 @@ void Decoder::GatherMaskedRows() {
   query_hidden_.Resize(static_cast<std::int64_t>(query_answers_.size()) * width);
   float* out = query_hidden_.data();
   for (const Sequence& sequence : sequences_) {
-    const std::int64_t response = sequence.first_row + std::ssize(sequence.request->request.prompt);
     for (const std::int64_t index : QueryAnswers(sequence)) {
-      out = std::copy_n(hidden_.data() + (response + index - shift()) * width, width, out);
+      out = std::copy_n(hidden_.data() + AnswerRow(sequence, index - shift()) * width, width, out);
     }
   }
 }
@@ -160,50 +231,64 @@ std::vector<StepEvent> Decoder::Sample() {
   std::vector<std::unique_ptr<TokenSampler>> samplers;
   std::vector<kernels::HeadRow> rows;
   for (const Sequence& sequence : sequences_) {
-    TokenSampler& sampler = *samplers.emplace_back(
-        std::make_unique<TokenSampler>(sequence.request->canvas, transformer_.config().mask_id,
-                                       sequence.queries, transformer_.config().vocab_rows));
+    if (!sequence.unconditional) {
+      samplers.push_back(
+          std::make_unique<TokenSampler>(sequence.request->canvas, transformer_.config().mask_id,
+                                         sequence.queries, transformer_.config().vocab_rows));
+    }
+    TokenSampler& sampler = *samplers.back();
     for (std::int64_t i = 0; i < sequence.queries; ++i) {
       const std::int64_t row = sequence.first_query + i;
+      const float* const hidden = normed_.data() + row * width;
       // The noise is that of the position which is decided.
-      rows.push_back(sampler.Row(i, normed_.data() + row * width,
-                                 query_positions_[static_cast<std::size_t>(row)] + shift()));
+      rows.push_back(
+          sequence.unconditional
+              ? sampler.UnconditionalRow(i, hidden)
+              : sampler.Row(i, hidden, query_positions_[static_cast<std::size_t>(row)] + shift()));
     }
   }
   transformer_.Project(rows);
 
   std::vector<std::optional<Prediction>> predictions(static_cast<std::size_t>(queries));
   std::vector<StepEvent> events;
-  for (std::size_t s = 0; s < sequences_.size(); ++s) {
-    const Sequence& sequence = sequences_[s];
+  for (const Sequence& sequence : sequences_) {
+    if (sequence.unconditional) continue;
+    TokenSampler& sampler = *samplers[events.size()];
     const std::span mine = std::span(predictions)
                                .subspan(static_cast<std::size_t>(sequence.first_query),
                                         static_cast<std::size_t>(sequence.queries));
     const std::span<const std::int64_t> answers = QueryAnswers(sequence);
     transformer_.pool().ParallelFor(sequence.queries, [&](std::int64_t row, int) {
       const auto index = static_cast<std::size_t>(row);
-      mine[index] = samplers[s]->Predict(row, answers[index]);
+      mine[index] = sampler.Predict(row, answers[index]);
     });
-    events.push_back(Commit(sequence, mine));
+    const bool guided = sequence.request->request.params.guided();
+    events.push_back(Commit(sequence, sampler, (guided ? 2 : 1) * sequence.rows, mine));
   }
+  std::ranges::sort(events, {}, &StepEvent::request);
   return events;
 }
 
-StepEvent Decoder::Commit(const Sequence& sequence,
+StepEvent Decoder::Commit(const Sequence& sequence, const TokenSampler& sampler, std::int64_t rows,
                           std::span<const std::optional<Prediction>> predicted) {
   Request& request = *sequence.request;
   Canvas& canvas = request.canvas;
   StepEvent event;
   event.request = sequence.id;
   event.step = canvas.step();
-  event.rows = sequence.rows;
+  event.rows = rows;
+  if (request.response_cache != nullptr) {
+    event.rows = std::ssize(request.response_cache->layer(0).chosen);
+    event.reused_rows = rows - event.rows;
+    event.response_cache_bytes = request.response_cache->bytes();
+  }
   const std::span<const std::int64_t> positions = QueryAnswers(sequence);
   const auto candidates = static_cast<std::size_t>(sequence.candidates);
   std::vector<Prediction> predictions;
   for (std::size_t i = 0; i < predicted.size(); ++i) {
     if (predicted[i].has_value()) {
       predictions.push_back(*predicted[i]);
-    } else if (i < candidates) {
+    } else if (i < candidates + static_cast<std::size_t>(sequence.watched)) {
       request.failed = true;
       event.status = MakeError(
           absl::StatusCode::kDataLoss, "NOT_FINITE",
@@ -213,14 +298,21 @@ StepEvent Decoder::Commit(const Sequence& sequence,
       return event;
     }
   }
-  event.committed = canvas.Commit(std::span(predictions).first(candidates));
-  event.finish_reason = canvas.finish_reason();
+  const std::int64_t length = canvas.length();
+  const double certainty = EndCertainty(sequence, sampler);
   event.kept_mass = KeptMass(sequence);
-  request.refresh.StepTaken(event.kept_mass.value_or(0));
+  if (!canvas.GrowInstead(certainty)) {
+    event.committed = canvas.Commit(std::span(predictions).first(candidates), certainty);
+    UpdateMixes(sequence, sampler);
+    request.refresh.StepTaken(event.kept_mass.value_or(std::numeric_limits<double>::quiet_NaN()));
+  }
+  event.grown = canvas.length() - length;
+  event.finish_reason = canvas.finish_reason();
   event.refresh_due = !canvas.finished() && request.refresh.due();
   if (!request.request.provisional) return event;
   std::ranges::copy_if(predictions, std::back_inserter(event.provisional),
                        [&](const Prediction& p) { return canvas.masked(p.position); });
+  std::ranges::sort(event.provisional, {}, &Prediction::position);  // watched ones came first
   return event;
 }
 

@@ -4,12 +4,11 @@
 #include <cmath>
 
 #include "absl/strings/str_format.h"
+#include "core/base/status_macros.h"
+#include "core/decoding/guidance.h"
 
 namespace maskkv::engine {
 namespace {
-
-// Bounds that keep every product of lengths far from overflow.
-constexpr std::int64_t kMaxLength = std::int64_t{1} << 24;
 
 absl::Status OutOfRange(const char* name, std::int64_t found) {
   return absl::InvalidArgumentError(
@@ -17,6 +16,35 @@ absl::Status OutOfRange(const char* name, std::int64_t found) {
 }
 
 constexpr std::int64_t kUsualBlockLength = 8;
+
+// What has no definition together.
+absl::Status CheckCombination(const GenerateParams& params) {
+  if (params.guided() && (params.refreshes() || params.caches_response() || params.grows() ||
+                          decoding::IsMixed(params.rule.rule))) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("cfg_scale: expected 0 with refresh_every, refresh_floor, response_every, "
+                        "growth or rule remix, found %g",
+                        params.cfg_scale));
+  }
+  if (params.whole_canvas && params.guided()) {
+    return absl::InvalidArgumentError(absl::StrFormat(
+        "cfg_scale: expected 0 where the whole canvas is the answer (a canvas or a suffix was "
+        "given), found %g",
+        params.cfg_scale));
+  }
+  if (params.whole_canvas && params.grows()) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("growth.max_gen_length: expected 0 where the whole canvas is the answer (a "
+                        "canvas or a suffix was given), found %d",
+                        params.growth.max_gen_length));
+  }
+  if (params.automaton != nullptr && params.grows()) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("growth.max_gen_length: expected 0 with an automaton, found %d",
+                        params.growth.max_gen_length));
+  }
+  return absl::OkStatus();
+}
 
 }  // namespace
 
@@ -61,6 +89,16 @@ absl::Status Validate(const GenerateParams& params) {
     return absl::InvalidArgumentError(
         "suppress_eos: expected an eos id among stop_ids, found none");
   }
+  if (params.growth.max_gen_length != 0 && (params.stop_ids.empty() || params.suppress_eos)) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("growth.max_gen_length: expected 0 %s, found %d",
+                        params.suppress_eos ? "with suppress_eos" : "without an eos id",
+                        params.growth.max_gen_length));
+  }
+  if (absl::Status growth = Validate(params.growth, params.gen_length, params.block_length);
+      !growth.ok()) {
+    return growth;
+  }
   if (params.refresh_every < 0 || params.refresh_every > kMaxLength) {
     return absl::InvalidArgumentError(absl::StrFormat("refresh_every: expected 0 to %d, found %d",
                                                       kMaxLength, params.refresh_every));
@@ -69,6 +107,19 @@ absl::Status Validate(const GenerateParams& params) {
     return absl::InvalidArgumentError(
         absl::StrFormat("refresh_floor: expected 0 to 1, found %g", params.refresh_floor));
   }
+  if (params.response_every < 0 || params.response_every > kMaxLength) {
+    return absl::InvalidArgumentError(absl::StrFormat("response_every: expected 0 to %d, found %d",
+                                                      kMaxLength, params.response_every));
+  }
+  if (!(params.response_share > 0 && params.response_share <= 1)) {  // true for NaN
+    return absl::InvalidArgumentError(absl::StrFormat(
+        "response_share: expected above 0, at most 1, found %g", params.response_share));
+  }
+  if (!(params.cfg_scale >= 0 && params.cfg_scale <= decoding::kMostGuidance)) {  // true for NaN
+    return absl::InvalidArgumentError(absl::StrFormat("cfg_scale: expected 0 to %g, found %g",
+                                                      decoding::kMostGuidance, params.cfg_scale));
+  }
+  MASKKV_RETURN_IF_ERROR(CheckCombination(params));
   return decoding::Validate(params.rule);
 }
 

@@ -4,19 +4,24 @@
 #ifndef MASKKV_CORE_ENGINE_GENERATE_PARAMS_H_
 #define MASKKV_CORE_ENGINE_GENERATE_PARAMS_H_
 
+#include <algorithm>
 #include <cstdint>
+#include <memory>
 #include <string_view>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "core/decoding/rule.h"
+#include "core/decoding/token_automaton.h"
+#include "core/engine/growth.h"
 
 namespace maskkv::engine {
 
 struct GenerateParams {
-  std::int64_t gen_length = 128;   // masks appended to the prompt
+  std::int64_t gen_length = 128;   // masks appended to the prompt, without growth
   std::int64_t block_length = 32;  // decoded left to right, block by block; divides gen_length
-  // Denoising steps, a multiple of the number of blocks. Read by scheduled rules only.
+  // Denoising steps, a multiple of the number of blocks. Read by scheduled rules only. Blocks that
+  // a canvas grows by have as many steps each.
   std::int64_t steps = 128;
   double temperature = 0;     // 0: arg-max; else samples softmax(logits / temperature)
   std::uint64_t seed = 0;     // of the sampling noise
@@ -27,14 +32,33 @@ struct GenerateParams {
   bool whole_canvas = false;
   std::vector<std::int32_t> stop_ids;  // ids that end an answer: eos first, then end of turn
   decoding::RuleParams rule;
+  // Null: any answer. Else the answer is one that it accepts (core/engine/constraint.h).
+  std::shared_ptr<const decoding::TokenAutomaton> automaton;
   // Over a cache (core/engine/refresh.h): after so many steps over an entry the prompt is prefilled
   // again with the response as it stands. 0: never.
   std::int64_t refresh_every = 0;
   // The same once the share of attention that falls on kept pairs is below this part of what it was
   // in the entry's first step; 0 to 1, 0: never, and the share is not measured.
   double refresh_floor = 0;
+  Growth growth;  // of the canvas at its end
 
+  // Every so many forwards all rows are recomputed; in between only the share of rows that changed
+  // most, the others reuse what is kept of them (core/engine/response_cache.h). 0, 1: all rows in
+  // every forward, nothing is kept.
+  std::int64_t response_every = 0;
+  double response_share = 0.25;  // (0, 1]; read with response_every of 2 or more
+
+  bool caches_response() const { return response_every > 1; }
+  // Classifier-free guidance: logits = un + (cfg_scale + 1) * (cond - un), un of the same canvas
+  // behind a prompt of nothing but masks. 0: none; to decoding::kMostGuidance. Twice the rows.
+  double cfg_scale = 0;
+
+  bool guided() const { return cfg_scale > 0; }
+  bool grows() const { return growth.max_gen_length > gen_length; }
   bool refreshes() const { return refresh_every > 0 || refresh_floor > 0; }
+  // Masks that the canvas may come to have: what positions and memory are checked against.
+  std::int64_t longest() const { return std::max(gen_length, growth.max_gen_length); }
+  // Before it grows.
   std::int64_t blocks() const { return gen_length / block_length; }
   std::int64_t steps_per_block() const { return steps / blocks(); }
 };

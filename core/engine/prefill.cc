@@ -7,64 +7,27 @@
 #include <utility>
 
 #include "absl/strings/str_format.h"
+#include "core/base/error.h"
 #include "core/base/scoped_timer.h"
 #include "core/base/status_macros.h"
 #include "core/engine/keep.h"
 #include "core/engine/pool_stage.h"
 #include "core/engine/votes.h"
 #include "core/model/rope_scaling.h"
-#include "core/policy/layer_budget.h"
-#include "core/policy/layer_weights.h"
-#include "core/policy/pyramid.h"
-#include "core/policy/squeeze.h"
-#include "kernels/compact/gather.h"
 
 namespace maskkv::engine {
 namespace {
 
 using kernels::AlignedBuffer;
 
-// What a plan gives each layer; `importance` is the prompt's own, read where the plan is late.
-absl::StatusOr<std::vector<std::int64_t>> LayerBudgets(const EvictionPlan& plan,
-                                                       std::span<const double> importance,
-                                                       std::int64_t layers,
-                                                       std::int64_t prompt_tokens) {
-  if (plan.selection == Selection::kMaskKv && plan.coverage == 0) {
-    switch (plan.layer_rule) {
-      case LayerRule::kOffline:
-        return policy::AllocateLayerBudgets(plan.importance, plan.budget, plan.beta, prompt_tokens);
-      case LayerRule::kOnline:
-        return policy::AllocateLayerBudgets(importance, plan.budget, plan.beta, prompt_tokens);
-      case LayerRule::kWeights:
-        return policy::AllocateLayersByWeight(plan.layer_weights, plan.budget, plan.beta,
-                                              prompt_tokens);
-      case LayerRule::kPyramid:
-        return policy::PyramidLayerBudgets(layers, plan.budget, prompt_tokens);
-      case LayerRule::kSqueeze:
-        return policy::SqueezeLayerBudgets(plan.importance, plan.budget, prompt_tokens);
-      case LayerRule::kUniform:
-      case LayerRule::kPool:
-        break;
-    }
-  }
-  return std::vector<std::int64_t>(static_cast<std::size_t>(layers), plan.budget);
-}
-
-LayerReport& Report(const KeptLayer& kept, PrefillResult& result) {
-  LayerReport& report = result.layers.emplace_back();
-  for (const auto& rows : kept.rows) report.pairs.push_back(std::ssize(rows));
-  report.preference = kept.preference;
-  report.kept_mass = kept.kept_mass;
-  report.prompt_mass = kept.prompt_mass;
-  return report;
-}
-
 }  // namespace
 
 struct Prefiller::Pass {
   Pass(std::int64_t layers, std::int64_t all_rows, std::int64_t prompt_rows,
-       std::vector<std::int64_t> voting_rows, double scale)
+       std::vector<std::int64_t> voting_rows, double scale, const DocumentCopy* copy)
       : rope_scale(scale),
+        document(copy),
+        first(copy == nullptr ? 0 : copy->tokens()),
         rows(all_rows),
         prompt_tokens(prompt_rows),
         voting(std::move(voting_rows)),
@@ -73,7 +36,9 @@ struct Prefiller::Pass {
 
   const double rope_scale;
   std::shared_ptr<const kernels::RopeTable> rope;
-  const std::int64_t rows;
+  const DocumentCopy* const document;  // of the rows before `first`, or null
+  const std::int64_t first;            // the first row that is computed
+  const std::int64_t rows;             // all of them
   const std::int64_t prompt_tokens;
   const std::vector<std::int64_t> voting;  // response rows that vote, ascending
   const std::int64_t masks;                // of those
@@ -82,11 +47,11 @@ struct Prefiller::Pass {
   PrefillPhases phases;            // forward and score
   Votes votes;
   std::vector<std::int32_t> positions;     // (rows)
-  AlignedBuffer<float> hidden;             // (rows, hidden)
+  AlignedBuffer<float> hidden;             // (computed rows, hidden)
   AlignedBuffer<float> mask_queries;       // (masks, query_width) of the current layer
   AlignedBuffer<float> mask_log_sum_exp;   // (heads, masks) of the current layer
   AlignedBuffer<float> block_log_sum_exp;  // (heads, block)
-  std::vector<double> cosines;             // (rows)
+  std::vector<double> cosines;             // (computed rows)
 
   // A cut each.
   std::vector<PrefillResult> results;
@@ -112,20 +77,24 @@ double PrefillResult::kept_mass() const {
   return prompt > 0 ? kept / prompt : 1;
 }
 
-absl::Status Prefiller::CheckForward(std::span<const Row> rows, double rope_scale) const {
+absl::Status Prefiller::CheckForward(std::span<const Row> rows, double rope_scale,
+                                     const DocumentCopy* document) const {
   const model::ModelConfig& config = transformer_.config();
   MASKKV_RETURN_IF_ERROR(model::CheckRopeScale(rope_scale, config.rope_theta));
-  return ValidateRows(config, rows, transformer_.max_positions());
+  MASKKV_RETURN_IF_ERROR(ValidateRows(config, rows, transformer_.max_positions()));
+  return document == nullptr ? absl::OkStatus()
+                             : CheckDocument(*document, config, rows, rope_scale);
 }
 
-std::unique_ptr<Prefiller::Pass> Prefiller::MakePass(std::span<const Row> rows, double rope_scale) {
+std::unique_ptr<Prefiller::Pass> Prefiller::MakePass(std::span<const Row> rows, double rope_scale,
+                                                     const DocumentCopy* document) {
   std::vector<std::int64_t> voting;
   for (std::int64_t row = 0; row < std::ssize(rows); ++row) {
     if (rows[static_cast<std::size_t>(row)].role == Role::kResponse) voting.push_back(row);
   }
   auto pass = std::make_unique<Pass>(transformer_.config().layers, std::ssize(rows),
                                      std::ranges::count(rows, Role::kPrompt, &Row::role),
-                                     std::move(voting), rope_scale);
+                                     std::move(voting), rope_scale, document);
   const std::int64_t last = std::ranges::max(rows, {}, &Row::position).position;
   pass->rope = transformer_.Rope(rope_scale, last + 1);
   return pass;
@@ -138,12 +107,13 @@ void Prefiller::Start(Pass& pass, std::span<const Row> rows) {
     tokens.push_back(row.token);
     pass.positions.push_back(row.position);
   }
-  pass.hidden.Resize(pass.rows * config.hidden);
+  tokens.erase(tokens.begin(), tokens.begin() + pass.first);
+  pass.hidden.Resize((pass.rows - pass.first) * config.hidden);
   transformer_.Embed(tokens, pass.hidden.data());
   pass.mask_queries.Resize(pass.masks * transformer_.query_width());
   pass.mask_log_sum_exp.Resize(config.heads * pass.masks);
   pass.block_log_sum_exp.Resize(config.heads * transformer::kRowBlock);
-  pass.cosines.resize(static_cast<std::size_t>(pass.rows));
+  pass.cosines.resize(static_cast<std::size_t>(pass.rows - pass.first));
 }
 
 absl::StatusOr<PrefillResult> Prefiller::Run(const PrefillRequest& request, KvSink& sink) {
@@ -158,6 +128,14 @@ absl::Status Prefiller::BeginCuts(Pass& pass, std::span<const PrefillCut> cuts) 
     MASKKV_RETURN_IF_ERROR(Validate(cut.plan, config.layers, config.kv_heads));
     if (cut.sink->memory() != MemoryKind::kHost) {
       return absl::InvalidArgumentError("sink: expected host memory");
+    }
+    const VotingRows voters = VotersOf(cut.plan, pass.prompt_tokens, pass.masks);
+    if (voters.begin < pass.first) {
+      return MakeError(
+          absl::StatusCode::kInvalidArgument, "BAD_KEEP",
+          absl::StrFormat("voters: expected rows after the document's %d, which are not computed, "
+                          "found row %d",
+                          pass.first, voters.begin));
     }
   }
   for (const PrefillCut& cut : cuts) {
@@ -182,10 +160,10 @@ absl::Status Prefiller::BeginCuts(Pass& pass, std::span<const PrefillCut> cuts) 
 absl::StatusOr<std::vector<PrefillResult>> Prefiller::RunCuts(const PrefillForward& forward,
                                                               std::span<const PrefillCut> cuts) {
   const std::int64_t layers = transformer_.config().layers;
-  MASKKV_RETURN_IF_ERROR(CheckForward(forward.rows, forward.rope_scale));
+  MASKKV_RETURN_IF_ERROR(CheckForward(forward.rows, forward.rope_scale, forward.document));
   const bool late =
       std::ranges::any_of(cuts, [](const PrefillCut& cut) { return cut.plan.HoldsAllLayers(); });
-  const std::unique_ptr<Pass> held = MakePass(forward.rows, forward.rope_scale);
+  const std::unique_ptr<Pass> held = MakePass(forward.rows, forward.rope_scale, forward.document);
   Pass& pass = *held;
   pass.measures_importance = late;
   Start(pass, forward.rows);
@@ -221,7 +199,7 @@ absl::Status Prefiller::CutPools(Pass& pass, std::span<const PrefillCut> cuts) {
     PrefillResult& result = pass.results[i];
     const ScopedTimer timer(result.phases.pack);
     for (std::int64_t layer = 0; layer < transformer_.config().layers; ++layer) {
-      Report(pass.pools[i]->Kept(layer), result);
+      result.layers.push_back(ReportOf(pass.pools[i]->Kept(layer)));
       MASKKV_RETURN_IF_ERROR(pass.pools[i]->WriteLayer(pass.positions, *cuts[i].sink));
     }
     pass.pools[i].reset();
@@ -250,8 +228,8 @@ absl::Status Prefiller::CutLate(Pass& pass, const PrefillForward& forward,
 
 absl::StatusOr<std::vector<double>> Prefiller::MeasureImportance(std::span<const Row> rows,
                                                                  double rope_scale) {
-  MASKKV_RETURN_IF_ERROR(CheckForward(rows, rope_scale));
-  const std::unique_ptr<Pass> held = MakePass(rows, rope_scale);
+  MASKKV_RETURN_IF_ERROR(CheckForward(rows, rope_scale, nullptr));
+  const std::unique_ptr<Pass> held = MakePass(rows, rope_scale, nullptr);
   Pass& pass = *held;
   pass.measures_importance = true;
   Start(pass, rows);
@@ -266,13 +244,15 @@ void Prefiller::RunLayer(Pass& pass, std::int64_t layer, float* kv) {
   const std::int64_t prompt = pass.prompt_tokens;
   {
     const ScopedTimer timer(pass.phases.forward);
-    const transformer::RopeRun run{pass.rows, pass.rope.get()};
-    transformer_.ProjectKeysValues(layer, pass.hidden.data(), pass.rows, pass.positions.data(),
-                                   {&run, 1}, kv);
+    if (pass.document != nullptr) pass.document->ReadLayer(transformer_.pool(), layer, kv);
+    const transformer::RopeRun run{pass.rows - pass.first, pass.rope.get()};
+    transformer_.ProjectKeysValues(layer, pass.hidden.data(), run.rows,
+                                   pass.positions.data() + pass.first, {&run, 1},
+                                   kv + pass.first * 2 * transformer_.kv_width());
   }
   // Of the last layer nobody reads the prompt's outputs, only its votes.
   const bool voters_only = layer + 1 == transformer_.config().layers && !pass.measures_importance;
-  std::int64_t begin = 0;
+  std::int64_t begin = pass.first;
   while (begin < pass.rows) {
     const std::int64_t end =
         std::min(begin + transformer::kRowBlock, begin < prompt ? prompt : pass.rows);
@@ -284,7 +264,7 @@ void Prefiller::RunLayer(Pass& pass, std::int64_t layer, float* kv) {
   double importance = 0;
   if (pass.measures_importance) {
     const double mean = std::accumulate(pass.cosines.begin(), pass.cosines.end(), 0.0) /
-                        static_cast<double>(pass.rows);
+                        static_cast<double>(pass.cosines.size());
     importance = std::max(0.0, 1 - mean);  // rounding may pass 1 by an ulp
   }
   pass.importance.push_back(importance);
@@ -308,9 +288,10 @@ void Prefiller::AdvanceBlock(Pass& pass, std::int64_t layer, std::int64_t begin,
         .cached = {},
         .cached_dtype = kernels::DType::kF32,
         .log_sum_exp = votes ? pass.block_log_sum_exp.data() : nullptr};
-    transformer_.Advance(layer, pass.hidden.data() + begin * config.hidden, count,
+    const std::int64_t computed = begin - pass.first;
+    transformer_.Advance(layer, pass.hidden.data() + computed * config.hidden, count,
                          pass.positions.data() + begin, {&source, 1},
-                         pass.measures_importance ? pass.cosines.data() + begin : nullptr);
+                         pass.measures_importance ? pass.cosines.data() + computed : nullptr);
   }
   if (begin >= pass.prompt_tokens) {  // all masks vote at once, when the last of them has run
     const std::int64_t width = transformer_.query_width();
@@ -370,26 +351,14 @@ absl::Status Prefiller::EvictLayer(Pass& pass, std::size_t cut_index, const Pref
                         shape.kv_heads, scores, pass.prompt_tokens));
   }
   const ScopedTimer timer(result.phases.pack);
-  LayerReport& report = Report(kept, result);
+  LayerReport& report = result.layers.emplace_back(ReportOf(kept));
   // Of this prompt, measured: a cut that another one's measurement happens to serve reports none.
   if (cut.plan.HoldsAllLayers()) {
     report.importance = pass.importance[static_cast<std::size_t>(layer)];
   }
-  MASKKV_ASSIGN_OR_RETURN(const std::span<const HeadExtent> extents,
-                          cut.sink->AllocateLayer(layer, report.pairs));
-  const std::int64_t kv_width = transformer_.kv_width();
-  transformer_.pool().ParallelFor(shape.kv_heads, [&](std::int64_t head, int) {
-    const std::vector<std::int32_t>& rows = kept.rows[static_cast<std::size_t>(head)];
-    const HeadExtent& extent = extents[static_cast<std::size_t>(head)];
-    const float* keys = kv + head * shape.head_dim;
-    kernels::GatherRows(keys, 2 * kv_width, shape.head_dim, rows, cut.kv_dtype, extent.keys);
-    kernels::GatherRows(keys + kv_width, 2 * kv_width, shape.head_dim, rows, cut.kv_dtype,
-                        extent.values);
-    for (std::size_t i = 0; i < rows.size(); ++i) {
-      extent.positions[i] = pass.positions[static_cast<std::size_t>(rows[i])];
-    }
-  });
-  return absl::OkStatus();
+  const EntryShape entry{transformer_.config().layers, shape.kv_heads, shape.head_dim, cut.kv_dtype,
+                         pass.rope_scale};
+  return WriteKept(transformer_.pool(), entry, layer, kept, kv, pass.positions, *cut.sink);
 }
 
 }  // namespace maskkv::engine

@@ -7,6 +7,9 @@
 // kPool the pairs that may be kept wait until then (pool_stage.h). Eviction changes nothing for the
 // layers above, so one forward can serve any number of plans (RunCuts).
 //
+// A forward over a document's copy (document_copy.h) computes the rows after the document alone;
+// the document's pairs are candidates as ever, and none of its rows votes.
+//
 // A refresh is the same forward with the response as it stands: committed tokens are rows that
 // others attend to and that do not vote (PromptThenResponse).
 //
@@ -25,6 +28,8 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "core/engine/cut.h"
+#include "core/engine/document_copy.h"
 #include "core/engine/eviction_plan.h"
 #include "core/engine/kv.h"
 #include "core/engine/prompt.h"
@@ -37,6 +42,9 @@ struct PrefillForward {
   std::span<const Row> rows;
   // rope_theta is multiplied by it (core/model/rope_scaling.h); the entries say so. 1: as trained.
   double rope_scale = 1;
+  // K and V of the first prompt rows, which are then not computed; borrowed. Importance (kOnline)
+  // is measured over the rows that are. Null: every row is computed.
+  const DocumentCopy* document = nullptr;
   // Called after each layer with (layers done, layers), and, where layers are cut only after all
   // have run (kOnline), with (layers, layers) after each cut; a status that is not OK stops the
   // prefill and is returned: cancellation, deadlines, progress.
@@ -57,15 +65,6 @@ struct PrefillCut {
   EvictionPlan plan;
   kernels::DType kv_dtype = kernels::DType::kF32;
   KvSink* sink = nullptr;
-};
-
-// What one layer kept. Per-head vectors have kv_heads entries.
-struct LayerReport {
-  std::vector<std::int64_t> pairs;
-  std::vector<double> preference;   // equation 14, of the plan's voters
-  std::vector<double> kept_mass;    // mask-query score of the kept pairs
-  std::vector<double> prompt_mass;  // mask-query score of all prompt pairs
-  double importance = 0;            // equation 8, measured by LayerRule::kOnline; else 0
 };
 
 struct PrefillPhases {  // seconds
@@ -89,9 +88,10 @@ class Prefiller {
  public:
   explicit Prefiller(transformer::Transformer& transformer) : transformer_(transformer) {}
 
-  // Errors: INVALID_ARGUMENT (rows, rope_scale, plan), RESOURCE_EXHAUSTED and others from the sink,
-  // DATA_LOSS (NaN scores: a broken checkpoint), whatever after_layer returns. On an error the
-  // sink is not finished.
+  // Errors: INVALID_ARGUMENT (rows, rope_scale, plan, voters that are rows of the document),
+  // FAILED_PRECONDITION (a document of another model or rope_scale), RESOURCE_EXHAUSTED and others
+  // from the sink, DATA_LOSS (NaN scores: a broken checkpoint), whatever after_layer returns. On an
+  // error the sink is not finished.
   absl::StatusOr<PrefillResult> Run(const PrefillRequest& request, KvSink& sink);
 
   // Every cut's entry from one forward; results in the order of the cuts, entries bit for bit what
@@ -109,8 +109,10 @@ class Prefiller {
  private:
   struct Pass;  // one forward
 
-  absl::Status CheckForward(std::span<const Row> rows, double rope_scale) const;
-  std::unique_ptr<Pass> MakePass(std::span<const Row> rows, double rope_scale);
+  absl::Status CheckForward(std::span<const Row> rows, double rope_scale,
+                            const DocumentCopy* document) const;
+  std::unique_ptr<Pass> MakePass(std::span<const Row> rows, double rope_scale,
+                                 const DocumentCopy* document);
   void Start(Pass& pass, std::span<const Row> rows);
   absl::Status BeginCuts(Pass& pass, std::span<const PrefillCut> cuts);
   void RunLayer(Pass& pass, std::int64_t layer, float* kv);

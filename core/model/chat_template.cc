@@ -17,7 +17,7 @@
 namespace maskkv::model {
 namespace {
 
-constexpr std::int64_t kMaxConfigBytes = 1 << 24;
+constexpr std::int64_t kMaxTemplateBytes = 1 << 24;
 constexpr std::string_view kSystem = "system";
 constexpr std::string_view kUser = "user";
 constexpr std::string_view kAssistant = "assistant";
@@ -134,11 +134,11 @@ ChatTemplate::ChatTemplate(const Tokenizer& tokenizer, ChatFormat format)
 absl::StatusOr<ChatTemplate> ChatTemplate::Load(const std::string& directory,
                                                 const Tokenizer& tokenizer) {
   const std::string path = directory + "/tokenizer_config.json";
-  MASKKV_ASSIGN_OR_RETURN(const std::string text, ReadFile(path, kMaxConfigBytes));
+  MASKKV_ASSIGN_OR_RETURN(const std::string text, ReadFile(path, kMaxTemplateBytes));
   const std::string jinja_path = directory + "/chat_template.jinja";
   std::error_code ignored;
   if (!std::filesystem::exists(jinja_path, ignored)) return Parse(text, path, tokenizer);
-  MASKKV_ASSIGN_OR_RETURN(const std::string source, ReadFile(jinja_path, kMaxConfigBytes));
+  MASKKV_ASSIGN_OR_RETURN(const std::string source, ReadFile(jinja_path, kMaxTemplateBytes));
   MASKKV_ASSIGN_OR_RETURN(const JsonDocument document, JsonDocument::Parse(text, path));
   MASKKV_ASSIGN_OR_RETURN(ChatFormat format,
                           FormatOf(source, jinja_path, document.root(), tokenizer));

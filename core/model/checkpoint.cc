@@ -20,7 +20,6 @@
 namespace maskkv::model {
 namespace {
 
-constexpr std::int64_t kMaxConfigBytes = 1 << 20;
 constexpr std::int64_t kMaxIndexBytes = 1 << 26;
 constexpr std::size_t kNamesInMessage = 4;
 

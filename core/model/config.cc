@@ -8,11 +8,6 @@
 #include "core/model/json_reader.h"
 
 namespace maskkv::model {
-namespace {
-
-constexpr std::int64_t kMaxConfigBytes = 1 << 20;
-
-}  // namespace
 
 absl::StatusOr<ModelConfig> ParseModelConfig(std::string_view json, std::string_view file) {
   MASKKV_ASSIGN_OR_RETURN(const JsonDocument document, JsonDocument::Parse(json, file));

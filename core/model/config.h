@@ -72,11 +72,14 @@ struct ModelConfig {
   std::string torch_dtype;
 };
 
+// A longer config.json is no configuration.
+inline constexpr std::int64_t kMaxConfigBytes = 1 << 20;
+
 // Parses the text of a config.json; `file` is only for messages.
 // Errors: INVALID_ARGUMENT "FILE: field F: expected ..., found ...".
 absl::StatusOr<ModelConfig> ParseModelConfig(std::string_view json, std::string_view file);
 
-// Reads `path`, at most 1 MiB. Errors: also NOT_FOUND, PERMISSION_DENIED.
+// Reads `path`, at most kMaxConfigBytes. Errors: also NOT_FOUND, PERMISSION_DENIED.
 absl::StatusOr<ModelConfig> LoadModelConfig(const std::string& path);
 
 }  // namespace maskkv::model

@@ -14,14 +14,21 @@
 namespace maskkv::transformer {
 
 void FeedForward::Run(const LayerWeights& weights, const float* normed, std::int64_t rows,
-                      float* hidden, kernels::GemmWorkspace& workspace, OpSeconds& seconds) {
+                      float* hidden, float* output, kernels::GemmWorkspace& workspace,
+                      OpSeconds& seconds) {
   const Lent lent{workspace, seconds};
+  const std::int64_t width = config_.hidden;
   if (weights.experts.empty()) {
-    RunFfn(weights.ffn, normed, rows, hidden, kernels::Store::kAdd, lent);
+    if (output == nullptr) {
+      RunFfn(weights.ffn, normed, rows, hidden, kernels::Store::kAdd, lent);
+    } else {
+      RunFfn(weights.ffn, normed, rows, output, kernels::Store::kOverwrite, lent);
+      AddRows(pool_, output, rows, width, hidden);
+    }
     return;
   }
+  if (output != nullptr) std::fill_n(output, rows * width, 0.0F);
   Route(weights, normed, rows, lent);
-  const std::int64_t width = config_.hidden;
   for (std::size_t e = 0; e < weights.experts.size(); ++e) {
     const std::int64_t first = first_[e];
     const std::int64_t count = first_[e + 1] - first;
@@ -40,10 +47,13 @@ void FeedForward::Run(const LayerWeights& weights, const float* normed, std::int
            kernels::Store::kOverwrite, lent);
     const ScopedTimer timer(seconds.activation);
     ForRowRanges(pool_, count, [&](std::int64_t begin, std::int64_t end) {
-      kernels::AddWeightedRows(
-          expert_output_.data() + begin * width, width, width,
-          own.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(end - begin)),
-          weights_of_.data() + first + begin, hidden, width);
+      for (float* const target : {hidden, output}) {
+        if (target == nullptr) continue;
+        kernels::AddWeightedRows(
+            expert_output_.data() + begin * width, width, width,
+            own.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(end - begin)),
+            weights_of_.data() + first + begin, target, width);
+      }
     });
   }
 }

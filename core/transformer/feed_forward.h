@@ -28,8 +28,11 @@ class FeedForward {
       : config_(config), pool_(pool) {}
 
   // normed, hidden: (rows, config.hidden), contiguous, apart from each other; hidden is added to.
+  // output: null, or (rows, config.hidden): what the network gives, without hidden. hidden is the
+  // same bits either way; it is hidden + output rounded once, but with experts, which are added to
+  // each of the two in turn.
   void Run(const LayerWeights& weights, const float* normed, std::int64_t rows, float* hidden,
-           kernels::GemmWorkspace& workspace, OpSeconds& seconds);
+           float* output, kernels::GemmWorkspace& workspace, OpSeconds& seconds);
 
   // Scratch memory held now.
   std::int64_t workspace_bytes() const;

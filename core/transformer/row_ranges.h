@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "kernels/activation/add.h"
 #include "kernels/parallel/worker_pool.h"
 
 namespace maskkv::transformer {
@@ -21,6 +22,14 @@ void ForRowRanges(kernels::WorkerPool& pool, std::int64_t rows, const Body& body
   pool.ParallelFor(items, [&](std::int64_t item, int) {
     const std::int64_t begin = item * kRowsPerItem;
     body(begin, std::min(begin + kRowsPerItem, rows));
+  });
+}
+
+// target (rows, width) += source (rows, width), both contiguous.
+inline void AddRows(kernels::WorkerPool& pool, const float* source, std::int64_t rows,
+                    std::int64_t width, float* target) {
+  ForRowRanges(pool, rows, [&](std::int64_t begin, std::int64_t end) {
+    kernels::AddInto(source + begin * width, (end - begin) * width, target + begin * width);
   });
 }
 

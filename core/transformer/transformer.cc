@@ -2,6 +2,7 @@
 #include "core/transformer/transformer.h"
 
 #include <algorithm>
+#include <iterator>
 
 #include "core/base/scoped_timer.h"
 #include "core/transformer/row_ranges.h"
@@ -29,6 +30,21 @@ void Transformer::Embed(std::span<const std::int32_t> tokens, float* hidden) {
       });
 }
 
+void Transformer::EmbedMixed(std::span<const MixedRow> rows, float* hidden) {
+  const ScopedTimer timer(op_seconds_.embed);
+  const auto width = static_cast<std::size_t>(this->hidden());
+  pool_.ParallelFor(std::ssize(rows), [&](std::int64_t index, int) {
+    const MixedRow& mixed = rows[static_cast<std::size_t>(index)];
+    const std::span<float> out(hidden + mixed.row * this->hidden(), width);
+    std::fill(out.begin(), out.end(), 0.0F);
+    std::vector<float> embedding(width);
+    for (const WeightedToken& part : mixed.tokens) {
+      weights_.Embed(part.token, embedding.data());
+      for (std::size_t i = 0; i < width; ++i) out[i] += part.weight * embedding[i];
+    }
+  });
+}
+
 void Transformer::NormRows(const float* hidden, std::int64_t rows, const float* weight,
                            float* out) {
   const ScopedTimer timer(op_seconds_.norm);
@@ -46,12 +62,12 @@ void Transformer::Multiply(const kernels::PackedMatrix& matrix, const float* x, 
   kernels::MatMul(pool_, matrix, x, rows, matrix.in(), y, ldy, store, gemm_workspace_);
 }
 
-void Transformer::AddBias(const kernels::AlignedBuffer<float>& bias, float* x, std::int64_t rows,
+void Transformer::AddBias(std::span<const float> bias, float* x, std::int64_t rows,
                           std::int64_t ldx) {
-  if (bias.size() == 0) return;
+  if (bias.empty()) return;
   const ScopedTimer timer(op_seconds_.activation);
   ForRowRanges(pool_, rows, [&](std::int64_t begin, std::int64_t end) {
-    kernels::AddBias(bias.data(), end - begin, bias.size(), x + begin * ldx, ldx);
+    kernels::AddBias(bias.data(), end - begin, std::ssize(bias), x + begin * ldx, ldx);
   });
 }
 
@@ -90,20 +106,50 @@ void Transformer::Rotate(float* x, std::int64_t first, std::int64_t rows, std::i
 void Transformer::ProjectKeysValues(std::int64_t layer, const float* hidden, std::int64_t rows,
                                     const std::int32_t* positions,
                                     std::span<const RopeRun> rotations, float* kv) {
+  ProjectColumns(layer, {0, 2 * kv_width()}, hidden, rows, positions, rotations, kv);
+}
+
+void Transformer::ProjectKeys(std::int64_t layer, const float* hidden, std::int64_t rows,
+                              const std::int32_t* positions, std::span<const RopeRun> rotations,
+                              float* kv) {
+  ProjectColumns(layer, {0, kv_width()}, hidden, rows, positions, rotations, kv);
+}
+
+void Transformer::ProjectValues(std::int64_t layer, const float* hidden, std::int64_t rows,
+                                float* kv) {
+  ProjectColumns(layer, {kv_width(), 2 * kv_width()}, hidden, rows, nullptr, {}, kv);
+}
+
+void Transformer::ProjectColumns(std::int64_t layer, kernels::Columns columns, const float* hidden,
+                                 std::int64_t rows, const std::int32_t* positions,
+                                 std::span<const RopeRun> rotations, float* kv) {
   const LayerWeights& weights = weights_.layer(layer);
   const std::int64_t ld = 2 * kv_width();
+  const std::int64_t width = columns.end - columns.begin;
+  std::span<const float> bias = weights.key_value_bias.span();
+  if (!bias.empty()) {
+    bias = bias.subspan(static_cast<std::size_t>(columns.begin), static_cast<std::size_t>(width));
+  }
   // In blocks, so that no normed copy of a whole prompt is ever held.
   for (std::int64_t first = 0; first < rows; first += kRowBlock) {
     const std::int64_t count = std::min(kRowBlock, rows - first);
     normed_.Resize(count * this->hidden());
     NormRows(hidden + first * this->hidden(), count, weights.attn_norm.data(), normed_.data());
     float* block = kv + first * ld;
-    Multiply(weights.key_value, normed_.data(), count, block, ld, kernels::Store::kOverwrite);
-    AddBias(weights.key_value_bias, block, count, ld);
-    NormHeads(weights.key_norm, block, count, ld, shape_.kv_heads);
-    Rotate(block, first, count, ld, shape_.kv_heads, positions, rotations);
-    if (weights_.compute() == kernels::DType::kBF16) {
-      kernels::RoundToBf16InPlace(block, count * ld);
+    {
+      const ScopedTimer timer(op_seconds_.gemm);
+      kernels::MatMulColumns(pool_, weights.key_value, columns, normed_.data(), count,
+                             this->hidden(), block, ld, kernels::Store::kOverwrite,
+                             gemm_workspace_);
+    }
+    AddBias(bias, block + columns.begin, count, ld);
+    if (columns.begin == 0) {
+      NormHeads(weights.key_norm, block, count, ld, shape_.kv_heads);
+      Rotate(block, first, count, ld, shape_.kv_heads, positions, rotations);
+    }
+    if (weights_.compute() != kernels::DType::kBF16) continue;
+    for (std::int64_t row = 0; row < count; ++row) {
+      kernels::RoundToBf16InPlace(block + row * ld + columns.begin, width);
     }
   }
 }
@@ -133,7 +179,7 @@ void Transformer::Attend(std::span<const AttentionSource> sources) {
 
 void Transformer::Advance(std::int64_t layer, float* hidden, std::int64_t rows,
                           const std::int32_t* positions, std::span<const AttentionSource> sources,
-                          double* cosines) {
+                          double* cosines, const SublayerOutputs& outputs) {
   const LayerWeights& weights = weights_.layer(layer);
   const std::int64_t width = this->hidden();
   const std::int64_t q_width = query_width();
@@ -143,7 +189,7 @@ void Transformer::Advance(std::int64_t layer, float* hidden, std::int64_t rows,
 
   NormRows(hidden, rows, weights.attn_norm.data(), normed_.data());
   Multiply(weights.query, normed_.data(), rows, query_.data(), q_width, kernels::Store::kOverwrite);
-  AddBias(weights.query_bias, query_.data(), rows, q_width);
+  AddBias(weights.query_bias.span(), query_.data(), rows, q_width);
   NormHeads(weights.query_norm, query_.data(), rows, q_width, shape_.heads);
   rotations_.clear();
   for (const AttentionSource& source : sources) {
@@ -155,7 +201,13 @@ void Transformer::Advance(std::int64_t layer, float* hidden, std::int64_t rows,
     before_.Resize(rows * width);
     std::copy_n(hidden, rows * width, before_.data());
   }
-  Multiply(weights.attn_out, attended_.data(), rows, hidden, width, kernels::Store::kAdd);
+  if (outputs.attention == nullptr) {
+    Multiply(weights.attn_out, attended_.data(), rows, hidden, width, kernels::Store::kAdd);
+  } else {
+    Multiply(weights.attn_out, attended_.data(), rows, outputs.attention, width,
+             kernels::Store::kOverwrite);
+    AddRows(pool_, outputs.attention, rows, width, hidden);
+  }
   if (cosines != nullptr) {
     ForRowRanges(pool_, rows, [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t row = begin; row < end; ++row) {
@@ -165,7 +217,8 @@ void Transformer::Advance(std::int64_t layer, float* hidden, std::int64_t rows,
     });
   }
   NormRows(hidden, rows, weights.ffn_norm.data(), normed_.data());
-  feed_forward_.Run(weights, normed_.data(), rows, hidden, gemm_workspace_, op_seconds_);
+  feed_forward_.Run(weights, normed_.data(), rows, hidden, outputs.feed_forward, gemm_workspace_,
+                    op_seconds_);
 }
 
 void Transformer::FinalNorm(const float* hidden, std::int64_t rows, float* out) {

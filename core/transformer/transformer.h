@@ -51,6 +51,22 @@ struct AttentionSource {
   float* log_sum_exp = nullptr;  // (heads, rows) or nullptr
 };
 
+// What a layer adds to rows, for callers who keep it: (rows, hidden) each.
+struct SublayerOutputs {
+  float* attention = nullptr;     // after its output projection
+  float* feed_forward = nullptr;  // FeedForward::Run
+};
+
+// A row whose embedding is a sum of others'.
+struct WeightedToken {
+  std::int32_t token = 0;
+  float weight = 0;
+};
+struct MixedRow {
+  std::int64_t row = 0;
+  std::span<const WeightedToken> tokens;
+};
+
 // Query rows are advanced at most so many at a time; blocks are cut relative to a sequence's start.
 inline constexpr std::int64_t kRowBlock = 256;
 
@@ -77,18 +93,32 @@ class Transformer {
   // hidden (tokens.size(), hidden()) = embeddings.
   void Embed(std::span<const std::int32_t> tokens, float* hidden);
 
+  // Overwrites these rows of hidden with the weighted sums of embeddings, added up in the order of
+  // their tokens.
+  void EmbedMixed(std::span<const MixedRow> rows, float* hidden);
+
   // kv (rows, 2 * kv_width()): K, rotated to its position, then V. hidden (rows, hidden()) is read.
   // rotations: runs in row order, their rows sum to `rows`.
   void ProjectKeysValues(std::int64_t layer, const float* hidden, std::int64_t rows,
                          const std::int32_t* positions, std::span<const RopeRun> rotations,
                          float* kv);
 
+  // The same bits of K alone, or of V alone: what is left of each row of kv is undefined. Costs
+  // that half of the product and what else is in a panel of the packed matrix that both halves
+  // share (at most kernels::kMaxPanelWidth columns; none where kv_width() is a multiple of the
+  // panels').
+  void ProjectKeys(std::int64_t layer, const float* hidden, std::int64_t rows,
+                   const std::int32_t* positions, std::span<const RopeRun> rotations, float* kv);
+  void ProjectValues(std::int64_t layer, const float* hidden, std::int64_t rows, float* kv);
+
   // Advances rows through one layer, in place in hidden (rows, hidden()).
   // sources: runs in row order, their rows sum to `rows`.
   // cosines: nullptr, or (rows): cosine similarity of each row before and after the attention
   // sub-layer with its residual (equation 8).
+  // outputs: where it is to be kept what the layer adds. hidden gets the same bits either way.
   void Advance(std::int64_t layer, float* hidden, std::int64_t rows, const std::int32_t* positions,
-               std::span<const AttentionSource> sources, double* cosines = nullptr);
+               std::span<const AttentionSource> sources, double* cosines = nullptr,
+               const SublayerOutputs& outputs = {});
 
   // The rotated queries (rows, query_width()) of the last Advance; valid until the next call.
   const float* queries() const { return query_.data(); }
@@ -108,6 +138,10 @@ class Transformer {
 
  private:
   void NormRows(const float* hidden, std::int64_t rows, const float* weight, float* out);
+  // K and V of rows, or those of their columns that are asked for; K whole or not at all.
+  void ProjectColumns(std::int64_t layer, kernels::Columns columns, const float* hidden,
+                      std::int64_t rows, const std::int32_t* positions,
+                      std::span<const RopeRun> rotations, float* kv);
   void Multiply(const kernels::PackedMatrix& matrix, const float* x, std::int64_t rows, float* y,
                 std::int64_t ldy, kernels::Store store);
   // x (rows, ldx): the rows from `first` on of those that positions and rotations describe.
@@ -115,8 +149,7 @@ class Transformer {
               const std::int32_t* positions, std::span<const RopeRun> rotations);
   void Attend(std::span<const AttentionSource> sources);
   // x (rows, width), row stride ldx, += bias (width) unless it is empty.
-  void AddBias(const kernels::AlignedBuffer<float>& bias, float* x, std::int64_t rows,
-               std::int64_t ldx);
+  void AddBias(std::span<const float> bias, float* x, std::int64_t rows, std::int64_t ldx);
   // The norm of each of `heads` heads, in place, unless there is none.
   void NormHeads(const kernels::AlignedBuffer<float>& weight, float* x, std::int64_t rows,
                  std::int64_t ldx, std::int64_t heads);

@@ -52,6 +52,18 @@ enum class Store {
 void MatMul(WorkerPool& pool, const PackedMatrix& weights, const float* x, std::int64_t rows,
             std::int64_t ldx, float* y, std::int64_t ldy, Store store, GemmWorkspace& workspace);
 
+// Columns [begin, end) of y, as 0 <= begin <= end <= weights.out().
+struct Columns {
+  std::int64_t begin = 0;
+  std::int64_t end = 0;
+};
+
+// The same bits of these columns of y alone, at the cost of the panels that hold one of them; the
+// other columns of these panels are written too (or added to), those of other panels are not.
+void MatMulColumns(WorkerPool& pool, const PackedMatrix& weights, Columns columns, const float* x,
+                   std::int64_t rows, std::int64_t ldx, float* y, std::int64_t ldy, Store store,
+                   GemmWorkspace& workspace);
+
 }  // namespace maskkv::kernels
 
 #endif  // MASKKV_KERNELS_GEMM_MATMUL_H_

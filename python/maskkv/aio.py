@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The asyncio client: the same calls as client.Client, awaited; one event loop."""
 
+import asyncio
+
 import grpc
 
 from maskkv import requests, types
@@ -16,6 +18,7 @@ class AsyncClient:
                  timeout=None):
         self._stubs = Stubs(Addresses(address, prefill, cache, budget), grpc.aio.insecure_channel)
         self._token, self._tenant, self._timeout = token, tenant, timeout
+        self._compiler = None
 
     async def close(self):
         for channel in self._stubs.channels.values():
@@ -39,6 +42,8 @@ class AsyncClient:
 
     async def stream(self, *, timeout=None, traceparent=None, **kwargs):
         """Yields Started, Steps and Finished; arguments as Client.stream."""
+        if wanted := requests.grammar(kwargs):
+            kwargs["automaton"] = await self.automaton(**wanted)
         call = self._stubs.decode.Generate(requests.generate(kwargs),
                                            **self._options(timeout, traceparent))
         try:
@@ -70,6 +75,18 @@ class AsyncClient:
     async def tokenize(self, **kwargs):
         response = await self._call(self._stubs.prefill.Tokenize, requests.tokenize(kwargs))
         return tuple(response.ids)
+
+    async def vocabulary(self):
+        request = prefill_pb2.VocabularyRequest()
+        return tuple((await self._call(self._stubs.prefill.Vocabulary, request)).tokens)
+
+    async def automaton(self, **kwargs):
+        """As Client.automaton; made in a thread of its own."""
+        from maskkv import grammar  # also run as a program, before which it must not be imported
+
+        if self._compiler is None:
+            self._compiler = grammar.Compiler(await self.vocabulary())
+        return await asyncio.to_thread(self._compiler.automaton, **kwargs)
 
     async def cache_stat(self):
         request = cache_pb2.StatRequest()

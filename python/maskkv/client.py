@@ -20,6 +20,7 @@ class Client:
                  timeout=None):
         self._stubs = Stubs(Addresses(address, prefill, cache, budget), grpc.insecure_channel)
         self._token, self._tenant, self._timeout = token, tenant, timeout
+        self._compiler = None
 
     def close(self):
         for channel in self._stubs.channels.values():
@@ -46,14 +47,21 @@ class Client:
 
         Prompt: messages=[(role, text)] | document=, question= | tokens= | text=; its rest after the
         answer: suffix=. Filling in: canvas="Ann lives in [[4]]." or [5, "given text", [token ids]].
-        Kept: budget= | coverage=,
-        policy= | selection="maskkv" | "full" | "random", layer_rule; alpha, beta; compress=False for no cache.
+        Kept: budget= | coverage=, policy= | selection="maskkv" | "full" | "random", layer_rule; alpha,
+        beta; compress=False for no cache.
         Longer than trained: rope_scaling="longllada" | a factor from 1; none by default.
         Decoding: gen_length, block_length, steps, temperature, seed, ignore_eos, suppress_eos, stop,
         samples, provisional. Its rule (docs/decoding.md): rule, top_p, top_k, eps, alg_temp,
-        threshold, low_threshold, factor, confidence_source="raw" | "filtered";
-        refresh_every, refresh_floor of the entry. Serving: request_id, priority, handle, reuse, keep_entry_ms, timeout.
+        threshold, low_threshold, factor, span_threshold, explore_steps, stable_steps, mix_weight,
+        mix_top, js_threshold, confidence_source="raw" | "filtered"; cfg_scale of classifier-free
+        guidance; growth={"max_gen_length": 256, "by": 32, ...} of the canvas; refresh_every,
+        refresh_floor of the entry; response_every, response_share of the response cache. The answer
+        as a whole: regex= | json_schema= (with whitespace=) | automaton= (of Client.automaton, or a
+        v1.TokenAutomaton). Serving: request_id, priority, keep_entry_ms, timeout; handle and
+        reuse="vote_again" | "kept" | "vote_over" of a document that was asked about before.
         """
+        if wanted := requests.grammar(kwargs):
+            kwargs["automaton"] = self.automaton(**wanted)
         call = self._stubs.decode.Generate(requests.generate(kwargs),
                                            **self._options(timeout, traceparent))
         try:
@@ -72,7 +80,11 @@ class Client:
         return answer.build()
 
     def prefill(self, *, timeout=None, **kwargs):
-        """Compresses a prompt, or refreshes it with response=[ids, mask ids]; its handle serves `generate(handle=..., reuse="kept")`."""
+        """Compresses a prompt, or refreshes it with response=[ids, mask ids].
+
+        Its handle serves `generate(handle=..., reuse="kept")`, and with selection="full" reuse="vote_over"
+        or another prefill, over=handle.
+        """
         return types.prefilled(
             self._call(self._stubs.prefill.Prefill, requests.prefill(kwargs), timeout))
 
@@ -88,6 +100,20 @@ class Client:
     def tokenize(self, **kwargs):
         """The ids of a prompt."""
         return tuple(self._call(self._stubs.prefill.Tokenize, requests.tokenize(kwargs)).ids)
+
+    def vocabulary(self):
+        """The bytes of each token id, b"" for one that adds nothing to a text."""
+        request = prefill_pb2.VocabularyRequest()
+        return tuple(self._call(self._stubs.prefill.Vocabulary, request).tokens)
+
+    def automaton(self, *, regex=None, json_schema=None, whitespace=None):
+        """A grammar.Automaton of the server's vocabulary, which is asked for once."""
+        from maskkv import grammar  # also run as a program, before which it must not be imported
+
+        if self._compiler is None:
+            self._compiler = grammar.Compiler(self.vocabulary())
+        return self._compiler.automaton(regex=regex, json_schema=json_schema,
+                                        whitespace=whitespace)
 
     def cache_stat(self):
         request = cache_pb2.StatRequest()

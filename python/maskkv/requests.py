@@ -2,7 +2,8 @@
 """Keyword arguments to request messages, shared by the blocking and the asyncio client.
 
 A prompt is one of `messages` (pairs of role and text), `document` with an optional `question`,
-`tokens` (ids), or `text` without a template; `suffix` (text or ids) is its rest after the answer. What is kept is one of `budget` and `coverage`, or neither for the plan's default.
+`tokens` (ids), or `text` without a template; `suffix` (text or ids) is its rest after the answer.
+What is kept is one of `budget` and `coverage`, or neither for the plan's default.
 """
 
 import re
@@ -16,7 +17,8 @@ _LAYER_RULES = {"plan": common_pb2.LAYER_RULE_PLAN, "offline": common_pb2.LAYER_
 _CONFIDENCE = {"rule": decode_pb2.CONFIDENCE_SOURCE_UNSPECIFIED,
                "raw": decode_pb2.CONFIDENCE_SOURCE_RAW,
                "filtered": decode_pb2.CONFIDENCE_SOURCE_FILTERED}
-_REUSE = {"vote_again": decode_pb2.REUSE_VOTE_AGAIN, "kept": decode_pb2.REUSE_KEPT}
+_REUSE = {"vote_again": decode_pb2.REUSE_VOTE_AGAIN, "kept": decode_pb2.REUSE_KEPT,
+          "vote_over": decode_pb2.REUSE_VOTE_OVER}
 
 
 def _choice(name, value, choices):
@@ -121,6 +123,19 @@ def sampler(**fields):
     return decode_pb2.Sampler(**fields)
 
 
+def grammar(kwargs):
+    """Removes regex, json_schema and whitespace from kwargs; {} where no automaton is to be made."""
+    given = [name for name in ("regex", "json_schema", "automaton")
+             if kwargs.get(name) is not None]
+    if len(given) > 1:
+        raise ValueError("grammar: expected one of regex, json_schema and automaton, found "
+                         + " and ".join(given))
+    taken = {name: kwargs.pop(name, None) for name in ("regex", "json_schema", "whitespace")}
+    if taken["whitespace"] is not None and taken["json_schema"] is None:
+        raise ValueError("whitespace: expected it with json_schema")
+    return taken if given and given[0] != "automaton" else {}
+
+
 _PROMPT = ("messages", "document", "question", "tokens", "document_tokens", "text", "suffix")
 _KEEP = ("selection", "budget", "coverage", "max_budget", "alpha", "beta", "layer_rule",
          "random_seed", "policy")
@@ -148,6 +163,10 @@ def generate(kwargs):
         request.handle.CopyFrom(kwargs["handle"])
     kwargs.pop("handle", None)
     request.stop.extend(kwargs.pop("stop", ()))
+    automaton = kwargs.pop("automaton", None)
+    if automaton is not None:
+        request.automaton.CopyFrom(automaton.message() if hasattr(automaton, "message")
+                                   else automaton)
     for name in ("request_id", "priority", "samples", "provisional", "keep_entry_ms"):
         if name in kwargs:
             setattr(request, name, kwargs.pop(name))
@@ -163,6 +182,8 @@ def prefill(kwargs):
                                              kwargs.pop("rope_scaling", None)),
                                          masks=kwargs.pop("masks", 32))
     request.response.extend(kwargs.pop("response", ()))
+    if (over := kwargs.pop("over", None)) is not None:
+        request.document.CopyFrom(over)
     for name in ("request_id", "priority", "ignore_cached"):
         if name in kwargs:
             setattr(request, name, kwargs.pop(name))

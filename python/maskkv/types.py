@@ -67,6 +67,9 @@ class Usage:
     entry_bytes: int
     full_bytes: int
     refreshes: int
+    response_cache_bytes: int
+    reused_rows: int  # that steps took over from earlier ones; rows are the others
+    canvas_length: int  # in the end: gen_length, more if it grew
 
 
 @dataclass(frozen=True)
@@ -109,6 +112,7 @@ class Step:
     provisional: tuple[Token, ...]
     text: str
     refreshed: Refreshed | None  # the entry that this step was the first to run over
+    grown: int  # masks that the canvas grew by after it
     kept_mass: float | None  # with refresh_floor: share of attention to kept pairs
 
 

@@ -24,6 +24,7 @@ SETTINGS = {
     "factor": ("0.1", "1"),
     "hierarchical": ("0.9", "0.99"),
     "prefix": ("0.5", "0.9"),
+    "slowfast": ("0.5", "0.9"),
 }
 SHARES = (1, 2, 4, 8)  # tokens a step that schedules are made for
 

@@ -17,7 +17,7 @@ import itertools
 
 import numpy as np
 
-from maskkv_oracle import forward, ops, prefill, rules, sampling
+from maskkv_oracle import forward, guidance, ops, prefill, rules, sampling, slowfast
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +28,9 @@ class Rule:
     threshold: float = 0.9
     low_threshold: float = 0.4
     factor: float = 1.0
+    span_threshold: float = 0.3  # this and the next two: slowfast
+    explore_steps: int = 6
+    stable_steps: int = 2
 
     @property
     def scheduled(self):
@@ -35,6 +38,12 @@ class Rule:
 
     def numbers(self):
         return {k: v for k, v in dataclasses.asdict(self).items() if k != "name"}
+
+    def fields(self):
+        """For JSON: the numbers of other rules are in every file, those of slowfast in its own."""
+        own = ("span_threshold", "explore_steps", "stable_steps")
+        return {k: v for k, v in dataclasses.asdict(self).items()
+                if self.name == "slowfast" or k not in own}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +59,7 @@ class Sampling:
     rule: "Rule" = Rule()
     canvas: tuple = ()  # token ids, mask ids where nothing is decided; (): masks
     suffix: tuple = ()  # prompt tokens after the canvas
+    cfg_scale: float = 0.0  # above 0: maskkv_oracle.guidance
 
     @property
     def fills_in(self):
@@ -64,9 +74,10 @@ class Sampling:
         return self.gen_length // self.block_length
 
     def fields(self):
-        """For JSON; without the rule, the canvas and the suffix where they are the usual ones."""
-        fields = dataclasses.asdict(self) | {"stop_ids": list(self.stop_ids)}
-        for name, usual in (("rule", Rule()), ("canvas", ()), ("suffix", ())):
+        """For JSON; without the rule, canvas, suffix and cfg_scale where they are the usual ones."""
+        fields = dataclasses.asdict(self) | {"stop_ids": list(self.stop_ids),
+                                             "rule": self.rule.fields()}
+        for name, usual in (("rule", Rule()), ("canvas", ()), ("suffix", ()), ("cfg_scale", 0)):
             if getattr(self, name) == usual:
                 del fields[name]
         return fields
@@ -78,6 +89,8 @@ class Sampling:
             raise ValueError("steps must be a multiple of the number of blocks")
         if self.canvas and len(self.canvas) != self.gen_length:
             raise ValueError("canvas: expected gen_length ids")
+        if self.fills_in and self.cfg_scale:
+            raise ValueError("cfg_scale: expected 0 with a canvas or a suffix")
 
 
 @dataclasses.dataclass
@@ -133,6 +146,25 @@ def answer_forward(
 def answer_logits(model, prompt, canvas, cache, rows, noise=None, served=None):
     """The logits of answer_forward."""
     return answer_forward(model, prompt, canvas, cache, rows, noise, served)[0]
+
+
+def step_forward(model, prompt, canvas, cache, rows, params, noise=None, served=None,
+                 run_rows=forward.run_rows, unconditional=None):
+    """answer_forward, guided if params.cfg_scale > 0; then the routers are of both forwards.
+
+    unconditional: the masked prompt's cache where the prompt has one.
+    """
+    raw, routers = answer_forward(
+        model, prompt, canvas, cache, rows, noise, served, params.suffix, run_rows
+    )
+    if params.cfg_scale == 0:
+        return raw, routers
+    masked = guidance.masked(model.config, prompt)
+    without, more = answer_forward(
+        model, masked, canvas, unconditional, rows, noise, served, run_rows=run_rows
+    )
+    routers = routers + more if routers else None
+    return guidance.guide(raw, without, params.cfg_scale, noise), routers
 
 
 def predict(raw, forbidden, noise_of_row, temperature):
@@ -226,27 +258,37 @@ def commit_gap(rule, score, chosen):
     return float(min(near)) if near else None
 
 
+def committed_indices(params, scores, rows, context, looks):
+    """What the rule commits of masks `rows`; looks: what it saw before in this block, added to."""
+    if params.rule.name != "slowfast":
+        return rules.commit(params.rule.name, scores, rows, context, **params.rule.numbers())
+    looks.append(slowfast.Look(tuple(rows), tuple(scores)))
+    return slowfast.commit(looks, **params.rule.numbers())
+
+
 def run(model, prompt, params, cache=None, served=None, run_rows=forward.run_rows,
-        cache_at=None):
+        cache_at=None, unconditional=None):
     """cache: pairs kept by prefill, one forward.Pairs a layer; None recomputes everything.
 
     served: tokens that the cache stands for, the first of the prompt; None: all.
     run_rows: the forward of each step, response_cache.ResponseCache(...).run_rows for example.
     cache_at: function of (canvas, candidates) that gives the cache of the step which comes next, in
     the place of `cache`; maskkv_oracle.refresh.
+    unconditional: with cfg_scale, the masked prompt's cache; None as for `cache`.
     """
     params.check()
     c, n_p = model.config, len(prompt)
     canvas = params.start(c.mask_id)
     forbidden = [c.mask_id] + ([c.eos_id] if params.suppress_eos else [])
-    steps, finish = [], "length"
+    steps, finish, looks = [], "length", []
     for place in places(params, canvas, c.mask_id):
+        if place["block_step"] == 0:
+            looks = []
         rows = np.array(masks_of_block(params, canvas, c.mask_id, place["block"]))
         if cache_at:
             cache = cache_at(canvas, rows)
-        raw = answer_forward(
-            model, prompt, canvas, cache, rows, served=served, suffix=params.suffix,
-            run_rows=run_rows,
+        raw = step_forward(
+            model, prompt, canvas, cache, rows, params, None, served, run_rows, unconditional
         )[0]
 
         def noise_of_row(i):
@@ -256,9 +298,7 @@ def run(model, prompt, params, cache=None, served=None, run_rows=forward.run_row
         confidence = confidence_of(raw, tokens, forbidden)
         score = scores_of(raw, tokens, forbidden, params, rows + n_p, place["step"])
         context = place | {"seed": params.seed, "first_position": n_p}
-        chosen = rules.commit(
-            params.rule.name, list(score), [int(r) for r in rows], context, **params.rule.numbers()
-        )
+        chosen = committed_indices(params, list(score), [int(r) for r in rows], context, looks)
         committed = [(int(rows[i]), int(tokens[i]), float(confidence[i])) for i in chosen]
         for position, token, _ in committed:
             canvas[position] = token

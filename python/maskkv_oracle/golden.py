@@ -20,12 +20,18 @@ import numpy as np
 from maskkv_oracle import (
     checkpoint,
     golden_cases,
+    golden_constrained,
     golden_decoding,
+    golden_document,
+    golden_guidance,
     golden_policies,
     golden_policy,
     golden_refresh,
+    golden_response,
     golden_run,
     golden_sampling,
+    golden_slowfast,
+    golden_variable,
     prefill,
     random_checkpoint,
     tensor_file,
@@ -86,19 +92,23 @@ def _case_files(name, head, model, prompt, params, cache, eviction, mode, reuse=
     }
 
 
-def _random_cases():
-    files, models, profiles = {}, {}, {}
+def _checkpoints(names):
+    """-> {name: model}, {name: profile}"""
+    models, profiles = {}, {}
     with tempfile.TemporaryDirectory() as folder:
-        for name, shape in golden_cases.CHECKPOINTS.items():
+        for name in names:
             path = pathlib.Path(folder) / name
-            random_checkpoint.write(shape, path)
-            for file, data in random_checkpoint.files(shape).items():
-                files[f"checkpoints/{name}/{file}"] = data
+            random_checkpoint.write(golden_cases.CHECKPOINTS[name], path)
             models[name] = checkpoint.load(path)  # through the files: shards and bf16 are real
             profiles[name] = golden_run.measure_profile(
                 models[name], golden_cases.profile_prompts(name), 12
             )
-    for name, case in golden_cases.CASES.items():
+    return models, profiles
+
+
+def _files_of(cases, models, profiles):
+    files = {}
+    for name, case in cases.items():
         model, prompt = models[case.checkpoint], golden_cases.prompt_of(case)
         params = golden_cases.sampling_of(case, model.config)
         eviction = None
@@ -111,6 +121,16 @@ def _random_cases():
         args = (name, head, model, prompt, params, case.cache, eviction, case.mode)
         reuse = (case.reuse[0], golden_cases.question_of(case)) if case.reuse else None
         files.update(_case_files(*args, reuse=reuse, large=name not in golden_cases.SMALL))
+    return files
+
+
+def _random_cases():
+    files = {}
+    for name, shape in golden_cases.CHECKPOINTS.items():
+        for file, data in random_checkpoint.files(shape).items():
+            files[f"checkpoints/{name}/{file}"] = data
+    models, profiles = _checkpoints(golden_cases.CHECKPOINTS)
+    files.update(_files_of(golden_cases.CASES, models, profiles))
     for name in golden_cases.POLICY_CHECKPOINTS:
         prompt = golden_cases.prompt_of(
             golden_cases.Case(name, golden_policies.PROMPT, None, "maskkv")
@@ -149,7 +169,17 @@ def _function_cases():
         "decoding.json": _json(golden_decoding.generate()),
         "policy.json": _json(golden_policy.generate()),
         "sampling.json": _json(golden_sampling.generate()),
+        "slowfast.json": _json(golden_slowfast.generate()),
     }
+
+
+def infill_cases():
+    """The cases that fill in, which are in no committed file: {path: bytes} as of the others."""
+    names = sorted({case.checkpoint for case in golden_cases.INFILL.values()})
+    files = _files_of(golden_cases.INFILL, *_checkpoints(names))
+    for name, fields in golden_refresh.generate(golden_refresh.INFILL).items():
+        files[f"refresh/{name}.json"] = _json(_digits(fields))
+    return files
 
 
 def _refresh_cases():
@@ -159,11 +189,51 @@ def _refresh_cases():
     }
 
 
+def _response_cases():
+    return {
+        f"response/{name}.json": _json(_digits(fields))
+        for name, fields in golden_response.generate().items()
+    }
+
+
+def _constrained_cases():
+    return {
+        f"constrained/{name}.json": _json(_digits(fields))
+        for name, fields in golden_constrained.generate().items()
+    }
+
+
+def _document_cases():
+    return {
+        f"document/{name}.json": _json(_digits(fields))
+        for name, fields in golden_document.generate().items()
+    }
+
+
+def _guidance_cases():
+    return {
+        f"guidance/{name}.json": _json(_digits(fields))
+        for name, fields in golden_guidance.generate().items()
+    }
+
+
+def _variable_cases():
+    return {
+        f"variable/{name}.json": _json(_digits(fields))
+        for name, fields in golden_variable.generate().items()
+    }
+
+
 PARTS = {
     "random": _random_cases,
     "tiny": _tiny_cases,
     "functions": _function_cases,
     "refresh": _refresh_cases,
+    "response": _response_cases,
+    "constrained": _constrained_cases,
+    "document": _document_cases,
+    "guidance": _guidance_cases,
+    "variable": _variable_cases,
 }
 
 
@@ -171,8 +241,9 @@ def part_of(name):
     """Which of PARTS makes the file."""
     if "/" not in name:
         return "functions"
-    if name.startswith("refresh/"):
-        return "refresh"
+    folder = name.split("/")[0]
+    if folder in PARTS:
+        return folder
     return "tiny" if name.startswith("cases/tiny-") else "random"
 
 

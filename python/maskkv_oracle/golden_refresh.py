@@ -57,6 +57,10 @@ CASES = {
     "dream-every-1": Case("dream", _every(1)),
     "dream-online-every-3": Case("dream", _every(3), "maskkv-online", sampling=_TWO_BLOCKS),
     "dream-floor-or-every-4": Case("dream", refresh.Schedule(4, 0.94)),
+}
+
+# Filling in: in no committed file, as golden_cases.INFILL.
+INFILL = {
     "infill-every-2": Case("mha", _every(2), canvas=(2, -2, 4), suffix=9),
     "infill-dream-floor-or-every-3": Case(
         "dream", refresh.Schedule(3, 0.94), canvas=(-2, 4, -1, 1), suffix=7
@@ -98,7 +102,7 @@ def _values(model, prompt, params, eviction, answer, entries, noise=None):
     return values
 
 
-def _decided_entry(entry, eviction, limits):
+def decided_entry(entry, eviction, limits):
     """[layers][heads]: no f32 implementation can keep other pairs here."""
     heads = [[True] * len(layer) for layer in entry.prefill.kept]
     if eviction is None:
@@ -153,7 +157,7 @@ def _case(name, case, model, profile):
         shown.append({
             "response": [int(t) for t in entry.response],
             "kept": entry.prefill.kept_positions,
-            "decided": _decided_entry(entry, eviction, of_entry),
+            "decided": decided_entry(entry, eviction, of_entry),
             "kept_mass": entry.kept_mass,
             "bounds": {"kept_mass": masses},
             "steps": [golden_run.step_json(s, params, of(s.step), None, len(prompt)) for s in mine],
@@ -176,16 +180,17 @@ def _case(name, case, model, profile):
     }
 
 
-def generate():
-    """{name of a case: its fields}"""
+def generate(of=None):
+    """{name of a case: its fields}; of: CASES or INFILL"""
     models, profiles, cases = {}, {}, {}
+    of = CASES if of is None else of
     with tempfile.TemporaryDirectory() as folder:
-        for name in {case.checkpoint for case in CASES.values()}:
+        for name in {case.checkpoint for case in of.values()}:
             path = pathlib.Path(folder) / name
             random_checkpoint.write(golden_cases.CHECKPOINTS[name], path)
             models[name] = checkpoint.load(path)
             profiles[name] = golden_run.measure_profile(
                 models[name], golden_cases.profile_prompts(name), 12)
-    for name, case in CASES.items():
+    for name, case in of.items():
         cases[name] = _case(name, case, models[case.checkpoint], profiles[case.checkpoint])
     return cases

@@ -29,7 +29,7 @@ class Eviction:
 
 @dataclasses.dataclass
 class Prefill:
-    hidden: list  # (prompt + masks, hidden) after every layer
+    hidden: list  # (computed rows, hidden) after every layer: prompt + masks, without a document's
     logits: np.ndarray  # (masks, vocab_rows): the uncached step 1's predictions of the masks
     importance: list  # (layers): equation 8 on this prompt
     votes: list  # (layers): voting.Vote
@@ -89,7 +89,17 @@ def voting_response_rows(config, prompt, response, suffix=()):
     return np.array(undecided)
 
 
-def run(model, prompt, masks, eviction=None, noise=None, follow=None, response=None, suffix=()):
+def _over(trace, past):
+    """The trace with the K and V of `past`, which every head has all of, before its own rows'."""
+    return dataclasses.replace(
+        trace,
+        k=np.stack([np.concatenate(pair) for pair in zip(past.k, trace.k)]),
+        v=np.stack([np.concatenate(pair) for pair in zip(past.v, trace.v)]),
+    )
+
+
+def run(model, prompt, masks, eviction=None, noise=None, follow=None, response=None, suffix=(),
+        document=None):
     """prompt: token ids; masks >= 1, the answer's length. eviction None keeps every pair.
 
     In families with shifted logits the last prompt token is a response row, as the masks are: each
@@ -101,6 +111,10 @@ def run(model, prompt, masks, eviction=None, noise=None, follow=None, response=N
 
     suffix: the rest of the prompt, after the response: candidates as the tokens before it are.
     Rows are the candidates by position, then what every step computes again.
+
+    document: None, or each layer's Pairs of the prompt's first tokens, all of them in every head,
+    computed earlier: those tokens are then not computed and do not vote, their pairs are candidates.
+    Importance is measured over the rows that are computed.
 
     follow: another Prefill whose kept positions are taken over instead of this one's own (to ask
     what rounding does to values when the decisions stand).
@@ -120,13 +134,18 @@ def run(model, prompt, masks, eviction=None, noise=None, follow=None, response=N
     if triple.voters in voters.WITHOUT_SCORES:  # what is kept does not depend on the scores
         voting_rows = voters.rows("masks", n_p, some, 1)
     voting_rows = electorate[voting_rows]
+    start = len(document[0].k[0]) if document else 0
+    if min(voting_rows, default=start) < start:
+        raise ValueError("voters: found rows of the document, expected rows that are computed")
     traces, votes, importance = [], [], []
-    for trace in forward.run_rows(model, ids, positions, noise=noise):
-        scores = voting.mask_query_scores(trace, voting_rows, c.group, noise)
-        traces.append(trace)
+    for layer, trace in enumerate(
+        forward.run_rows(model, ids[start:], positions[start:], document, noise)
+    ):
+        traces.append(_over(trace, document[layer]) if document else trace)
+        scores = voting.mask_query_scores(traces[-1], voting_rows - start, c.group, noise)
         votes.append(voting.vote(scores, n_p))
         importance.append(voting.layer_importance(trace, noise))
-    logits = forward.logits(model, traces[-1].out[n_p : n_p + masks], noise)
+    logits = forward.logits(model, traces[-1].out[n_p - start : n_p - start + masks], noise)
 
     if follow:
         k_layer, k_head, kept = follow.layer_budgets, follow.head_budgets, follow.kept

@@ -48,14 +48,20 @@ def kept_mass(model, prompt, canvas, cache, rows, noise=None):
     return float(np.mean(shares))
 
 
-def run(model, prompt, params, eviction, schedule):
-    """eviction None keeps every pair. -> (decode.Answer, [Entry])"""
+def run(model, prompt, params, eviction, schedule, response=None):
+    """eviction None keeps every pair. -> (decode.Answer, [Entry])
+
+    response: a response_cache.ResponseCache, whose forward after a prefill is whole. In between it
+    has no attention of all rows, so there the floor is not looked at and kept_mass is None.
+    """
     entries = []
 
     def due():
         masses = entries[-1].kept_mass
         if schedule.every and len(masses) >= schedule.every:
             return True
+        if masses[-1] is None:
+            return False
         return schedule.floor > 0 and masses[-1] < schedule.floor * masses[0]
 
     def cache_at(canvas, rows):
@@ -64,8 +70,14 @@ def run(model, prompt, params, eviction, schedule):
                 model, prompt, params.gen_length, eviction, response=canvas, suffix=params.suffix
             )
             entries.append(Entry(list(canvas), fresh, []))
+            if response:
+                response.restart()
         entry = entries[-1]
-        entry.kept_mass.append(kept_mass(model, prompt, canvas, entry.prefill.cache, rows))
+        mass = None
+        if response is None or response.next_is_whole:
+            mass = kept_mass(model, prompt, canvas, entry.prefill.cache, rows)
+        entry.kept_mass.append(mass)
         return entry.prefill.cache
 
-    return decode.run(model, prompt, params, cache_at=cache_at), entries
+    run_rows = response.run_rows if response else forward.run_rows
+    return decode.run(model, prompt, params, cache_at=cache_at, run_rows=run_rows), entries

@@ -18,7 +18,7 @@ from maskkv_oracle import sampling
 
 SCHEDULED = ("low_confidence", "random", "origin", "maskgit_plus", "topk_margin", "entropy")
 PARALLEL = ("threshold", "factor", "hierarchical", "prefix")
-RULES = (*SCHEDULED, *PARALLEL)
+RULES = (*SCHEDULED, *PARALLEL)  # functions of a step alone; slowfast.py remembers a block
 DREAM = ("maskgit_plus", "topk_margin", "entropy")
 RANDOM_CONFIDENCE, POSITION_NOISE = 1, 2  # streams of Philox: sampling.py
 
@@ -134,6 +134,8 @@ def limits(rule, masks, numbers):
         return [numbers.threshold]
     if rule == "hierarchical":
         return [numbers.threshold, numbers.low_threshold]
+    if rule == "slowfast":
+        return [numbers.threshold, numbers.span_threshold]
     if rule == "factor":
         return [1 - numbers.factor / (rank + 1) for rank in range(2, masks + 1)]
     return []

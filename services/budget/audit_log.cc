@@ -17,7 +17,7 @@ namespace {
 
 using telemetry::LogLevel;
 
-constexpr ::mode_t kMode = 0640;
+constexpr ::mode_t kFileMode = 0640;
 
 std::string Now() {
   const std::time_t now = std::time(nullptr);
@@ -58,7 +58,7 @@ absl::StatusOr<AuditLog> AuditLog::Open(const std::string& path) {
   AuditLog log;
   log.path_ = path;
   if (path.empty()) return log;
-  log.file_.Reset(::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, kMode));
+  log.file_.Reset(::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, kFileMode));
   if (!log.file_.valid()) {
     return absl::ErrnoToStatus(errno, absl::StrFormat("%s: cannot be opened to append", path));
   }

@@ -44,7 +44,7 @@ absl::StatusOr<Id> ReadBytes(const std::string& bytes, const char* field) {
   return id;
 }
 
-std::int64_t Milliseconds(Duration duration) {
+std::int64_t WholeMilliseconds(Duration duration) {
   return std::chrono::duration_cast<std::chrono::milliseconds>(duration).count();
 }
 
@@ -116,7 +116,7 @@ class Handlers final : public v1::CacheService::Service {
                                              std::chrono::milliseconds(request->ttl_ms())));
       response->set_lease_id(grant.id.bytes.data(), grant.id.bytes.size());
       response->set_bytes(grant.bytes);
-      response->set_ttl_ms(static_cast<std::uint32_t>(Milliseconds(grant.ttl)));
+      response->set_ttl_ms(static_cast<std::uint32_t>(WholeMilliseconds(grant.ttl)));
       return absl::OkStatus();
     });
   }
@@ -129,7 +129,7 @@ class Handlers final : public v1::CacheService::Service {
       MASKKV_ASSIGN_OR_RETURN(
           const Duration ttl,
           manager_.Renew(caller, lease, std::chrono::milliseconds(request->ttl_ms())));
-      response->set_ttl_ms(static_cast<std::uint32_t>(Milliseconds(ttl)));
+      response->set_ttl_ms(static_cast<std::uint32_t>(WholeMilliseconds(ttl)));
       return absl::OkStatus();
     });
   }
@@ -203,7 +203,7 @@ class Handlers final : public v1::CacheService::Service {
         info.set_state(StateOf(entry.state));
         info.set_bytes(entry.bytes);
         info.set_leases(static_cast<std::int32_t>(entry.leases));
-        info.set_idle_ms(static_cast<std::uint64_t>(Milliseconds(entry.idle)));
+        info.set_idle_ms(static_cast<std::uint64_t>(WholeMilliseconds(entry.idle)));
         info.set_prompt_tokens(entry.facts.prompt_tokens);
         info.set_pairs(entry.facts.pairs);
       }

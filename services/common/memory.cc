@@ -65,12 +65,16 @@ absl::Status CheckFits(const model::ModelConfig& config, std::int64_t positions,
       config.hidden + 2 * config.kv_heads * config.head_dim * kv_layers + config.head_dim;
   const std::int64_t needed =
       positions * floats_a_position * static_cast<std::int64_t>(sizeof(float));
+  return CheckBytesFit(needed, absl::StrFormat("a prompt and answer of %d positions", positions),
+                       available);
+}
+
+absl::Status CheckBytesFit(std::int64_t needed, std::string_view what, std::int64_t available) {
   if (needed <= available) return absl::OkStatus();
   return MakeError(
       absl::StatusCode::kResourceExhausted, "OUT_OF_MEMORY",
-      absl::StrFormat("memory: expected at least %d bytes for a prompt and answer of %d positions, "
-                      "found %d available: %d missing",
-                      needed, positions, available, needed - available),
+      absl::StrFormat("memory: expected at least %d bytes for %s, found %d available: %d missing",
+                      needed, what, available, needed - available),
       {{"needed_bytes", absl::StrFormat("%d", needed)},
        {"available_bytes", absl::StrFormat("%d", available)},
        {"missing_bytes", absl::StrFormat("%d", needed - available)}});

@@ -7,6 +7,7 @@
 #define MASKKV_SERVICES_COMMON_MEMORY_H_
 
 #include <cstdint>
+#include <string_view>
 
 #include "absl/status/status.h"
 #include "core/model/config.h"
@@ -31,6 +32,10 @@ std::int64_t AvailableMemoryBytes();
 // Errors: RESOURCE_EXHAUSTED (OUT_OF_MEMORY), bytes needed, available and missing.
 absl::Status CheckFits(const model::ModelConfig& config, std::int64_t positions,
                        std::int64_t kv_layers, std::int64_t available = AvailableMemoryBytes());
+
+// Whether `needed` bytes for what `what` says can be had. Errors: as above.
+absl::Status CheckBytesFit(std::int64_t needed, std::string_view what,
+                           std::int64_t available = AvailableMemoryBytes());
 
 }  // namespace maskkv::services
 

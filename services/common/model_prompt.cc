@@ -89,6 +89,10 @@ std::string_view KernelIsa() {
 
 }  // namespace
 
+bool IsMasked(const model::ModelConfig& config, std::span<const std::int32_t> ids) {
+  return !ids.empty() && std::ranges::count(ids, config.mask_id) == std::ssize(ids);
+}
+
 absl::Status ModelRuntime::LoadText(const std::string& directory) {
   std::error_code unreadable;  // then loading says so
   if (std::filesystem::exists(directory + "/" + std::string(model::Checkpoint::kTokenizerFile),
@@ -180,13 +184,16 @@ absl::StatusOr<std::vector<std::int32_t>> ModelRuntime::TokenizeCanvas(const v1:
   return ids;
 }
 
-absl::StatusOr<PromptIds> ModelRuntime::Tokenize(const v1::Prompt& prompt) const {
+absl::StatusOr<PromptIds> ModelRuntime::Tokenize(const v1::Prompt& prompt,
+                                                 MaskedPrompt masked) const {
   MASKKV_ASSIGN_OR_RETURN(PromptIds result, TokenizeForm(prompt));
   if (config().shifted_logits && result.ids.empty()) {
     return BadPrompt(
         "prompt: expected at least one token, from which the first mask is predicted, found none");
   }
-  MASKKV_RETURN_IF_ERROR(CheckIds(config(), "prompt", result.ids));
+  if (masked == MaskedPrompt::kRefused || !IsMasked(config(), result.ids)) {
+    MASKKV_RETURN_IF_ERROR(CheckIds(config(), "prompt", result.ids));
+  }
   if (!prompt.has_suffix()) return result;
   const v1::PromptSuffix& suffix = prompt.suffix();
   if (suffix.form_case() == v1::PromptSuffix::kText) {

@@ -58,6 +58,13 @@ struct PromptIds {
   std::int64_t tokens() const { return std::ssize(ids) + std::ssize(suffix); }
 };
 
+// Whether a prompt may be token ids that are nothing but masks, at least one: the unconditional
+// prompt of classifier-free guidance, which is prefilled but never answered.
+enum class MaskedPrompt : std::uint8_t { kRefused, kAllowed };
+
+// Whether the ids are such a prompt.
+bool IsMasked(const model::ModelConfig& config, std::span<const std::int32_t> ids);
+
 class ModelRuntime {
  public:
   // A missing default profile is no error, nor is a missing tokenizer: then prompts are token ids.
@@ -84,7 +91,8 @@ class ModelRuntime {
   // Errors: INVALID_ARGUMENT (BAD_PROMPT: no form set, no messages, a bad role, more text than 256
   // MiB, document_tokens out of range; BAD_UTF8; TOKEN_OUT_OF_RANGE; MASK_IN_PROMPT),
   // FAILED_PRECONDITION (NO_TOKENIZER, NO_CHAT_TEMPLATE).
-  absl::StatusOr<PromptIds> Tokenize(const v1::Prompt& prompt) const;
+  absl::StatusOr<PromptIds> Tokenize(const v1::Prompt& prompt,
+                                     MaskedPrompt masked = MaskedPrompt::kRefused) const;
 
   // What an answer of at most `most` positions starts with: ids, the mask id where nothing is
   // decided. Errors: INVALID_ARGUMENT (BAD_CANVAS: an empty piece, no mask, longer than `most`;

@@ -29,6 +29,10 @@ void AnswerText::Start(std::span<const std::int32_t> canvas, std::int32_t mask_i
   }
 }
 
+void AnswerText::Grow(std::int64_t positions) {
+  canvas_.resize(canvas_.size() + static_cast<std::size_t>(positions));
+}
+
 std::string AnswerText::Commit(std::span<const engine::Prediction> committed) {
   for (const engine::Prediction& prediction : committed) {
     canvas_[static_cast<std::size_t>(prediction.position)] = prediction.token;

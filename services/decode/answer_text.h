@@ -36,6 +36,9 @@ class AnswerText {
   // Before the first commit: (gen_length) ids of which all but mask_id are decided from the start.
   void Start(std::span<const std::int32_t> canvas, std::int32_t mask_id);
 
+  // The canvas has so many positions more. Before the commits of the step that it grew after.
+  void Grow(std::int64_t positions);
+
   // Takes a step's commits, each position once. Returns the text that may be given out now.
   std::string Commit(std::span<const engine::Prediction> committed);
 

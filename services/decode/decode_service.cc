@@ -67,6 +67,8 @@ RequestLimits LimitsOf(const DecodeOptions& options, const services::ModelRuntim
   limits.max_samples = options.max_samples;
   limits.has_tokenizer = model.tokenizer() != nullptr;
   limits.stop_ids = model.stop_ids();
+  limits.mask_id = model.config().mask_id;
+  limits.vocabulary = model.config().vocab_rows;
   return limits;
 }
 

@@ -5,7 +5,6 @@
 #include <grpcpp/client_context.h>
 #include <grpcpp/server_context.h>
 
-#include <algorithm>
 #include <chrono>
 #include <random>
 #include <span>
@@ -16,11 +15,12 @@
 #include "core/base/sha256.h"
 #include "core/base/status_macros.h"
 #include "core/engine/prefix_view.h"
+#include "core/engine/prompt.h"
 #include "maskkv/v1/decode.pb.h"
 #include "maskkv/v1/prefill.grpc.pb.h"
+#include "services/common/document_reuse.h"
 #include "services/common/handle_proto.h"
 #include "services/common/status.h"
-#include "services/decode/reuse.h"
 
 namespace maskkv::decode {
 namespace {
@@ -74,6 +74,7 @@ v1::PrefillRequest PrefillOf(const v1::GenerateRequest& request, const CheckedRe
   if (request.has_keep()) *prefill.mutable_keep() = request.keep();
   if (request.has_rope_scaling()) *prefill.mutable_rope_scaling() = request.rope_scaling();
   prefill.set_priority(checked.priority);
+  if (checked.votes_over) *prefill.mutable_document() = request.handle();
   return prefill;
 }
 
@@ -114,10 +115,14 @@ absl::StatusOr<PromptEntry> EntrySource::Prefill(const services::Call& call,
                                                  const v1::GenerateRequest& request,
                                                  const CheckedRequest& checked,
                                                  const services::PromptIds& ids,
-                                                 std::int64_t servable) const {
+                                                 const model::ModelConfig& config) const {
   MASKKV_ASSIGN_OR_RETURN(PromptEntry prompt,
                           Obtain(call, context, PrefillOf(request, checked), {}));
-  prompt.recomputed.assign(ids.ids.begin() + servable, ids.ids.end());
+  prompt.recomputed = engine::RecomputedTail(config, ids.ids);
+  if (checked.params.guided()) {
+    MASKKV_RETURN_IF_ERROR(AddUnconditional(call, context, PrefillOf(request, checked),
+                                            std::ssize(ids.ids), config.mask_id, prompt));
+  }
   return prompt;
 }
 
@@ -127,9 +132,27 @@ absl::StatusOr<PromptEntry> EntrySource::Refresh(const services::Call& call,
                                                  const CheckedRequest& checked,
                                                  const RefreshSpec& refresh) const {
   v1::PrefillRequest prefill = PrefillOf(request, checked);
+  // A canvas that has grown votes with all its masks.
+  prefill.set_masks(std::ssize(refresh.response));
   prefill.mutable_response()->Assign(refresh.response.begin(), refresh.response.end());
   if (refresh.plan != nullptr) *prefill.mutable_plan() = *refresh.plan;
   return Obtain(call, context, std::move(prefill), refresh.stop);
+}
+
+absl::Status EntrySource::AddUnconditional(const services::Call& call,
+                                           const grpc::ServerContext& context,
+                                           v1::PrefillRequest prefill, std::int64_t tokens,
+                                           std::int32_t mask_id, PromptEntry& prompt) const {
+  v1::TokenIds& masked = *prefill.mutable_prompt()->mutable_tokens();
+  masked.Clear();
+  masked.mutable_ids()->Resize(static_cast<int>(tokens), mask_id);
+  *prefill.mutable_plan() = prompt.prefill->plan();
+  MASKKV_ASSIGN_OR_RETURN(const PromptEntry other, Obtain(call, context, std::move(prefill), {}));
+  prompt.unconditional = other.view;
+  prompt.pairs += other.pairs;
+  prompt.prefill_ms += other.prefill_ms;
+  prompt.map_ms += other.map_ms;
+  return absl::OkStatus();
 }
 
 absl::StatusOr<PromptEntry> EntrySource::Obtain(const services::Call& call,
@@ -160,17 +183,14 @@ absl::StatusOr<PromptEntry> EntrySource::Reuse(const services::Call& call,
                                                std::int64_t servable) const {
   PromptEntry prompt;
   MASKKV_RETURN_IF_ERROR(Map(call, *checked.reused, prompt));
-  const arena::EntryMetadata& metadata = prompt.entry->metadata();
-  MASKKV_ASSIGN_OR_RETURN(const Reusable reusable,
-                          ReusablePairs(metadata, ids.ids, ids.suffix, checked.params.gen_length));
+  MASKKV_ASSIGN_OR_RETURN(const services::Reusable reusable,
+                          services::ReusablePairs(prompt.entry->metadata(), ids.ids, ids.suffix,
+                                                  checked.params.gen_length, servable));
   if (reusable.whole) {
     prompt.recomputed.assign(ids.ids.begin() + servable, ids.ids.end());
     return prompt;
   }
-  // Neither prompt's own tail: the entry has no pairs of its prompt's, and ours is recomputed.
-  const std::int64_t tail = std::ssize(ids.ids) - servable;
-  const std::int64_t positions =
-      std::min({reusable.positions, servable, metadata.prompt_tokens - tail});
+  const std::int64_t positions = reusable.positions;
   const auto view = std::make_shared<engine::PrefixView>(prompt.entry, positions);
   prompt.pairs = view->pairs();
   prompt.view = view;

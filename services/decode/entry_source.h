@@ -17,6 +17,7 @@
 #include "absl/status/statusor.h"
 #include "core/arena/mapped_entry.h"
 #include "core/engine/kv.h"
+#include "core/model/config.h"
 #include "services/common/call.h"
 #include "services/common/model_runtime.h"
 #include "services/decode/request_check.h"
@@ -48,8 +49,9 @@ struct PromptEntry {
   std::shared_ptr<const engine::KvView> view;  // of the entry: what serves this prompt
   // What it does not serve: the last tokens of the prompt before the answer, all or none after it.
   std::vector<std::int32_t> recomputed, recomputed_suffix;
-  std::int64_t pairs = 0;                              // of the view
-  std::shared_ptr<const v1::PrefillResponse> prefill;  // null if none ran
+  std::shared_ptr<const engine::KvView> unconditional;  // of a guided request: the masked prompt's
+  std::int64_t pairs = 0;                               // of both views
+  std::shared_ptr<const v1::PrefillResponse> prefill;   // null if none ran
   double prefill_ms = 0;
   double map_ms = 0;
 };
@@ -64,14 +66,14 @@ class EntrySource {
   EntrySource(std::shared_ptr<grpc::Channel> prefill, EntryMapper map)
       : prefill_(std::move(prefill)), map_(std::move(map)) {}
 
-  // A prefill of the request's prompt of these ids, of which the entry serves the first `servable`
-  // (engine::ServableTokens) and the suffix; once more if its entry is gone before it was leased.
+  // A prefill of the request's prompt of these ids, once more if its entry is gone before it was
+  // leased. Of a guided request another one of as many masks, by the same policy and plan.
   // Errors: of the prefill service and of the mapper; UNAVAILABLE (PREFILL_DOWN, CACHE_DOWN).
   absl::StatusOr<PromptEntry> Prefill(const services::Call& call,
                                       const grpc::ServerContext& context,
                                       const v1::GenerateRequest& request,
                                       const CheckedRequest& checked, const services::PromptIds& ids,
-                                      std::int64_t servable) const;
+                                      const model::ModelConfig& config) const;
 
   // Another entry of the same prompt for a response under way; what it does not serve is left out.
   // Errors: as Prefill's.
@@ -88,6 +90,10 @@ class EntrySource {
                                     const services::PromptIds& ids, std::int64_t servable) const;
 
  private:
+  // Adds the masked prompt's entry to that of a prompt of so many tokens.
+  absl::Status AddUnconditional(const services::Call& call, const grpc::ServerContext& context,
+                                v1::PrefillRequest prefill, std::int64_t tokens,
+                                std::int32_t mask_id, PromptEntry& prompt) const;
   // prefill: without its request_id.
   absl::StatusOr<PromptEntry> Obtain(const services::Call& call, const grpc::ServerContext& context,
                                      v1::PrefillRequest prefill, const std::stop_token& stop) const;

@@ -9,10 +9,6 @@
 namespace maskkv::decode {
 namespace {
 
-double Milliseconds(Duration duration) {
-  return std::chrono::duration<double, std::milli>(duration).count();
-}
-
 void FillToken(const engine::Prediction& prediction, v1::Token& token) {
   token.set_position(prediction.position);
   token.set_id(prediction.token);
@@ -44,6 +40,7 @@ void FillStep(std::size_t sample, const StepUpdate& update, v1::Step& step) {
     FillToken(provisional, *step.add_provisional());
   }
   step.set_text(update.text);
+  step.set_grown(update.step.grown);
   if (update.step.kept_mass) step.set_kept_mass(*update.step.kept_mass);
   if (!update.fresh) return;
   const v1::PrefillResponse& prefill = *update.fresh->prefill;
@@ -70,7 +67,10 @@ void FillFinished(std::size_t sample, const SequenceEnd& end, const RequestFigur
   usage.set_kept_pairs(figures.kept_pairs);
   usage.set_entry_bytes(figures.entry_bytes);
   usage.set_full_bytes(figures.full_bytes);
+  usage.set_canvas_length(end.canvas_length);
   usage.set_refreshes(end.refreshes);
+  usage.set_response_cache_bytes(static_cast<std::uint64_t>(end.response_cache_bytes));
+  usage.set_reused_rows(end.reused_rows);
   v1::Timings& timings = *finished.mutable_timings();
   timings.set_queue_ms(figures.queue_ms + Milliseconds(end.waited));
   timings.set_prefill_ms(figures.prefill_ms);

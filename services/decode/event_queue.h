@@ -63,10 +63,13 @@ struct SequenceEnd {
   std::vector<std::int32_t> tokens;
   std::string text;
   std::int64_t steps = 0;
-  std::int64_t rows = 0;       // response rows computed in them
-  std::int64_t committed = 0;  // positions decided in them
-  double step_seconds = 0;     // sum over its steps
-  Duration waited{};           // from Submit to its first step
+  std::int64_t rows = 0;                  // response rows computed in them
+  std::int64_t reused_rows = 0;           // response rows taken over from earlier ones
+  std::int64_t response_cache_bytes = 0;  // most that was held
+  std::int64_t committed = 0;             // positions decided in them
+  std::int64_t canvas_length = 0;
+  double step_seconds = 0;  // sum over its steps
+  Duration waited{};        // from Submit to its first step
   std::int64_t refreshes = 0;
   Duration refreshing{};  // sum of its waits for another entry
 };

@@ -31,9 +31,6 @@ using telemetry::LogLevel;
 // How long a handler waits for an event before it looks whether its call is still wanted.
 constexpr std::chrono::milliseconds kLook{20};
 
-double Milliseconds(Duration duration) {
-  return std::chrono::duration<double, std::milli>(duration).count();
-}
 double Seconds(Duration duration) { return std::chrono::duration<double>(duration).count(); }
 
 // Whether the caller is on this machine: only then is the tenant that it names believed.
@@ -179,18 +176,18 @@ absl::Status GenerateHandler::PreparePrompt(Answer& answer) const {
   const services::ModelRuntime& model = *parts_.model;
   MASKKV_ASSIGN_OR_RETURN(answer.ids, model.Tokenize(answer.request.prompt()));
   const std::int64_t tokens = answer.ids.tokens();
-  MASKKV_RETURN_IF_ERROR(model.CheckLength(tokens, answer.checked.params.gen_length));
+  MASKKV_RETURN_IF_ERROR(model.CheckLength(tokens, answer.checked.params.longest()));
   if (answer.checked.use_cache) {
     const Counted waiting(parts_.metrics->waiting_for_prefill);
-    const std::int64_t servable =
-        engine::ServableTokens(model.config(), std::ssize(answer.ids.ids));
     if (answer.checked.reused) {
+      const std::int64_t servable =
+          engine::ServableTokens(model.config(), std::ssize(answer.ids.ids));
       MASKKV_ASSIGN_OR_RETURN(
           answer.prompt, parts_.entries->Reuse(answer.call, answer.checked, answer.ids, servable));
     } else {
       MASKKV_ASSIGN_OR_RETURN(answer.prompt,
                               parts_.entries->Prefill(answer.call, answer.context, answer.request,
-                                                      answer.checked, answer.ids, servable));
+                                                      answer.checked, answer.ids, model.config()));
     }
     answer.rope_scale = answer.prompt.entry->shape().rope_scale;
   } else {
@@ -215,13 +212,15 @@ absl::Status GenerateHandler::PreparePrompt(Answer& answer) const {
 
 absl::Status GenerateHandler::PrepareWholePrompt(Answer& answer) const {
   const model::ModelConfig& config = parts_.model->config();
-  const std::int64_t positions = answer.ids.tokens() + answer.checked.params.gen_length;
+  const std::int64_t tokens = answer.ids.tokens();
+  const engine::GenerateParams& params = answer.checked.params;
   MASKKV_ASSIGN_OR_RETURN(
       answer.rope_scale,
       services::RopeScaleOf(
           answer.request.has_rope_scaling() ? &answer.request.rope_scaling() : nullptr, config,
-          positions));
-  return services::CheckFits(config, positions, /*kv_layers=*/1);
+          tokens + params.gen_length));
+  const std::int64_t canvases = params.guided() ? 2 : 1;
+  return services::CheckFits(config, canvases * (tokens + params.longest()), /*kv_layers=*/1);
 }
 
 absl::Status GenerateHandler::Submit(Answer& answer) const {
@@ -235,6 +234,7 @@ absl::Status GenerateHandler::Submit(Answer& answer) const {
   sample.params = answer.checked.params;
   sample.provisional = answer.checked.provisional;
   sample.cache = answer.prompt.view;
+  sample.unconditional = answer.prompt.unconditional;
   sample.rope_scale = answer.rope_scale;
   GroupSpec spec;
   spec.stop = answer.checked.stop;
@@ -253,11 +253,19 @@ absl::Status GenerateHandler::Submit(Answer& answer) const {
     spec.sequences.push_back(sample);
     ++sample.params.seed;  // wraps around
   }
+  if (sample.params.caches_response()) {
+    const std::int64_t rows =
+        std::ssize(sample.prompt) + sample.params.gen_length + std::ssize(sample.suffix);
+    MASKKV_RETURN_IF_ERROR(services::CheckBytesFit(
+        answer.checked.samples * engine::ResponseCache::BytesOf(parts_.model->config(), rows),
+        "the response caches of the samples"));
+  }
   answer.figures.queue_ms = Milliseconds(parts_.clock->Now() - answer.arrival) -
                             answer.figures.prefill_ms - answer.figures.map_ms;
   MASKKV_ASSIGN_OR_RETURN(answer.group, parts_.loop->Submit(std::move(spec)));
   // The sequences hold the entry: it is free when the last of them has ended, unless it is kept.
   answer.prompt.view.reset();
+  answer.prompt.unconditional.reset();
   answer.prompt.recomputed = {};
   return absl::OkStatus();
 }

@@ -57,6 +57,9 @@ constexpr MetricSpec kReused{"maskkv_response_rows_reused_total", MetricType::kC
                              "Response rows that steps took over from an earlier step."};
 constexpr MetricSpec kRefreshes{"maskkv_decode_refreshes_total", MetricType::kCounter, "1",
                                 "Entries that took the place of a running sequence's entry."};
+constexpr MetricSpec kResponseCache{
+    "maskkv_response_cache_bytes", MetricType::kGauge, "bytes",
+    "What sequences hold for their response caches (Sampler.response_every)."};
 constexpr MetricSpec kRefresh{"maskkv_decode_refresh_seconds",
                               MetricType::kHistogram,
                               "seconds",
@@ -80,6 +83,7 @@ constexpr std::array kSpecs{services::kRequestsRunning,
                             kBatch,
                             kComputed,
                             kReused,
+                            kResponseCache,
                             kRefreshes,
                             kRefresh};
 
@@ -125,6 +129,7 @@ Metrics Metrics::Create(telemetry::Registry& registry) {
   metrics.step.batch_size = registry.AddHistogram(kBatch);
   metrics.step.rows_computed = registry.AddCounter(kComputed);
   metrics.step.rows_reused = registry.AddCounter(kReused);
+  metrics.step.response_cache_bytes = registry.AddGauge(kResponseCache);
   metrics.step.refreshes = registry.AddCounter(kRefreshes);
   metrics.step.refresh_seconds = registry.AddHistogram(kRefresh);
   metrics.step.waiting_for_place = waiting("place");

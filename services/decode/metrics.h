@@ -24,6 +24,7 @@ struct StepMetrics {
   telemetry::Histogram batch_size;
   telemetry::Counter rows_computed;
   telemetry::Counter rows_reused;
+  telemetry::Gauge response_cache_bytes;
   telemetry::Counter refreshes;
   telemetry::Histogram refresh_seconds;
   // Sequences that wait, by reason.

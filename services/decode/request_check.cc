@@ -8,9 +8,11 @@
 #include "absl/strings/str_format.h"
 #include "core/base/error.h"
 #include "core/base/status_macros.h"
+#include "core/engine/constraint.h"
 #include "core/schedule/admission_queue.h"
 #include "maskkv/v1/decode.pb.h"
 #include "services/common/handle_proto.h"
+#include "services/decode/automaton_proto.h"
 
 namespace maskkv::decode {
 namespace {
@@ -59,6 +61,26 @@ absl::StatusOr<decoding::RuleParams> RuleOf(const v1::Sampler& sampler) {
   if (sampler.has_threshold()) params.threshold = sampler.threshold();
   if (sampler.has_low_threshold()) params.low_threshold = sampler.low_threshold();
   if (sampler.has_factor()) params.factor = sampler.factor();
+  if (sampler.has_span_threshold()) params.span_threshold = sampler.span_threshold();
+  if (sampler.explore_steps() != 0) params.explore_steps = sampler.explore_steps();
+  if (sampler.stable_steps() != 0) params.stable_steps = sampler.stable_steps();
+  if (sampler.has_mix_weight()) params.mix_weight = sampler.mix_weight();
+  if (sampler.mix_top() != 0) params.mix_top = sampler.mix_top();
+  if (sampler.has_js_threshold()) params.js_threshold = sampler.js_threshold();
+  return params;
+}
+
+// Ranges are engine::Validate's.
+engine::Growth GrowthOf(const v1::Growth& growth) {
+  engine::Growth params;
+  params.max_gen_length = growth.max_gen_length();
+  params.by = growth.by();
+  if (growth.window() != 0) params.window = growth.window();
+  if (growth.has_eos_threshold()) params.eos_threshold = growth.eos_threshold();
+  if (growth.has_eos_threshold_decoding()) {
+    params.eos_threshold_decoding = growth.eos_threshold_decoding();
+  }
+  if (growth.has_low_confidence()) params.low_confidence = growth.low_confidence();
   return params;
 }
 
@@ -96,6 +118,10 @@ absl::StatusOr<engine::GenerateParams> CheckSampler(const v1::Sampler& sampler,
   params.suppress_eos = sampler.suppress_eos();
   params.refresh_every = sampler.refresh_every();
   params.refresh_floor = sampler.refresh_floor();
+  params.response_every = sampler.response_every();
+  if (sampler.has_response_share()) params.response_share = sampler.response_share();
+  params.cfg_scale = sampler.cfg_scale();
+  params.growth = GrowthOf(sampler.growth());
   params.stop_ids = limits.stop_ids;
   if (params.temperature > kMaxTemperature) {
     return Invalid("BAD_SAMPLER", absl::StrFormat("temperature: expected at most %g, found %g",
@@ -103,6 +129,11 @@ absl::StatusOr<engine::GenerateParams> CheckSampler(const v1::Sampler& sampler,
   }
   if (const absl::Status valid = engine::Validate(params); !valid.ok()) {
     return BadSampler(valid);
+  }
+  if (params.longest() > limits.max_gen_length) {
+    return Invalid("BAD_SAMPLER",
+                   absl::StrFormat("growth.max_gen_length: expected at most %d, found %d",
+                                   limits.max_gen_length, params.longest()));
   }
   return params;
 }
@@ -133,6 +164,24 @@ absl::Status CheckStops(const v1::GenerateRequest& request, const RequestLimits&
   return absl::OkStatus();
 }
 
+absl::Status CheckAutomaton(const v1::GenerateRequest& request, const RequestLimits& limits,
+                            CheckedRequest& checked) {
+  if (!request.has_automaton()) return absl::OkStatus();
+  const auto bad = [](const absl::Status& status) {
+    return Invalid("BAD_AUTOMATON", std::string(status.message()));
+  };
+  absl::StatusOr<std::shared_ptr<const decoding::TokenAutomaton>> automaton =
+      AutomatonOf(request.automaton());
+  if (!automaton.ok()) return bad(automaton.status());
+  checked.params.automaton = *std::move(automaton);
+  if (request.stop_size() > 0) {
+    return Invalid("BAD_AUTOMATON", "stop: expected none with an automaton, found some");
+  }
+  const absl::Status fits =
+      engine::CheckAutomaton(checked.params, limits.mask_id, limits.vocabulary, checked.canvas);
+  return fits.ok() ? fits : bad(fits);
+}
+
 absl::StatusOr<arena::Handle> CheckHandle(const v1::Handle& handle) {
   if (handle.owner().empty() || handle.entry_id() == 0 || handle.version() == 0) {
     return Invalid("BAD_HANDLE",
@@ -159,20 +208,25 @@ absl::Status CheckCache(const v1::GenerateRequest& request, CheckedRequest& chec
     case v1::REUSE_VOTE_AGAIN:
       return absl::OkStatus();
     case v1::REUSE_KEPT:
+    case v1::REUSE_VOTE_OVER:
       break;
     default:
       return Invalid("BAD_REUSE", absl::StrFormat("reuse: expected a value of Reuse, found %d",
                                                   static_cast<int>(request.reuse())));
   }
+  const std::string& reuse = v1::Reuse_Name(request.reuse());
   if (!checked.use_cache) {
-    return Invalid("BAD_REUSE",
-                   "reuse: expected CACHE_COMPRESSED with REUSE_KEPT, found "
-                   "CACHE_NONE");
+    return Invalid("BAD_REUSE", absl::StrFormat("reuse: expected CACHE_COMPRESSED with %s, found "
+                                                "CACHE_NONE",
+                                                reuse));
   }
   if (!request.has_handle()) {
-    return Invalid("BAD_HANDLE", "handle: expected one with REUSE_KEPT, found none");
+    return Invalid("BAD_HANDLE",
+                   absl::StrFormat("handle: expected one with %s, found none", reuse));
   }
-  MASKKV_ASSIGN_OR_RETURN(checked.reused, CheckHandle(request.handle()));
+  MASKKV_ASSIGN_OR_RETURN(const arena::Handle handle, CheckHandle(request.handle()));
+  checked.votes_over = request.reuse() == v1::REUSE_VOTE_OVER;
+  if (!checked.votes_over) checked.reused = handle;
   return absl::OkStatus();
 }
 
@@ -188,13 +242,24 @@ absl::StatusOr<CheckedRequest> CheckRequest(const v1::GenerateRequest& request,
                           CheckSampler(request.sampler(), limits, std::ssize(canvas), fills_in));
   checked.canvas = std::move(canvas);
   MASKKV_RETURN_IF_ERROR(CheckStops(request, limits, fills_in));
+  MASKKV_RETURN_IF_ERROR(CheckAutomaton(request, limits, checked));
   MASKKV_RETURN_IF_ERROR(CheckCache(request, checked));
-  if (checked.params.refreshes() && (!checked.use_cache || checked.reused)) {
+  if (checked.params.refreshes() && (!checked.use_cache || checked.reused || checked.votes_over)) {
     return Invalid(
         "BAD_SAMPLER",
         absl::StrFormat("refresh_every, refresh_floor: expected 0 with %s, found another "
                         "value",
-                        checked.use_cache ? "REUSE_KEPT" : "CACHE_NONE"));
+                        checked.use_cache ? v1::Reuse_Name(request.reuse()) : "CACHE_NONE"));
+  }
+  if (checked.votes_over && fills_in) {
+    return Invalid("BAD_REUSE",
+                   "reuse: expected no canvas and no suffix with REUSE_VOTE_OVER, found one");
+  }
+  if (checked.params.guided() && checked.reused) {
+    return Invalid("BAD_SAMPLER",
+                   absl::StrFormat("cfg_scale: expected 0 with REUSE_KEPT, whose entry has none of "
+                                   "the masked prompt beside it, found %g",
+                                   checked.params.cfg_scale));
   }
   constexpr std::int32_t kMaxPriority = schedule::AdmissionQueue::kMaxPriority;
   if (request.priority() < -kMaxPriority || request.priority() > kMaxPriority) {

@@ -27,6 +27,8 @@ struct RequestLimits {
   std::int32_t max_samples = 64;
   bool has_tokenizer = true;
   std::vector<std::int32_t> stop_ids;  // of the model: eos, then end of turn
+  std::int32_t mask_id = 0;            // and its vocabulary: what an automaton may name
+  std::int64_t vocabulary = 0;
 };
 
 struct CheckedRequest {
@@ -36,6 +38,7 @@ struct CheckedRequest {
   std::vector<std::int32_t> canvas;
   bool use_cache = true;                // CACHE_COMPRESSED
   std::optional<arena::Handle> reused;  // REUSE_KEPT: whose pairs serve this question too
+  bool votes_over = false;  // REUSE_VOTE_OVER: the prefill votes over the request's handle
   std::int32_t priority = 0;
   std::int32_t samples = 1;
   std::vector<std::string> stop;
@@ -45,7 +48,7 @@ struct CheckedRequest {
 
 // canvas: ids of request.canvas (ModelRuntime::TokenizeCanvas); empty without one.
 // Errors: INVALID_ARGUMENT (BAD_SAMPLER, BAD_SAMPLES, BAD_STOP, BAD_PRIORITY, BAD_CACHE, BAD_REUSE,
-// BAD_HANDLE, BAD_KEEP_ENTRY, NO_PROMPT), FAILED_PRECONDITION (NO_TOKENIZER).
+// BAD_HANDLE, BAD_KEEP_ENTRY, BAD_AUTOMATON, NO_PROMPT), FAILED_PRECONDITION (NO_TOKENIZER).
 absl::StatusOr<CheckedRequest> CheckRequest(const v1::GenerateRequest& request,
                                             const RequestLimits& limits,
                                             std::vector<std::int32_t> canvas = {});

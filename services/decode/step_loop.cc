@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "services/decode/step_loop.h"
 
+#include <algorithm>
 #include <condition_variable>
 #include <map>
 #include <mutex>
@@ -59,7 +60,7 @@ struct Sequence {
   AnswerText answer;
   TimePoint submitted;
   std::optional<engine::RequestId> engine_id;
-  std::int64_t rows_a_step = 0;
+  std::int64_t rows_a_step = 0;          // the canvas' length
   std::optional<TimePoint> refresh_due;  // since when it waits for another entry
   std::optional<FreshEntry> fresh;       // until its first step
   SequenceEnd end;                       // filled as it goes
@@ -225,11 +226,23 @@ void StepLoop::Impl::Handle(engine::StepEvent event, double seconds) {
   const SequenceId id = by_engine_id.at(event.request);
   Sequence& sequence = sequences.at(id);
   ++sequence.end.steps;
-  sequence.end.rows += sequence.rows_a_step;
+  // What is recomputed of the prompt is not counted.
+  const std::int64_t rows = std::min(event.rows, sequence.rows_a_step);
+  const std::int64_t reused = sequence.rows_a_step - rows;
+  sequence.end.rows += rows;
+  sequence.end.reused_rows += reused;
   sequence.end.step_seconds += seconds;
-  metrics.rows_computed.Add(static_cast<double>(sequence.rows_a_step));
+  metrics.rows_computed.Add(static_cast<double>(rows));
+  metrics.rows_reused.Add(static_cast<double>(reused));
+  const std::int64_t grown = event.response_cache_bytes - sequence.end.response_cache_bytes;
+  if (grown > 0) {
+    metrics.response_cache_bytes.Add(static_cast<double>(grown));
+    sequence.end.response_cache_bytes += grown;
+  }
   if (!event.status.ok()) return End(id, event.status);
   sequence.end.committed += std::ssize(event.committed);
+  sequence.rows_a_step += event.grown;
+  sequence.answer.Grow(event.grown);
   StepUpdate update;
   update.text = sequence.answer.Commit(event.committed);
   const bool finished =
@@ -253,6 +266,7 @@ void StepLoop::Impl::End(SequenceId id, absl::Status status) {
     by_engine_id.erase(*sequence.engine_id);
     const absl::Status removed = decoder.Remove(*sequence.engine_id);
     MASKKV_CHECK(removed.ok(), "the decoder has what was started");
+    metrics.response_cache_bytes.Add(-static_cast<double>(sequence.end.response_cache_bytes));
   }
   sequence.request = {};  // its entry is freed before anybody is told
   {
@@ -260,6 +274,7 @@ void StepLoop::Impl::End(SequenceId id, absl::Status status) {
     schedule.Leave(id);
   }
   sequence.end.status = std::move(status);
+  sequence.end.canvas_length = sequence.rows_a_step;
   sequence.end.tokens = sequence.answer.tokens();
   sequence.end.text = sequence.answer.text();
   sequence.queue->End(sequence.index, std::move(sequence.end));
@@ -314,7 +329,8 @@ absl::StatusOr<std::unique_ptr<SequenceGroup>> StepLoop::Submit(GroupSpec spec) 
                         .refresh_due = {},
                         .fresh = {},
                         .end = {}};
-      sequence.rows_a_step = sequence.request.params.gen_length;
+      const engine::GenerateParams& params = sequence.request.params;
+      sequence.rows_a_step = (params.guided() ? 2 : 1) * params.gen_length;
       impl_->submitted.emplace((*ids)[i], std::move(sequence));
     }
   }

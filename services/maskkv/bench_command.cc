@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// maskkv bench: step time against prompt length for several caches, interleaved step by step in one
-// run so that their ratios hold on a shared machine; where a step's time goes; and the memory that
-// each way of prefilling needs. Prompts are random ids, so any checkpoint will do.
+// maskkv bench: step time against prompt length for several caches, and response caches over them,
+// interleaved step by step in one run so that their ratios hold on a shared machine; where a step's
+// time goes; and the memory that each way of prefilling needs. Prompts are random ids, so any
+// checkpoint will do.
 #include <malloc.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>
 #include <memory>
+#include <numeric>
 #include <random>
 
 #include "absl/strings/str_format.h"
@@ -21,13 +23,18 @@
 #include "services/maskkv/generation.h"
 #include "services/maskkv/json_report.h"
 #include "services/maskkv/progress.h"
+#include "services/maskkv/response_flags.h"
 
 namespace maskkv::cli {
 namespace {
 
-constexpr const char* kExamples = R"(Examples:
+constexpr const char* kBenchExamples = R"(Examples:
   maskkv bench --model DIR --prompt-lengths 256,1024,4096,16384 --budget 128
   maskkv bench --model DIR --batch 8 --steps 16 --caches maskkv --json)";
+
+double Mean(const std::vector<double>& values) {
+  return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
+}
 
 double Median(std::vector<double> values) {
   if (values.empty()) return 0;
@@ -39,6 +46,8 @@ double Median(std::vector<double> values) {
 struct Case {
   std::int64_t prompt_tokens = 0;
   std::string cache;
+  ResponseFlags response;
+  std::int64_t response_cache_bytes = 0;  // of a request
   double prefill_seconds = 0;
   std::int64_t entry_bytes = 0;
   std::unique_ptr<engine::Decoder> decoder;
@@ -57,7 +66,7 @@ class BenchCommand final : public Command {
  public:
   explicit BenchCommand(CLI::App& app) {
     CLI::App* sub = app.add_subcommand("bench", "Measure prefill, steps and memory");
-    sub->footer(std::string(kExamples) + "\n\n" + kExitCodesHelp);
+    sub->footer(std::string(kBenchExamples) + "\n\n" + kExitCodesHelp);
     model_.Declare(*sub);
     sub->add_option("--prompt-lengths", prompt_lengths_, "Tokens of the prompts")
         ->delimiter(',')
@@ -67,6 +76,7 @@ class BenchCommand final : public Command {
         ->delimiter(',')
         ->check(OneOf({"maskkv", "full", "none"}))
         ->capture_default_str();
+    DeclareResponseCaches(*sub, response_caches_);
     sub->add_option("--budget", budget_, "Mean pairs kept a head a layer")
         ->check(IntegerIn(1, kLargestCount))
         ->capture_default_str();
@@ -137,13 +147,14 @@ class BenchCommand final : public Command {
   absl::Status MakeCases() {
     ProgressBar progress("prefills",
                          static_cast<std::int64_t>(prompt_lengths_.size() * caches_.size()));
+    std::vector<ResponseFlags> responses = ResponseCaches(response_caches_);
+    if (responses.empty()) responses.emplace_back();
     for (const std::int64_t tokens : prompt_lengths_) {
       const std::vector<std::int32_t> prompt = RandomPrompt(tokens);
       for (const std::string& cache : caches_) {
-        Case& item = cases_.emplace_back();
+        Case item;
         item.prompt_tokens = tokens;
         item.cache = cache;
-        item.decoder = std::make_unique<engine::Decoder>(host_->transformer());
         engine::DecodeRequest request;
         request.prompt_tokens = tokens;
         request.params.gen_length = request.params.block_length = gen_length_;
@@ -162,12 +173,29 @@ class BenchCommand final : public Command {
           request.prompt = engine::RecomputedTail(host_->config(), prompt);
           request.cache = prefilled.entry;
         }
-        for (int i = 0; i < batch_; ++i) {
-          request.params.seed = static_cast<std::uint64_t>(i);
-          MASKKV_RETURN_IF_ERROR(item.decoder->Add(request).status());
+        for (const ResponseFlags& response : responses) {
+          MASKKV_RETURN_IF_ERROR(AddCase(item, response, request));
         }
         progress.Advance();
       }
+    }
+    return absl::OkStatus();
+  }
+
+  // Adds what `item` and `request` say of a prompt and its cache, with this response cache.
+  absl::Status AddCase(const Case& item, const ResponseFlags& response,
+                       engine::DecodeRequest& request) {
+    Case& added = cases_.emplace_back();
+    added.prompt_tokens = item.prompt_tokens;
+    added.cache = item.cache;
+    added.prefill_seconds = item.prefill_seconds;
+    added.entry_bytes = item.entry_bytes;
+    added.response = response;
+    added.decoder = std::make_unique<engine::Decoder>(host_->transformer());
+    response.Apply(request.params);
+    for (int i = 0; i < batch_; ++i) {
+      request.params.seed = static_cast<std::uint64_t>(i);
+      MASKKV_RETURN_IF_ERROR(added.decoder->Add(request).status());
     }
     return absl::OkStatus();
   }
@@ -188,6 +216,7 @@ class BenchCommand final : public Command {
           const ScopedTimer timer(seconds);
           for (const engine::StepEvent& event : item.decoder->Step()) {
             MASKKV_RETURN_IF_ERROR(event.status);
+            item.response_cache_bytes = event.response_cache_bytes;
           }
         }
         item.step_seconds.push_back(seconds);
@@ -244,11 +273,16 @@ class BenchCommand final : public Command {
     Json rows = Json::array();
     for (const Case& item : cases_) {
       const double median = Median(item.step_seconds);
+      const bool caches = item.response.every > 1;
       rows.push_back({{"prompt_tokens", item.prompt_tokens},
                       {"cache", item.cache},
+                      {"response_every", caches ? Json(item.response.every) : Json(nullptr)},
+                      {"response_share", caches ? Json(item.response.share) : Json(nullptr)},
+                      {"response_cache_bytes", item.response_cache_bytes},
                       {"prefill_ms", item.prefill_seconds * 1e3},
                       {"steps", item.step_seconds.size()},
                       {"step_ms_median", median * 1e3},
+                      {"step_ms_mean", Mean(item.step_seconds) * 1e3},
                       {"step_ms_min",
                        *std::min_element(item.step_seconds.begin(), item.step_seconds.end()) * 1e3},
                       {"tokens_per_second", static_cast<double>(batch_) / median},
@@ -263,13 +297,19 @@ class BenchCommand final : public Command {
       PrintJson(report);
       return;
     }
-    std::printf("%8s %-7s %12s %12s %10s %12s  %s\n", "prompt", "cache", "prefill ms", "step ms",
-                "tokens/s", "entry KiB", "gemm / attention / head share");
+    std::printf("%8s %-7s %8s %12s %12s %12s %10s %12s  %s\n", "prompt", "cache", "response",
+                "prefill ms", "median ms", "mean ms", "tokens/s", "entry KiB",
+                "gemm / attention / head share");
     for (const Json& row : rows) {
       const Json& shares = row["shares"];
-      std::printf("%8lld %-7s %12.1f %12.3f %10.1f %12.1f  %.2f / %.2f / %.2f\n",
+      const std::string response =
+          row["response_every"].is_null()
+              ? "off"
+              : row["response_every"].dump() + ":" + row["response_share"].dump();
+      std::printf("%8lld %-7s %8s %12.1f %12.3f %12.3f %10.1f %12.1f  %.2f / %.2f / %.2f\n",
                   row["prompt_tokens"].get<long long>(), row["cache"].get<std::string>().c_str(),
-                  row["prefill_ms"].get<double>(), row["step_ms_median"].get<double>(),
+                  response.c_str(), row["prefill_ms"].get<double>(),
+                  row["step_ms_median"].get<double>(), row["step_ms_mean"].get<double>(),
                   row["tokens_per_second"].get<double>(), row["entry_bytes"].get<double>() / 1024,
                   shares["gemm"].get<double>(), shares["attention"].get<double>(),
                   shares["head"].get<double>());
@@ -287,6 +327,7 @@ class BenchCommand final : public Command {
   ModelFlags model_;
   std::vector<std::int64_t> prompt_lengths_{256, 1024, 4096};
   std::vector<std::string> caches_{"maskkv", "none"};
+  std::vector<std::string> response_caches_;
   std::int64_t budget_ = 128;
   std::int64_t gen_length_ = 32;
   std::int64_t steps_ = 16;

@@ -27,7 +27,7 @@
 namespace maskkv::cli {
 namespace {
 
-constexpr const char* kExamples = R"(Examples:
+constexpr const char* kCalibrateExamples = R"(Examples:
   maskkv calibrate --model models/tiny-llada --prompts models/tiny-llada/calibration.jsonl
   maskkv calibrate --model DIR --prompts mine.jsonl --samples 64 --output my_profile.json
   maskkv calibrate --model DIR --prompts mine.jsonl --quality --budgets 16,32,64 --agreement 0.99)";
@@ -36,7 +36,7 @@ class CalibrateCommand final : public Command {
  public:
   explicit CalibrateCommand(CLI::App& app) {
     CLI::App* sub = app.add_subcommand("calibrate", "Measure layer importance into a profile");
-    sub->footer(std::string(kExamples) + "\n\n" + kExitCodesHelp);
+    sub->footer(std::string(kCalibrateExamples) + "\n\n" + kExitCodesHelp);
     model_.Declare(*sub);
     sub->add_option("--prompts", prompts_, "JSON lines with document and question")
         ->required()

@@ -41,6 +41,7 @@ std::unique_ptr<Command> MakeCalibrateCommand(CLI::App& app);
 std::unique_ptr<Command> MakeInspectCommand(CLI::App& app);
 std::unique_ptr<Command> MakeInspectModelCommand(CLI::App& app);
 std::unique_ptr<Command> MakeEvaluateCommand(CLI::App& app);
+std::unique_ptr<Command> MakeReuseCommand(CLI::App& app);
 std::unique_ptr<Command> MakeBenchCommand(CLI::App& app);
 std::unique_ptr<Command> MakeServeCommand(CLI::App& app);
 std::unique_ptr<Command> MakeTopCommand(CLI::App& app);

@@ -68,6 +68,7 @@ void DecodeFlags::Declare(CLI::App& app) {
   app.add_flag("--ignore-eos", ignore_eos, "Decode every mask even after an end token");
   app.add_flag("--suppress-eos", suppress_eos, "Never predict the checkpoint's end token");
   rule.Declare(app);
+  growth.Declare(app);
 }
 
 absl::Status DecodeFlags::Validate() const {
@@ -94,6 +95,7 @@ engine::GenerateParams DecodeFlags::params(const decoding::RuleParams& of) const
   params.seed = seed;
   params.ignore_eos = ignore_eos;
   params.suppress_eos = suppress_eos;
+  params.growth = growth.growth;
   return params;
 }
 

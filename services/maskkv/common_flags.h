@@ -14,6 +14,7 @@
 #include "core/model/checkpoint.h"
 #include "core/policy/named_policy.h"
 #include "kernels/base/dtype.h"
+#include "services/maskkv/growth_flags.h"
 #include "services/maskkv/rule_flags.h"
 
 namespace CLI {
@@ -51,6 +52,7 @@ struct DecodeFlags {
   bool ignore_eos = false;
   bool suppress_eos = false;
   RuleFlags rule;
+  GrowthFlags growth;
 
   void Declare(CLI::App& app);
   // What can be said before a model is loaded. Errors: INVALID_ARGUMENT.

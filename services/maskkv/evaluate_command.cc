@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // maskkv evaluate: exact-match accuracy over a file of questions, for several caches or policies,
-// budgets and decoding rules side by side. Every configuration answers the same questions: one
-// forward over a prompt serves all cached ones, and all answers are decoded in one batch; or one
-// after the other, where rules are compared, so that each has a time of its own.
+// budgets, decoding rules and response caches side by side. Every configuration answers the same
+// questions: one forward over a prompt serves all cached ones, and all answers are decoded in one
+// batch; or one after the other, where rules are compared, so that each has a time of its own.
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>
@@ -25,11 +25,12 @@
 #include "services/maskkv/progress.h"
 #include "services/maskkv/questions.h"
 #include "services/maskkv/refresh_flags.h"
+#include "services/maskkv/response_flags.h"
 
 namespace maskkv::cli {
 namespace {
 
-constexpr const char* kExamples = R"(Examples:
+constexpr const char* kEvaluateExamples = R"(Examples:
   maskkv evaluate --model models/tiny-llada --questions test.jsonl --caches none,full,maskkv,random --budgets 8,32,128 --json
   maskkv evaluate --model DIR --questions test.jsonl --policies full,maskkv,snapkv,adakv --budgets 4,8 --json
   maskkv evaluate --model DIR --questions test.jsonl --caches full,maskkv --budgets 32 --rules low_confidence,threshold:0.9,factor:1 --json
@@ -39,7 +40,7 @@ class EvaluateCommand final : public Command {
  public:
   explicit EvaluateCommand(CLI::App& app) {
     CLI::App* sub = app.add_subcommand("evaluate", "Measure accuracy by cache and budget");
-    sub->footer(std::string(kExamples) + "\n\n" + kExitCodesHelp);
+    sub->footer(std::string(kEvaluateExamples) + "\n\n" + kExitCodesHelp);
     model_.Declare(*sub);
     decode_.Declare(*sub);
     sub->add_option("--questions", questions_,
@@ -84,6 +85,10 @@ class EvaluateCommand final : public Command {
         ->capture_default_str();
     sub->add_option("--profile", base_.profile, "Importance profile")->type_name("FILE");
     refresh_.Declare(*sub);
+    response_.Declare(*sub);
+    DeclareResponseCaches(*sub, response_caches_)
+        ->excludes(sub->get_option("--response-every"))
+        ->excludes(sub->get_option("--response-share"));
     sub->add_flag("--json", json_, "Print one JSON object");
   }
 
@@ -114,12 +119,25 @@ class EvaluateCommand final : public Command {
                        [](const KeptPrompt& kept) { return kept.flags.HoldsAllLayers(); });
   }
 
-  // Rules are compared: each cell is decoded and timed alone.
-  bool timed() const { return !rules_.empty(); }
+  // Ways of decoding are compared: each cell is decoded and timed alone.
+  bool timed() const { return !rules_.empty() || !response_caches_.empty(); }
 
-  // One set of parameters for each rule; stop_ids stay empty.
+  // One set of parameters for each rule and response cache; stop_ids stay empty.
   absl::Status MakeParams() {
-    if (!timed()) {
+    MASKKV_RETURN_IF_ERROR(MakeRules());
+    std::vector<ResponseFlags> caches = ResponseCaches(response_caches_);
+    if (caches.empty()) caches.push_back(response_);
+    std::vector<engine::GenerateParams> crossed;
+    for (const engine::GenerateParams& params : params_) {
+      for (const ResponseFlags& cache : caches) cache.Apply(crossed.emplace_back(params));
+    }
+    params_ = std::move(crossed);
+    return absl::OkStatus();
+  }
+
+  // One set of parameters for each rule.
+  absl::Status MakeRules() {
+    if (rules_.empty()) {
       MASKKV_RETURN_IF_ERROR(decode_.Validate());
       params_.push_back(decode_.params());
       return absl::OkStatus();
@@ -160,7 +178,7 @@ class EvaluateCommand final : public Command {
     return absl::OkStatus();
   }
 
-  // One cell for each budget, or the only one, and rule.
+  // One cell for each budget, or the only one, and way of decoding.
   absl::Status AddCells(CacheFlags flags) {
     for (const std::int64_t budget : budgets_) {
       flags.budget = budget;
@@ -205,7 +223,8 @@ class EvaluateCommand final : public Command {
     MASKKV_ASSIGN_OR_RETURN(
         const std::vector<std::int32_t> prompt,
         host_->ChatPrompt(services::DocumentAndQuestion(question.document, question.question)));
-    const std::int64_t positions = static_cast<std::int64_t>(prompt.size()) + decode_.gen_length;
+    const std::int64_t positions =
+        static_cast<std::int64_t>(prompt.size()) + params_.front().longest();
     if (positions > prepared_positions_) {
       MASKKV_RETURN_IF_ERROR(host_->Prepare(positions, HoldsAllLayers()));
       prepared_positions_ = positions;
@@ -229,6 +248,7 @@ class EvaluateCommand final : public Command {
     PrintJson({{"model", host_->directory()},
                {"questions", questions_},
                {"gen_length", decode_.gen_length},
+               {"max_gen_length", params_.front().longest()},
                {"temperature", decode_.temperature},
                {"dtype", model_.dtype},
                {"layers", base_.layers},
@@ -244,16 +264,18 @@ class EvaluateCommand final : public Command {
   DecodeFlags decode_;
   CacheFlags base_;
   RefreshFlags refresh_;
+  ResponseFlags response_;
   std::string questions_;
   std::int64_t limit_ = 0;
   std::vector<std::string> caches_;
   std::vector<std::string> policies_;
   std::vector<std::string> rules_;
   std::vector<std::int64_t> schedules_;
+  std::vector<std::string> response_caches_;
   std::vector<std::int64_t> budgets_{8, 16, 32, 64, 128};
   bool json_ = false;
 
-  std::vector<engine::GenerateParams> params_;  // a rule each
+  std::vector<engine::GenerateParams> params_;  // a rule and response cache each
   std::unique_ptr<ModelHost> host_;
   std::int64_t prepared_positions_ = 0;
   std::vector<KeptPrompt> kept_;

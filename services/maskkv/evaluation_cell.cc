@@ -21,6 +21,7 @@ Json CellJson(const Cell& cell, const KeptPrompt& kept, bool timed) {
     correct += count.correct;
   }
   const bool scheduled = decoding::IsScheduled(cell.params.rule.rule);
+  const bool caches = cell.params.caches_response();
   return {
       {"cache", kept.flags.policy.empty() ? kept.flags.cache : "policy"},
       {"policy", kept.HasCache() ? Json(policy::PolicyName(kept.plan.Parts())) : Json(nullptr)},
@@ -28,10 +29,13 @@ Json CellJson(const Cell& cell, const KeptPrompt& kept, bool timed) {
       {"rule", decoding::RuleSpec(cell.params.rule)},
       {"block_length", cell.params.block_length},
       {"schedule", scheduled ? Json(cell.params.steps) : Json(nullptr)},
+      {"response_every", caches ? Json(cell.params.response_every) : Json(nullptr)},
+      {"response_share", caches ? Json(cell.params.response_share) : Json(nullptr)},
       {"questions", questions},
       {"correct", correct},
       {"steps", cell.steps},
       {"rows", cell.rows},
+      {"reused_rows", cell.reused_rows},
       {"committed", cell.committed},
       {"tokens_per_step", static_cast<double>(cell.committed) / static_cast<double>(cell.steps)},
       {"seconds", timed ? Json(cell.seconds) : Json(nullptr)},
@@ -47,6 +51,10 @@ void PrintCell(const Json& cell) {
   std::printf("%-7s %6s ", name.get<std::string>().c_str(),
               cell["budget"].is_null() ? "" : cell["budget"].dump().c_str());
   if (!cell["seconds"].is_null()) {
+    if (!cell["response_every"].is_null()) {
+      std::printf("rows anew every %s, %s between ", cell["response_every"].dump().c_str(),
+                  cell["response_share"].dump().c_str());
+    }
     std::printf("%-16s %4s %7lld steps, %8lld rows, %8.3f s, %5.2f tokens a step, ",
                 cell["rule"].get<std::string>().c_str(),
                 cell["schedule"].is_null() ? "" : cell["schedule"].dump().c_str(),

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What maskkv evaluate measures: one cell for each prompt cache and decoding rule. Plain values and
-// how they are shown.
+// What maskkv evaluate measures: one cell for each prompt cache and way of decoding. Plain values
+// and how they are shown.
 #ifndef MASKKV_SERVICES_MASKKV_EVALUATION_CELL_H_
 #define MASKKV_SERVICES_MASKKV_EVALUATION_CELL_H_
 
@@ -38,11 +38,12 @@ struct Cell {
     std::int64_t correct = 0;
   };
   std::map<std::string, Count> by_kind;
-  std::string outcomes;        // a question each: '1' if the answer was correct, else '0'
-  std::int64_t steps = 0;      // that follow are sums over questions
-  std::int64_t rows = 0;       // recomputed prompt and response
-  std::int64_t committed = 0;  // positions decided
-  double seconds = 0;          // of the steps; where cells are decoded one by one
+  std::string outcomes;          // a question each: '1' if the answer was correct, else '0'
+  std::int64_t steps = 0;        // that follow are sums over questions
+  std::int64_t rows = 0;         // recomputed prompt and response
+  std::int64_t reused_rows = 0;  // of the response cache
+  std::int64_t committed = 0;    // positions decided
+  double seconds = 0;            // of the steps; where cells are decoded one by one
   std::int64_t refreshes = 0;
   double refresh_seconds = 0;  // of the prefills
 };

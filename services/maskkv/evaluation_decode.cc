@@ -53,6 +53,7 @@ class Batch {
         Cell& cell = *cells_.at(event.request);
         ++cell.steps;
         cell.rows += event.rows;
+        cell.reused_rows += event.reused_rows;
         cell.committed += std::ssize(event.committed);
         cell.seconds += seconds;
         if (event.refresh_due) MASKKV_RETURN_IF_ERROR(Refresh(event.request, cell));

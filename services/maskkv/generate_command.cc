@@ -8,31 +8,37 @@
 
 #include "absl/strings/str_format.h"
 #include "core/base/status_macros.h"
+#include "core/decoding/guidance.h"
+#include "core/engine/constraint.h"
+#include "services/maskkv/automaton_flags.h"
 #include "services/maskkv/command.h"
+#include "services/maskkv/flag_checks.h"
 #include "services/maskkv/generation.h"
 #include "services/maskkv/infill_flags.h"
 #include "services/maskkv/json_report.h"
 #include "services/maskkv/live_view.h"
 #include "services/maskkv/refresh_flags.h"
+#include "services/maskkv/response_flags.h"
 #include "services/maskkv/rope_flags.h"
 
 namespace maskkv::cli {
 namespace {
 
-constexpr const char* kExamples = R"(Examples:
+constexpr const char* kGenerateExamples = R"(Examples:
   maskkv generate --model models/tiny-llada --document letter.txt -q "Where does Ann live?"
   cat book.txt | maskkv generate --model DIR --document - -q "Who did it?" --budget 128 --json
   maskkv generate --model DIR --prompt-ids ids.json --cache none --gen-length 64 --steps 32
   maskkv generate --model DIR --document letter.txt -q "Who?" --rule threshold --threshold 0.95
   maskkv generate --model DIR --infill letter_with_gaps.txt
   maskkv generate --model DIR --document letter.txt -q "Who?" --infill-text "It was [[3]] in [[2]]."
-  maskkv generate --model DIR --document letter.txt -q "Who?" --rule entropy --top-p 0.9 --temperature 0.5)";
+  maskkv generate --model DIR --document letter.txt -q "Who?" --rule entropy --top-p 0.9 --temperature 0.5
+  maskkv generate --model DIR --document letter.txt -q "Who?" --automaton name.json)";
 
 class GenerateCommand final : public Command {
  public:
   explicit GenerateCommand(CLI::App& app) {
     CLI::App* sub = app.add_subcommand("generate", "Answer a question about a document");
-    sub->footer(std::string(kExamples) + "\n\n" + kExitCodesHelp);
+    sub->footer(std::string(kGenerateExamples) + "\n\n" + kExitCodesHelp);
     model_.Declare(*sub);
     prompt_.Declare(*sub);
     decode_.Declare(*sub);
@@ -40,6 +46,13 @@ class GenerateCommand final : public Command {
     rope_.Declare(*sub);
     refresh_.Declare(*sub);
     infill_.Declare(*sub);
+    response_.Declare(*sub);
+    automaton_.Declare(*sub);
+    sub->add_option("--cfg-scale", cfg_scale_,
+                    "Classifier-free guidance away from what a masked prompt predicts; 0: none, "
+                    "else twice the rows")
+        ->check(NumberIn(0, decoding::kMostGuidance))
+        ->capture_default_str();
     sub->add_flag("--json", json_, "Print one JSON object instead of the text");
   }
 
@@ -66,13 +79,19 @@ class GenerateCommand final : public Command {
     const std::vector<std::int32_t>& prompt = asked.prompt;
     engine::GenerateParams params = decode_.params();
     refresh_.Apply(params);
+    response_.Apply(params);
+    MASKKV_RETURN_IF_ERROR(automaton_.Apply(params));
+    params.cfg_scale = cfg_scale_;
     params.stop_ids = host->StopIds();
     params.whole_canvas = infill_.given();
-    const std::int64_t positions =
-        std::ssize(prompt) + params.gen_length + std::ssize(asked.infill.suffix);
-    MASKKV_ASSIGN_OR_RETURN(const double rope_scale,
-                            model::ResolveRopeScale(rope_.choice(), host->config(), positions));
-    MASKKV_RETURN_IF_ERROR(host->Prepare(positions, cache_.HoldsAllLayers()));
+    MASKKV_RETURN_IF_ERROR(engine::Validate(params));
+    MASKKV_RETURN_IF_ERROR(engine::CheckAutomaton(params, host->config().mask_id,
+                                                  host->config().vocab_rows, asked.infill.canvas));
+    const std::int64_t tokens = std::ssize(prompt) + std::ssize(asked.infill.suffix);
+    MASKKV_ASSIGN_OR_RETURN(
+        const double rope_scale,
+        model::ResolveRopeScale(rope_.choice(), host->config(), tokens + params.gen_length));
+    MASKKV_RETURN_IF_ERROR(host->Prepare(tokens + params.longest(), cache_.HoldsAllLayers()));
     std::optional<engine::EvictionPlan> plan;
     if (cache_.mode() != CacheMode::kNone) {
       MASKKV_ASSIGN_OR_RETURN(plan, cache_.Plan(host->checkpoint(), params.seed));
@@ -106,6 +125,9 @@ class GenerateCommand final : public Command {
   RopeFlags rope_;
   RefreshFlags refresh_;
   InfillFlags infill_;
+  ResponseFlags response_;
+  AutomatonFlags automaton_;
+  double cfg_scale_ = 0;
   bool json_ = false;
 };
 

@@ -5,6 +5,7 @@
 
 #include "core/base/status_macros.h"
 #include "core/engine/prompt.h"
+#include "services/common/memory.h"
 #include "services/maskkv/command.h"
 
 namespace maskkv::cli {
@@ -67,6 +68,17 @@ absl::StatusOr<PrefilledPrompt> RefreshPrompt(ModelHost& host, std::span<const s
   return std::move(prompts.front());
 }
 
+absl::StatusOr<PrefilledPrompt> PrefillMaskedPrompt(ModelHost& host, std::int64_t tokens,
+                                                    std::int64_t masks,
+                                                    const engine::EvictionPlan& plan,
+                                                    double rope_scale) {
+  const std::vector<std::int32_t> prompt(static_cast<std::size_t>(tokens), host.config().mask_id);
+  MASKKV_ASSIGN_OR_RETURN(std::vector<PrefilledPrompt> prompts,
+                          PrefillRows(host, engine::PromptThenMasks(prompt, masks, host.config()),
+                                      {&plan, 1}, rope_scale));
+  return std::move(prompts.front());
+}
+
 absl::StatusOr<PrefilledPrompt> PrefillPrompt(ModelHost& host, std::span<const std::int32_t> prompt,
                                               std::int64_t masks, const engine::EvictionPlan& plan,
                                               double rope_scale) {
@@ -96,11 +108,23 @@ absl::StatusOr<Generation> Generate(ModelHost& host, std::span<const std::int32_
                                                               rope_scale, infill.suffix));
     request.prompt = engine::RecomputedTail(host.config(), prompt);
     request.cache = generation.prefill->entry;
+    if (params.guided()) {
+      MASKKV_ASSIGN_OR_RETURN(
+          generation.unconditional,
+          PrefillMaskedPrompt(host, request.prompt_tokens, params.gen_length, *plan, rope_scale));
+      request.unconditional = generation.unconditional->entry;
+    }
   } else {
     request.prompt.assign(prompt.begin(), prompt.end());
     request.suffix = infill.suffix;
   }
 
+  if (params.caches_response()) {
+    const std::int64_t rows =
+        std::ssize(request.prompt) + params.gen_length + std::ssize(request.suffix);
+    MASKKV_RETURN_IF_ERROR(services::CheckBytesFit(
+        engine::ResponseCache::BytesOf(host.config(), rows), "the response cache"));
+  }
   engine::Decoder decoder(host.transformer());
   MASKKV_ASSIGN_OR_RETURN(const engine::RequestId id, decoder.Add(std::move(request)));
   const engine::Canvas& canvas = *decoder.Find(id);
@@ -121,6 +145,7 @@ absl::StatusOr<Generation> Generate(ModelHost& host, std::span<const std::int32_
         {generation.steps.size(), fresh.seconds, fresh.result.kept_mass()});
   }
   generation.tokens = canvas.Answer();
+  generation.canvas_length = canvas.length();
   generation.finish_reason = canvas.finish_reason();
   return generation;
 }

@@ -52,6 +52,13 @@ struct Infill {
   std::vector<std::int32_t> suffix;  // of the prompt, after the answer
 };
 
+// A prompt of `tokens` masks, for guidance (engine::GenerateParams::cfg_scale), prefilled alike.
+// Errors: of the engine.
+absl::StatusOr<PrefilledPrompt> PrefillMaskedPrompt(ModelHost& host, std::int64_t tokens,
+                                                    std::int64_t masks,
+                                                    const engine::EvictionPlan& plan,
+                                                    double rope_scale = 1);
+
 struct Generation {
   struct Refresh {
     std::size_t before = 0;  // index of the first step over the new entry
@@ -60,10 +67,13 @@ struct Generation {
   };
 
   std::optional<PrefilledPrompt> prefill;  // absent without a cache
+  std::optional<PrefilledPrompt>
+      unconditional;  // of the masked prompt; absent without guidance too
   std::vector<engine::StepEvent> steps;
   std::vector<double> step_seconds;
   std::vector<Refresh> refreshes;
   std::vector<std::int32_t> tokens;  // the answer up to, without, the first end token
+  std::int64_t canvas_length = 0;    // in the end
   engine::FinishReason finish_reason = engine::FinishReason::kNone;
   double rope_scale = 1;
 };

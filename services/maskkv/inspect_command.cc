@@ -17,7 +17,7 @@
 namespace maskkv::cli {
 namespace {
 
-constexpr const char* kExamples = R"(Examples:
+constexpr const char* kInspectExamples = R"(Examples:
   maskkv inspect --model models/tiny-llada --document letter.txt -q "Where does Ann live?"
   maskkv inspect --model DIR --prompt-ids ids.json --json > kept.json
   maskkv inspect --server 127.0.0.1:50051 --document letter.txt -q "Where does Ann live?")";
@@ -26,7 +26,7 @@ class InspectCommand final : public Command {
  public:
   explicit InspectCommand(CLI::App& app) {
     CLI::App* sub = app.add_subcommand("inspect", "Show what each layer and head keeps");
-    sub->footer(std::string(kExamples) + "\n\n" + kExitCodesHelp);
+    sub->footer(std::string(kInspectExamples) + "\n\n" + kExitCodesHelp);
     model_.Declare(*sub);
     sub->get_option("--model")->required(false);
     CLI::Option* const server = sub->add_option(

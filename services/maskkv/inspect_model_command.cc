@@ -25,7 +25,7 @@ namespace {
 
 using kernels::DType;
 
-constexpr const char* kExamples = R"(Examples:
+constexpr const char* kInspectModelExamples = R"(Examples:
   maskkv inspect-model models/tiny-llada
   maskkv inspect-model DIR --prompt-tokens 8192,131072 --budget 512 --json)";
 
@@ -69,7 +69,7 @@ class InspectModelCommand final : public Command {
  public:
   explicit InspectModelCommand(CLI::App& app) {
     CLI::App* sub = app.add_subcommand("inspect-model", "Show what a model takes of memory");
-    sub->footer(std::string(kExamples) + "\n\n" + kExitCodesHelp);
+    sub->footer(std::string(kInspectModelExamples) + "\n\n" + kExitCodesHelp);
     sub->add_option("model", directory_, "Checkpoint directory, or one with its config.json alone")
         ->required()
         ->type_name("DIR");

@@ -47,6 +47,7 @@ Json GenerationJson(const ModelHost& host, std::span<const std::int32_t> prompt,
       committed.push_back({prediction.position, prediction.token, prediction.confidence});
     }
     steps.push_back({{"step", event.step}, {"committed", std::move(committed)}});
+    if (event.grown > 0) steps.back()["grown"] = event.grown;
     if (event.kept_mass) steps.back()["kept_mass"] = *event.kept_mass;
   }
   Json refreshes = Json::array();
@@ -55,10 +56,17 @@ Json GenerationJson(const ModelHost& host, std::span<const std::int32_t> prompt,
                          {"ms", refresh.seconds * 1e3},
                          {"mass", refresh.kept_mass}});
   }
-  const bool cached = generation.prefill.has_value();
+  double prefill_seconds = 0;
+  std::int64_t entry_bytes = 0;
+  for (const auto* prompt_of : {&generation.prefill, &generation.unconditional}) {
+    if (!prompt_of->has_value()) continue;
+    prefill_seconds += (*prompt_of)->seconds;
+    entry_bytes += (*prompt_of)->entry->bytes();
+  }
   return {{"prompt_tokens", prompt.size()},
           {"tokens", generation.tokens},
           {"text", host.Text(generation.tokens)},
+          {"canvas_length", generation.canvas_length},
           {"finish_reason", engine::Name(generation.finish_reason)},
           {"steps", std::move(steps)},
           {"kept", KeptJson(generation)},
@@ -66,11 +74,12 @@ Json GenerationJson(const ModelHost& host, std::span<const std::int32_t> prompt,
           {"rope_scale", generation.rope_scale},
           {"timings_ms",
            {{"load", host.load_seconds() * 1e3},
-            {"prefill", cached ? generation.prefill->seconds * 1e3 : 0.0},
+            {"prefill", prefill_seconds * 1e3},
             {"steps", Milliseconds(generation.step_seconds)}}},
           {"memory_bytes",
            {{"peak", services::PeakMemoryBytes()},
-            {"entry", cached ? generation.prefill->entry->bytes() : 0}}}};
+            {"entry", entry_bytes},
+            {"response_cache", generation.steps.back().response_cache_bytes}}}};
 }
 
 void AddInfillJson(const ModelHost& host, const Infill& infill, Json& generation) {

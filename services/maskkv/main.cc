@@ -34,8 +34,9 @@ std::string SubcommandError(const CLI::App& app, const std::string& first) {
     return command->get_name() == first;
   });
   if (known || first.starts_with('-')) return "";
-  return "subcommand: expected generate, calibrate, inspect, inspect-model, evaluate, bench, serve "
-         "or top, found " +
+  return "subcommand: expected generate, calibrate, inspect, inspect-model, evaluate, reuse, "
+         "bench, "
+         "serve or top, found " +
          (first.empty() ? "nothing" : first);
 }
 
@@ -45,9 +46,9 @@ int Main(int argc, char** argv) {
   app.require_subcommand(1);
   app.footer(kExitCodesHelp);
   std::vector<std::pair<CLI::App*, std::unique_ptr<Command>>> commands;
-  for (auto* make :
-       {&MakeGenerateCommand, &MakeCalibrateCommand, &MakeInspectCommand, &MakeInspectModelCommand,
-        &MakeEvaluateCommand, &MakeBenchCommand, &MakeServeCommand, &MakeTopCommand}) {
+  for (auto* make : {&MakeGenerateCommand, &MakeCalibrateCommand, &MakeInspectCommand,
+                     &MakeInspectModelCommand, &MakeEvaluateCommand, &MakeReuseCommand,
+                     &MakeBenchCommand, &MakeServeCommand, &MakeTopCommand}) {
     std::unique_ptr<Command> command = make(app);
     commands.emplace_back(app.get_subcommands({}).back(), std::move(command));
   }

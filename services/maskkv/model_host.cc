@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_format.h"
 #include "core/base/status_macros.h"
+#include "maskkv/v1/common.pb.h"
 #include "services/common/memory.h"
 #include "services/common/prompt_text.h"
 #include "services/maskkv/prompt_input.h"
@@ -42,6 +43,14 @@ absl::StatusOr<std::vector<std::int32_t>> ModelHost::ChatPrompt(std::string_view
   }
   const model::Message message{"user", std::string(text)};
   return runtime_->RenderChat({&message, 1});
+}
+
+absl::StatusOr<services::PromptIds> ModelHost::DocumentPrompt(const std::string& document,
+                                                              const std::string& question) const {
+  v1::Prompt prompt;
+  prompt.mutable_document()->set_document(document);
+  prompt.mutable_document()->set_question(question);
+  return runtime_->Tokenize(prompt);
 }
 
 absl::StatusOr<std::vector<std::int32_t>> ModelHost::Prompt(const PromptFlags& flags) const {

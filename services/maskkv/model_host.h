@@ -44,6 +44,11 @@ class ModelHost {
   // The chat prompt of one user message. Errors: FAILED_PRECONDITION without a tokenizer.
   absl::StatusOr<std::vector<std::int32_t>> ChatPrompt(std::string_view text) const;
 
+  // The same of a document and a question about it, with how many ids every question shares.
+  // Errors: of services::ModelRuntime::Tokenize.
+  absl::StatusOr<services::PromptIds> DocumentPrompt(const std::string& document,
+                                                     const std::string& question) const;
+
   // The prompt that flags name: a file's ids, or document and question through the chat template.
   // Errors: NOT_FOUND (file), INVALID_ARGUMENT (not UTF-8, not an array of ids), CANCELLED.
   absl::StatusOr<std::vector<std::int32_t>> Prompt(const PromptFlags& flags) const;

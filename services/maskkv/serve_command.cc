@@ -35,7 +35,7 @@
 namespace maskkv::cli {
 namespace {
 
-constexpr const char* kExamples = R"(Examples:
+constexpr const char* kServeExamples = R"(Examples:
   maskkv serve --model models/tiny-llada --listen 127.0.0.1:50051 --metrics-listen 127.0.0.1:9400
   maskkv serve --model DIR --capacity-bytes 8GiB --budget 256 --state budget.json)";
 
@@ -68,7 +68,7 @@ class ServeCommand final : public Command {
  public:
   explicit ServeCommand(CLI::App& app) {
     CLI::App* sub = app.add_subcommand("serve", "Run all services in this process");
-    sub->footer(std::string(kExamples) + "\n\n" + kExitCodesHelp);
+    sub->footer(std::string(kServeExamples) + "\n\n" + kExitCodesHelp);
     model_.Declare(*sub);
     sub->add_option(
            "--max-positions", max_positions_,

@@ -21,7 +21,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr const char* kExamples = R"(Examples:
+constexpr const char* kTopExamples = R"(Examples:
   maskkv top --metrics 127.0.0.1:9400                        # maskkv serve
   maskkv top --metrics HOST:9401,HOST:9402,HOST:9403,HOST:9404
   maskkv top --metrics 127.0.0.1:9400 --once                 # two readings, then done)";
@@ -30,7 +30,7 @@ class TopCommand final : public Command {
  public:
   explicit TopCommand(CLI::App& app) {
     CLI::App* sub = app.add_subcommand("top", "Show what running services do");
-    sub->footer(std::string(kExamples) + "\n\n" + kExitCodesHelp);
+    sub->footer(std::string(kTopExamples) + "\n\n" + kExitCodesHelp);
     sub->add_option("--metrics", addresses_, "HOST:PORT of the processes' metrics")
         ->required()
         ->delimiter(',');

@@ -35,6 +35,8 @@ arena::Digest KeyOf(const services::ModelRuntime& model, const std::string& tena
                           .masks = job.masks,
                           .response = job.response,
                           .suffix = job.prompt.suffix,
+                          .copy_epoch = job.document ? job.document->metadata().epoch : 0,
+                          .copy_entry_id = job.document ? job.document->metadata().entry_id : 0,
                           .rope_scaling = rope_scaling,
                           .dtype = model.dtype(),
                           .policy = {.selection = plan.selection,
@@ -127,8 +129,13 @@ absl::StatusOr<engine::PrefillResult> Compressor::RunInto(
   response.resize(static_cast<std::size_t>(job.masks), config.mask_id);
   const std::vector<engine::Row> rows =
       engine::PromptThenResponse(job.prompt.ids, response, config, job.prompt.suffix);
+  std::optional<engine::DocumentCopy> document;
+  if (job.document != nullptr) {
+    MASKKV_ASSIGN_OR_RETURN(document, engine::DocumentCopy::Of(*job.document, job.document_tokens));
+  }
   return prefiller_.Run({{.rows = rows,
                           .rope_scale = job.rope_scale,
+                          .document = document ? &*document : nullptr,
                           .after_layer = [&](std::int64_t, std::int64_t) { return alive(); },
                           .on_scores = on_scores},
                          job.keep.plan,

@@ -38,6 +38,9 @@ struct Job {
   std::vector<std::int32_t> response;
   ResolvedKeep keep;
   double rope_scale = 1;
+  // The entry whose pairs stand for the prompt's first document_tokens rows; null: none.
+  std::shared_ptr<const arena::MappedEntry> document;
+  std::int64_t document_tokens = 0;
   bool ignore_cached = false;
 };
 

@@ -8,10 +8,12 @@
 #include "core/base/error.h"
 #include "core/base/sha256.h"
 #include "core/base/status_macros.h"
+#include "core/engine/document_copy.h"
 #include "core/engine/prompt.h"
 #include "core/telemetry/log.h"
 #include "maskkv/v1/budget.pb.h"
 #include "maskkv/v1/prefill.pb.h"
+#include "services/common/document_reuse.h"
 #include "services/common/handle_proto.h"
 #include "services/common/plan_proto.h"
 #include "services/common/rope_proto.h"
@@ -19,10 +21,6 @@
 
 namespace maskkv::prefill {
 namespace {
-
-double Milliseconds(Duration duration) {
-  return std::chrono::duration<double, std::milli>(duration).count();
-}
 
 double Seconds(Duration duration) { return std::chrono::duration<double>(duration).count(); }
 
@@ -155,6 +153,19 @@ absl::Status PrefillHandler::Tokenize(const v1::TokenizeRequest& request,
   return absl::OkStatus();
 }
 
+absl::Status PrefillHandler::Vocabulary(v1::VocabularyResponse& response) const {
+  const model::Tokenizer* const tokenizer = model_->tokenizer();
+  if (tokenizer == nullptr) {
+    return MakeError(absl::StatusCode::kFailedPrecondition, "NO_TOKENIZER",
+                     "vocabulary: expected a model with a tokenizer, found none");
+  }
+  for (std::int32_t id = 0; id < tokenizer->vocab_size(); ++id) {
+    std::string& token = *response.add_tokens();
+    if (!tokenizer->IsSpecial(id)) token = tokenizer->TokenBytes(id);
+  }
+  return absl::OkStatus();
+}
+
 absl::Status PrefillHandler::WarmUp(const std::function<absl::Status()>& alive) {
   MASKKV_ASSIGN_OR_RETURN(const ForwardGate::Turn turn,
                           gate_.Wait(schedule::AdmissionQueue::kMaxPriority, 0, alive));
@@ -181,7 +192,7 @@ absl::StatusOr<Job> PrefillHandler::MakeJob(const v1::Prompt* prompt, std::int64
   Job job;
   job.masks = masks;
   MASKKV_RETURN_IF_ERROR(model_->CheckLength(0, masks));
-  MASKKV_ASSIGN_OR_RETURN(job.prompt, model_->Tokenize(*prompt));
+  MASKKV_ASSIGN_OR_RETURN(job.prompt, model_->Tokenize(*prompt, services::MaskedPrompt::kAllowed));
   MASKKV_RETURN_IF_ERROR(model_->CheckLength(job.prompt.tokens(), masks));
   MASKKV_ASSIGN_OR_RETURN(job.response, ResponseOf(response, masks, model_->config()));
   MASKKV_ASSIGN_OR_RETURN(job.rope_scale, services::RopeScaleOf(rope_scaling, model_->config(),
@@ -205,12 +216,35 @@ absl::StatusOr<PrefillHandler::Done> PrefillHandler::Serve(const services::Call&
                        ResponseIds(request), request.has_keep() ? &request.keep() : nullptr,
                        request.has_rope_scaling() ? &request.rope_scaling() : nullptr, plan.get()));
   job.ignore_cached = request.ignore_cached();
-  // The controller learns from what its plan in force does.
-  if (request.has_plan()) job.keep.plan_amount = false;
+  // The controller learns from what its plan in force does to prompts that say something.
+  if (request.has_plan() || services::IsMasked(model_->config(), job.prompt.ids)) {
+    job.keep.plan_amount = false;
+  }
+  if (request.has_document()) MASKKV_RETURN_IF_ERROR(MapDocument(call, request, job));
   if (!request.request_id().empty()) return ServeOnce(call, request, job, plan.get());
   MASKKV_ASSIGN_OR_RETURN(Answer answer, Compress(call, job, request.priority(), plan.get()));
   const Outcome outcome = answer->cached() ? Outcome::kCached : Outcome::kForward;
   return Done{std::move(answer), outcome};
+}
+
+absl::Status PrefillHandler::MapDocument(const services::Call& call,
+                                         const v1::PrefillRequest& request, Job& job) const {
+  if (!job.prompt.suffix.empty()) {
+    return MakeError(absl::StatusCode::kInvalidArgument, "BAD_PROMPT",
+                     "suffix: expected none over a document's copy, found one");
+  }
+  MASKKV_ASSIGN_OR_RETURN(job.document, cache_->Map(call, services::FromProto(request.document()),
+                                                    model_->fingerprint_digest()));
+  const std::span<const std::int32_t> ids = job.prompt.ids;
+  MASKKV_ASSIGN_OR_RETURN(
+      job.document_tokens,
+      services::DocumentPositions(job.document->metadata(), ids, job.masks,
+                                  engine::ServableTokens(model_->config(), std::ssize(ids))));
+  job.rope_scale = job.document->shape().rope_scale;
+  // The controller learns of whole prompts.
+  job.keep.plan_amount = false;
+  // Said before the request waits for its turn.
+  return engine::DocumentCopy::Of(*job.document, job.document_tokens).status();
 }
 
 absl::StatusOr<PrefillHandler::Done> PrefillHandler::ServeOnce(const services::Call& call,

@@ -37,6 +37,7 @@ class Prompt;
 class RopeScaling;
 class TokenizeRequest;
 class TokenizeResponse;
+class VocabularyResponse;
 }  // namespace maskkv::v1
 
 namespace maskkv::prefill {
@@ -62,6 +63,7 @@ class PrefillHandler {
                        v1::ExplainResponse& response);
   void ModelInfo(v1::ModelInfoResponse& response) const;
   absl::Status Tokenize(const v1::TokenizeRequest& request, v1::TokenizeResponse& response) const;
+  absl::Status Vocabulary(v1::VocabularyResponse& response) const;
 
   // A forward in its turn. alive: OK while it is wanted.
   absl::Status WarmUp(const std::function<absl::Status()>& alive);
@@ -83,6 +85,9 @@ class PrefillHandler {
     return plans_ != nullptr ? plans_->Current() : nullptr;
   }
   absl::StatusOr<Done> Serve(const services::Call& call, const v1::PrefillRequest& request);
+  // What the request says of a document's copy: leases and maps it, checks that it is one.
+  absl::Status MapDocument(const services::Call& call, const v1::PrefillRequest& request,
+                           Job& job) const;
   absl::StatusOr<Done> ServeOnce(const services::Call& call, const v1::PrefillRequest& request,
                                  const Job& job, const budget::Plan* plan);
   // plan: what the job's keep came from, for the answer.

@@ -76,6 +76,13 @@ class Adapter final : public v1::PrefillService::Service {
     return ToGrpc(handler_.Tokenize(*request, *response));
   }
 
+  grpc::Status Vocabulary(grpc::ServerContext* context, const v1::VocabularyRequest*,
+                          v1::VocabularyResponse* response) override {
+    const absl::StatusOr<Call> call = Call::Read(*context, "");
+    if (!call.ok()) return ToGrpc(call.status());
+    return ToGrpc(handler_.Vocabulary(*response));
+  }
+
  private:
   PrefillHandler& handler_;
 };

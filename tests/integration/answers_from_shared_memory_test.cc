@@ -167,6 +167,37 @@ TEST_F(SharedMemoryTest, AKeptEntryServesTheNextQuestionOfItsTenantOnly) {
   ExpectLeases(1);
 }
 
+TEST_F(SharedMemoryTest, ACopyOfADocumentIsVotedOverByManyQuestions) {
+  v1::GenerateRequest whole = Request(0);
+  whole.mutable_keep()->set_selection(v1::SELECTION_FULL);
+  whole.set_keep_entry_ms(600'000);
+  const Reply first = Ask(whole, "one");
+  ASSERT_THAT(first.status, IsOk());
+  v1::GenerateRequest request = Request(0);
+  request.set_reuse(v1::REUSE_VOTE_OVER);
+  *request.mutable_handle() = first.started.handle();
+  const Reply own = Ask(request, "one");
+  ASSERT_THAT(own.status, IsOk());
+  EXPECT_EQ(own.trace(), Alone(Request(0))) << "the question that was in place: its own prefill";
+  EXPECT_NE(own.started.handle().entry_id(), first.started.handle().entry_id());
+
+  request.mutable_prompt()->mutable_document()->set_question("Who works in Rome?");
+  const Reply other = Ask(request, "one");
+  ASSERT_THAT(other.status, IsOk());
+  EXPECT_EQ(other.started.kept().pairs(), own.started.kept().pairs()) << "the budget's";
+  EXPECT_EQ(Ask(request, "one").trace(), other.trace());
+  EXPECT_EQ(ErrorReason(Ask(request, "other").status), "HANDLE_UNKNOWN");
+  ExpectLeases(1);
+
+  *request.mutable_handle() = own.started.handle();
+  EXPECT_EQ(ErrorReason(Ask(request, "one").status), "DOCUMENT_NOT_WHOLE");
+  request.mutable_keep()->Clear();
+  request.mutable_keep()->set_policy("prompt-voting");
+  *request.mutable_handle() = first.started.handle();
+  EXPECT_EQ(ErrorReason(Ask(request, "one").status), "BAD_KEEP");
+  ExpectLeases(1);
+}
+
 TEST_F(SharedMemoryTest, AnEvictedHandleIsUnknownAndTheSameRequestMakesANewOne) {
   v1::GenerateRequest request = Request(0);
   request.set_request_id(std::string("again"));

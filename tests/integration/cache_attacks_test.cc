@@ -34,8 +34,6 @@ using arena::MapDescriptor;
 using services::FromProto;
 using Stub = v1::CacheService::Stub;
 
-constexpr std::uint32_t kStranger = 65534;
-
 class CacheAttacksTest : public CacheWorld {
  protected:
   void TearDown() override {

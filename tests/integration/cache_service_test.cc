@@ -28,7 +28,6 @@ using services::CachedHandle;
 using services::WritableEntry;
 
 constexpr std::uint64_t kPage = 4096;
-constexpr std::uint32_t kStranger = 65534;
 const arena::Digest kModel{};
 
 class CacheServiceTest : public CacheWorld {

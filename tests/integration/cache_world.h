@@ -84,6 +84,9 @@ class CachePeer {
   std::unique_ptr<arena::DescriptorClient> connection_;
 };
 
+// A user that owns nothing here.
+inline constexpr std::uint32_t kStranger = 65534;
+
 class CacheWorld : public ::testing::Test {
  protected:
   void SetUp() override { Start(); }

@@ -62,7 +62,8 @@ struct DecodeBackends::Impl final : v1::PrefillService::Service {
   }
 
   absl::Status Run(const v1::PrefillRequest& request, v1::PrefillResponse& response) {
-    MASKKV_ASSIGN_OR_RETURN(const services::PromptIds prompt, model->Tokenize(request.prompt()));
+    MASKKV_ASSIGN_OR_RETURN(const services::PromptIds prompt,
+                            model->Tokenize(request.prompt(), services::MaskedPrompt::kAllowed));
     const model::ModelConfig& config = model->config();
     const auto tokens = static_cast<std::int64_t>(prompt.ids.size());
     arena::EntryMetadata metadata;

@@ -148,9 +148,10 @@ EngineAlone::EngineAlone(std::shared_ptr<const services::ModelRuntime> model)
 Trace EngineAlone::Run(const std::vector<std::int32_t>& prompt,
                        const engine::GenerateParams& params, const v1::KeepPolicy* keep,
                        double rope_scale, const Around& around) {
-  const auto entry_for = [&](std::span<const std::int32_t> response) {
+  const auto entry_of = [&](std::span<const std::int32_t> ids,
+                            std::span<const std::int32_t> response) {
     const std::vector<engine::Row> rows =
-        engine::PromptThenResponse(prompt, response, model_->config(), around.suffix);
+        engine::PromptThenResponse(ids, response, model_->config(), around.suffix);
     engine::PrefillRequest prefill;
     prefill.rows = rows;
     prefill.rope_scale = rope_scale;
@@ -172,7 +173,11 @@ Trace EngineAlone::Run(const std::vector<std::int32_t>& prompt,
     request.suffix = around.suffix;
   } else {
     request.prompt = engine::RecomputedTail(model_->config(), prompt);
-    request.cache = entry_for(request.response);
+    request.cache = entry_of(prompt, request.response);
+    if (params.guided()) {
+      const std::vector<std::int32_t> masked(prompt.size(), model_->config().mask_id);
+      request.unconditional = entry_of(masked, request.response);
+    }
   }
   engine::Decoder decoder(transformer_);
   const absl::StatusOr<engine::RequestId> id = decoder.Add(std::move(request));
@@ -184,7 +189,7 @@ Trace EngineAlone::Run(const std::vector<std::int32_t>& prompt,
       trace.emplace_back(event.step, prediction.position, prediction.token, prediction.confidence);
     }
     if (!event.refresh_due) continue;
-    const auto fresh = entry_for(decoder.Find(*id)->tokens());
+    const auto fresh = entry_of(prompt, decoder.Find(*id)->tokens());
     EXPECT_TRUE(decoder.SwapCache(*id, fresh).ok());
   }
   return trace;

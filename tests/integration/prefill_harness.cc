@@ -245,6 +245,13 @@ v1::PrefillRequest RequestOf(const std::vector<std::int32_t>& ids, std::int64_t 
   return request;
 }
 
+engine::EvictionPlan UniformPlan(std::int64_t budget) {
+  engine::EvictionPlan plan;
+  plan.layer_rule = engine::LayerRule::kUniform;
+  plan.budget = budget;
+  return plan;
+}
+
 std::unique_ptr<EngineEntry> EngineAlone(const services::ModelRuntime& model,
                                          const std::vector<std::int32_t>& ids, std::int64_t masks,
                                          const engine::EvictionPlan& plan, double rope_scale) {

@@ -112,6 +112,8 @@ std::vector<std::int32_t> TokensOf(const model::ModelConfig& config, std::int64_
                                    std::uint64_t seed);
 v1::PrefillRequest RequestOf(const std::vector<std::int32_t>& ids, std::int64_t masks = 8,
                              std::int64_t budget = 6);
+// What a request's keep with a budget and uniform layers asks for.
+engine::EvictionPlan UniformPlan(std::int64_t budget);
 
 // What the engine alone keeps.
 struct EngineEntry {

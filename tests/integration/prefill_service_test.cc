@@ -22,13 +22,6 @@ using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
-EvictionPlan UniformPlan(std::int64_t budget) {
-  EvictionPlan plan;
-  plan.layer_rule = engine::LayerRule::kUniform;
-  plan.budget = budget;
-  return plan;
-}
-
 // Keeps what the entry and the answer say against what the engine alone does.
 void ExpectAsEngineAlone(PrefillHarness& harness, const v1::PrefillRequest& request,
                          const EvictionPlan& plan) {
@@ -101,6 +94,9 @@ TEST(PrefillServiceTest, AnEntryIsWhatTheEngineAloneKeepsBitForBit) {
   for (const std::int64_t tokens : {1, 0}) {
     ExpectAsEngineAlone(harness, RequestOf(TokensOf(config, tokens, 2), 1, 4), UniformPlan(4));
   }
+  // The unconditional prompt of guidance.
+  const std::vector<std::int32_t> masked(20, config.mask_id);
+  ExpectAsEngineAlone(harness, RequestOf(masked, 8, 4), UniformPlan(4));
 }
 
 TEST(PrefillServiceTest, TextGoesThroughTheChatTemplateAndTheProfileIsTheDefault) {
@@ -359,7 +355,7 @@ TEST(PrefillServiceTest, CountsWhatItsCallersSaw) {
     considered += static_cast<double>(answer->kept().considered());
     tokens += static_cast<double>(answer->prompt_tokens());
   }
-  ASSERT_FALSE(harness.Prefill(RequestOf({config.mask_id})).ok());
+  ASSERT_FALSE(harness.Prefill(RequestOf({1, config.mask_id})).ok());
   EXPECT_EQ(harness.Metric("maskkv_pairs_kept_total"), kept);
   EXPECT_EQ(harness.Metric("maskkv_pairs_considered_total"), considered);
   EXPECT_EQ(harness.Metric("maskkv_prompt_tokens_total{service=\"prefill\"}"), tokens);

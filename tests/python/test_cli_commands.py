@@ -8,7 +8,7 @@ import pytest
 
 from cli_runs import GOLDEN, TINY, config, run, validated
 
-COMMANDS = ["generate", "calibrate", "inspect", "inspect-model", "evaluate", "bench"]
+COMMANDS = ["generate", "calibrate", "inspect", "inspect-model", "evaluate", "reuse", "bench"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -205,6 +205,41 @@ def test_a_rule_is_asked_for_by_flags_or_in_one_word(tiny):
     assert [len(step["committed"]) for step in fewest["steps"]] == [8]
     most = tiny.generate("--json", "--rule", "prefix:1", "--ignore-eos").json
     assert [step["committed"][0][0] for step in most["steps"]] == list(range(len(most["steps"])))
+
+
+def test_slowfast_is_asked_for_by_flags_or_in_one_word(tiny):
+    flags = tiny.generate("--json", "--rule", "slowfast", "--threshold", 0, "--span-threshold", 0,
+                          "--stable-steps", 1, "--ignore-eos").json
+    # The first step finds the block's end, the second takes all that is left.
+    assert [len(step["committed"]) for step in flags["steps"]] == [1, 7]
+    word = tiny.generate("--json", "--rule", "slowfast:0:span_threshold=0:stable_steps=1",
+                         "--ignore-eos").json
+    assert word["steps"] == flags["steps"]
+    slow = tiny.generate("--json", "--rule", "slowfast:stable_steps=64:explore_steps=8",
+                         "--ignore-eos").json
+    assert len(slow["steps"]) == 8
+    bad = run("generate", *tiny.args("--rule", "slowfast", "--explore-steps", 0))
+    assert bad.code == 2 and "--explore-steps: expected 1 to 1024, found 0" in bad.error
+
+
+@pytest.mark.parametrize("cache", ["none", "full", "maskkv"])
+def test_guidance_costs_a_second_entry_and_changes_confidences(tiny, cache):
+    def ask(*flags):
+        return validated("generate", tiny.generate("--json", "--cache", cache, "--ignore-eos",
+                                                   *flags).json)
+
+    plain, guided = ask("--cfg-scale", 0), ask("--cfg-scale", 1.5)
+    assert plain["steps"] == ask()["steps"]
+    assert guided["steps"] != plain["steps"]
+    assert guided["kept"] == plain["kept"]
+    assert guided["memory_bytes"]["entry"] == 2 * plain["memory_bytes"]["entry"]
+
+
+def test_guidance_refuses_what_it_cannot_do(tiny):
+    bad = run("generate", *tiny.args("--cfg-scale", -1))
+    assert bad.code == 2 and "--cfg-scale: expected a number from 0 to 1000, found -1" in bad.error
+    bad = run("generate", *tiny.args("--cfg-scale", 1, "--refresh-every", 2))
+    assert bad.code == 3 and "cfg_scale: expected 0 with refresh_every" in bad.error
 
 
 def test_rules_without_blocks_take_the_answer_as_one(tiny):

@@ -82,7 +82,7 @@ def test_a_bad_flag_value(tiny, flag, value, said):
 
 
 @pytest.mark.parametrize("args,said", [
-    ((), "subcommand: expected generate, calibrate, inspect, inspect-model, evaluate, bench, "
+    ((), "subcommand: expected generate, calibrate, inspect, inspect-model, evaluate, reuse, bench, "
          "serve or top, found nothing"),
     (("frobnicate",), "found frobnicate"),
     (("",), "found nothing"),

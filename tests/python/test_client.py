@@ -217,7 +217,7 @@ def test_the_other_services_answer_with_values(server):
     ({"document": "d", "policy": "snapkv", "selection": "full"}, "expected policy, or selection"),
     ({"document": "d", "policy": ""}, "policy: expected a name"),
     ({"document": "d", "confidence_source": "both"}, "expected one of rule, raw, filtered"),
-    ({"document": "d", "reuse": "maybe"}, "expected one of vote_again, kept"),
+    ({"document": "d", "reuse": "maybe"}, "expected one of vote_again, kept, vote_over"),
 ])
 def test_arguments_that_contradict_each_other_are_refused(kwargs, complaint):
     with pytest.raises(ValueError, match=complaint):
@@ -273,6 +273,24 @@ def test_filling_in_is_asked_for_and_told():
         decode_pb2.Span(position=4, tokens=[5, 6], text="x")])
     spans = maskkv.types.event(decode_pb2.GenerateEvent(finished=end)).spans
     assert [(s.position, s.tokens, s.text) for s in spans] == [(4, (5, 6), "x")]
+
+
+def test_a_documents_copy_is_named_by_its_handle():
+    copy = common_pb2.Handle(owner="here", entry_id=9, version=1)
+    request = requests.generate({"document": "d", "reuse": "vote_over", "handle": copy})
+    assert request.reuse == decode_pb2.REUSE_VOTE_OVER and request.handle == copy
+    assert requests.prefill({"document": "d", "over": copy}).document == copy
+    assert not requests.prefill({"document": "d", "over": None}).HasField("document")
+
+
+def test_growth_is_a_message_of_its_fields():
+    sampler = requests.generate({"document": "d", "growth": {"max_gen_length": 64, "by": 8,
+                                                             "low_confidence": 0.0}}).sampler
+    assert (sampler.growth.max_gen_length, sampler.growth.by) == (64, 8)
+    assert sampler.growth.HasField("low_confidence")
+    assert not sampler.growth.HasField("eos_threshold")
+    with pytest.raises(ValueError, match="most"):
+        requests.generate({"document": "d", "growth": {"most": 64}})
 
 
 def test_zero_and_absence_are_told_apart():

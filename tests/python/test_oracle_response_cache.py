@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from maskkv_oracle import (
+    bounds,
     checkpoint,
     decode,
     forward,
@@ -169,3 +170,61 @@ def test_an_evicted_cache_decodes_and_differs_from_the_exact_steps(models):
     assert cached.forwards == len(found.steps) == 8
     np.testing.assert_allclose(found.steps[0].logits, exact.steps[0].logits, rtol=0, atol=1e-10)
     assert np.abs(found.steps[1].logits - exact.steps[1].logits).max() > 1e-6
+
+
+def choice(values, chosen, equal=()):
+    values = np.array(values)
+    same = np.isin(np.arange(len(values)), equal)
+    return response_cache.Choice(values, np.array(chosen), 0.0, same)
+
+
+def test_a_choice_is_decided_beyond_the_errors_of_the_rows_beside_the_cut():
+    bound = np.array([0.01, 0.02, 0.01, 0.01])
+    assert choice([0.5, 0.54, 0.9, 0.9], [0]).decided(bound)
+    assert not choice([0.5, 0.52, 0.9, 0.9], [0]).decided(bound)
+    assert choice([0.5, 0.52, 0.9, 0.9], [0, 1, 2, 3]).decided(bound)
+
+
+def test_ties_of_equal_rows_are_decided_and_no_others():
+    bound = np.full(4, 0.01)
+    assert choice([1.0, 0.5, 1.0, 1.0], [1], equal=[0, 2, 3]).decided(bound)
+    assert choice([1.0, 0.5, 1.0, 1.0], [0, 1], equal=[0, 2, 3]).decided(bound)
+    assert choice([1.0, 1.0, 1.0, 1.0], [0], equal=[0, 1, 2, 3]).decided(bound)
+    assert not choice([1.0, 0.995, 1.0, 1.0], [0, 1], equal=[0, 2, 3]).decided(bound)
+    assert not choice([1.0, 0.5, 1.0, 0.995], [0, 1], equal=[0, 2]).decided(bound)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_restart_makes_the_next_forward_whole(models, name):
+    model, positions = models[name], np.arange(12)
+    ids = ids_of(model, 12)
+    cached = response_cache.ResponseCache(9, 0.25)
+    for whole in (True, False):
+        last(cached.run_rows(model, ids, positions))
+        assert (cached.choices[-1][0] is None) == whole
+    cached.restart()
+    assert cached.next_is_whole
+    again = last(cached.run_rows(model, ids, positions, past_of(model, 3)))
+    exact = last(forward.run_rows(model, ids, positions, past_of(model, 3)))
+    np.testing.assert_allclose(again, exact, rtol=0, atol=1e-10)
+    assert all(choice is None for choice in cached.choices[-1])
+
+
+@pytest.mark.parametrize("name", ("gqa", "dream"))
+def test_noise_follows_the_exact_choices_and_reaches_what_is_reused(models, name):
+    model, positions = models[name], np.arange(5, 17)
+    ids, past = ids_of(model, 12), past_of(model, 5)
+    after = list(ids)
+    after[3] = (ids[3] + 1) % model.config.mask_id
+    exact = response_cache.ResponseCache(9, 0.25)
+    outs = [last(exact.run_rows(model, i, positions, past)) for i in (ids, after)]
+    with pytest.raises(ValueError, match="follow"):
+        last(response_cache.ResponseCache(9, 0.25).run_rows(
+            model, ids, positions, past, bounds.Noise(0)))  # fmt: skip
+    noisy = response_cache.ResponseCache(9, 0.25, exact.choices)
+    for i, out in zip((ids, after), outs):
+        errors = np.abs(last(noisy.run_rows(model, i, positions, past, bounds.Noise(0))) - out)
+        assert 0 < errors.min() and errors.max() < 1e-4
+    for mine, followed in zip(noisy.choices[1], exact.choices[1]):
+        assert mine.chosen.tolist() == followed.chosen.tolist()
+        assert np.abs(mine.similarity - followed.similarity).max() > 0

@@ -81,12 +81,16 @@ def test_four_times_the_capacity_is_answered_or_refused_and_stays_within_bounds(
 
 def test_a_high_priority_is_not_held_up_by_low_ones_and_they_do_not_starve(stack, prompts):
     order, lock = [], threading.Lock()
+    # A low one runs for much longer than a request takes from here into the queue.
+    long = {"gen_length": 256, "steps": 256}
 
-    def ask(name, priority, ids):
+    def ask(name, priority, ids, ready=None):
         with stack.client() as client:
+            if ready is not None:
+                ready.wait()
             for attempt in range(200):
                 try:
-                    client.generate(**request(ids, priority=priority))
+                    client.generate(**request(ids, priority=priority, **long))
                     break
                 except maskkv.Error as error:
                     assert error.reason == "QUEUE_FULL", error
@@ -97,12 +101,14 @@ def test_a_high_priority_is_not_held_up_by_low_ones_and_they_do_not_starve(stack
             order.append(name)
 
     low = [(f"low{i}", -50, ids) for i, ids in enumerate(prompts[:RUNNING + WAITING - 2])]
+    full = threading.Event()
     with futures.ThreadPoolExecutor(len(low) + 1) as pool:
+        urgent = pool.submit(ask, "high", 100, prompts[50], full)
         waiting = [pool.submit(ask, *arguments) for arguments in low]
         # Behind a full batch and a queue of low ones.
         metrics.wait_for(stack.processes["decode"].metrics, "maskkv_requests_running",
                          lambda value: value >= RUNNING)
-        urgent = pool.submit(ask, "high", 100, prompts[50])
+        full.set()
         urgent.result()
         for one in waiting:
             one.result()

@@ -47,7 +47,7 @@ CacheKeyFields Example() {
 // Computed with Python's hashlib from the encoding that docs/shm_format.md describes.
 TEST(CacheKey, IsTheDocumentedDigest) {
   EXPECT_EQ(Hex(CacheKey(Example())),
-            "33b39c15d6e25076a4ccfe0d2780685c4ce2514d1550a26552a6267ac42d25ee");
+            "833c43ad32fa98231ca4aca3574583ee74915858677136828e1741c46d37f9c2");
 }
 
 using Change = std::function<void(CacheKeyFields&)>;
@@ -87,6 +87,12 @@ TEST(CacheKey, EveryFieldThatIsUsedChangesIt) {
       [](auto& f) { f.suffix = f.response = kResponse; },
       [](auto& f) { f.response = kResponse; },
       [](auto& f) { f.response = kResponse.first(2); },
+      [](auto& f) { f.copy_entry_id = 1; },
+      [](auto& f) { f.copy_entry_id = 2; },
+      [](auto& f) {
+        f.copy_entry_id = 2;
+        f.copy_epoch = 1;
+      },
       [](auto& f) { f.rope_scaling = ""; },
       [](auto& f) { f.dtype = kernels::DType::kF32; },
       [](auto& f) { f.policy.layer_rule = engine::LayerRule::kOnline; },

@@ -10,7 +10,7 @@
 #include "core/base/error.h"
 #include "tests/support/status_matchers.h"
 
-namespace maskkv::arena {
+namespace maskkv::arena::cache_table_test {
 namespace {
 
 using std::chrono::seconds;
@@ -275,4 +275,4 @@ TEST_F(CacheTableTest, TheNewerEntryOfAKeyTakesItOver) {
 }
 
 }  // namespace
-}  // namespace maskkv::arena
+}  // namespace maskkv::arena::cache_table_test

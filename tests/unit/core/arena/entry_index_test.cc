@@ -16,7 +16,7 @@
 #include "tests/support/seed.h"
 #include "tests/support/status_matchers.h"
 
-namespace maskkv::arena {
+namespace maskkv::arena::entry_index_test {
 namespace {
 
 using maskkv::testing::CheckIndex;
@@ -395,4 +395,4 @@ TEST(ValidateEntry, AcceptsNothingUnsafeBehindRightChecksums) {
 }
 
 }  // namespace
-}  // namespace maskkv::arena
+}  // namespace maskkv::arena::entry_index_test

@@ -19,7 +19,7 @@
 #include "core/base/error.h"
 #include "tests/support/status_matchers.h"
 
-namespace maskkv::arena {
+namespace maskkv::arena::plane_test {
 namespace {
 
 using maskkv::testing::IsOk;
@@ -236,4 +236,4 @@ TEST_F(MemfdTest, MapsNoMoreThanThereIs) {
 }
 
 }  // namespace
-}  // namespace maskkv::arena
+}  // namespace maskkv::arena::plane_test

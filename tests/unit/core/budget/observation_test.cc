@@ -11,7 +11,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
-namespace maskkv::budget {
+namespace maskkv::budget::observation_test {
 namespace {
 
 using ::testing::HasSubstr;
@@ -84,4 +84,4 @@ TEST(ObservationTest, RefusesInsaneNumbersNamingTheField) {
 }
 
 }  // namespace
-}  // namespace maskkv::budget
+}  // namespace maskkv::budget::observation_test

@@ -10,7 +10,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
-namespace maskkv::budget {
+namespace maskkv::budget::plan_test {
 namespace {
 
 using ::testing::HasSubstr;
@@ -114,4 +114,4 @@ TEST(PlanTest, ACoveragePolicyDoesNotReadTheBudget) {
 }
 
 }  // namespace
-}  // namespace maskkv::budget
+}  // namespace maskkv::budget::plan_test

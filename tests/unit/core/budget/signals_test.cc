@@ -7,7 +7,7 @@
 #include "core/base/error.h"
 #include "gtest/gtest.h"
 
-namespace maskkv::budget {
+namespace maskkv::budget::signals_test {
 namespace {
 
 using std::chrono::seconds;
@@ -142,4 +142,4 @@ TEST(SignalsTest, ReportersAreBoundedAndTheForgottenMakeRoom) {
 }
 
 }  // namespace
-}  // namespace maskkv::budget
+}  // namespace maskkv::budget::signals_test

@@ -9,7 +9,7 @@
 
 #include "tests/support/seed.h"
 
-namespace maskkv::engine {
+namespace maskkv::engine::canvas_test {
 namespace {
 
 using ::testing::ElementsAre;
@@ -212,4 +212,4 @@ TEST(Canvas, EveryRuleDecidesTheCanvas) {
 }
 
 }  // namespace
-}  // namespace maskkv::engine
+}  // namespace maskkv::engine::canvas_test

@@ -19,7 +19,7 @@
 #include "tests/support/seed.h"
 #include "tests/unit/core/engine/test_model.h"
 
-namespace maskkv::engine {
+namespace maskkv::engine::decode_requests_test {
 namespace {
 
 using ::testing::HasSubstr;
@@ -283,4 +283,4 @@ TEST_F(DecodeRequestsTest, PausesChangeNoBitOfAnyRequest) {
 }
 
 }  // namespace
-}  // namespace maskkv::engine
+}  // namespace maskkv::engine::decode_requests_test

@@ -8,7 +8,7 @@
 #include "core/engine/prefill.h"
 #include "tests/unit/core/engine/test_model.h"
 
-namespace maskkv::engine {
+namespace maskkv::engine::decode_test {
 namespace {
 
 using ::testing::HasSubstr;
@@ -173,4 +173,4 @@ TEST_F(DecodeTest, ABrokenEntryFailsItsRequestAndNoOther) {
 }
 
 }  // namespace
-}  // namespace maskkv::engine
+}  // namespace maskkv::engine::decode_test

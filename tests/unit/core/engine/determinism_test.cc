@@ -20,7 +20,7 @@
 #include "tests/unit/core/engine/test_model.h"
 #include "tests/unit/core/model/family_checkpoints.h"
 
-namespace maskkv::engine {
+namespace maskkv::engine::determinism_test {
 namespace {
 
 constexpr std::int64_t kMaxPositions = 700;
@@ -83,13 +83,22 @@ std::vector<Job> RandomJobs(const model::ModelConfig& config, std::size_t count,
     job.params.rule.alg_temp = i % 2 == 0 ? 0.0 : 0.3;
     job.params.rule.top_p = i % 4 == 1 ? 0.8 : 1.0;
     job.params.rule.top_k = i % 4 == 2 ? 5 : 0;
+    job.params.response_every = i % 3 == 1 ? 0 : static_cast<std::int64_t>(1 + i % 4);
+    job.params.response_share = i % 2 == 0 ? 0.25 : 0.6;
+    job.params.cfg_scale = i % 3 == 1 ? 0.8 : 0.0;  // with all rows recomputed
     job.provisional = i % 5 == 1;
     if (i % 5 >= 3) {  // masks between given tokens, the prompt on both sides
       job.params.whole_canvas = true;
+      job.params.cfg_scale = 0;
       for (std::size_t p = 1; p < job.response.size(); p += 2 + random() % 3) job.response[p] = 1;
       for (std::uint64_t n = random() % 40; n > 0; --n) {
         job.suffix.push_back(static_cast<std::int32_t>(n % 7));
       }
+    } else if (i % 3 == 2) {
+      job.params.growth = {.max_gen_length = job.params.gen_length + 3 * job.params.block_length,
+                           .by = job.params.block_length,
+                           .window = 5,
+                           .low_confidence = 0.3};
     }
     // More factors than tables are kept.
     job.rope_scale = i % 3 == 0 ? 1.0 : static_cast<double>(1 + random() % 7);
@@ -148,6 +157,11 @@ RequestId AddJob(TestModel& model, Decoder& decoder, const Job& job) {
     } else {
       request.suffix.clear();  // the entry serves it
     }
+  }
+  if (job.plan && job.params.guided()) {
+    Job masked = job;
+    masked.prompt.assign(job.prompt.size(), model.weights.config().mask_id);
+    request.unconditional = std::make_shared<PrefixView>(Prefill(model, masked), job.served);
   }
   const auto id = decoder.Add(std::move(request));
   EXPECT_TRUE(id.ok()) << id.status();
@@ -246,4 +260,4 @@ INSTANTIATE_TEST_SUITE_P(Models, DeterminismTest,
                          });
 
 }  // namespace
-}  // namespace maskkv::engine
+}  // namespace maskkv::engine::determinism_test

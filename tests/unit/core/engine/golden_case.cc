@@ -2,13 +2,14 @@
 #include "tests/unit/core/engine/golden_case.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 
 namespace maskkv::engine {
 namespace {
 
-const std::string kCases = std::string(MASKKV_SOURCE_DIR) + "/tests/data/golden/cases/";
+const std::string kCases = GoldenFolder() + "/cases/";
 
 nlohmann::json ReadJson(const std::string& path) {
   std::ifstream file(path);
@@ -16,6 +17,11 @@ nlohmann::json ReadJson(const std::string& path) {
 }
 
 }  // namespace
+
+std::string GoldenFolder() {
+  const char* const other = std::getenv("MASKKV_GOLDEN");
+  return other != nullptr ? other : std::string(MASKKV_SOURCE_DIR) + "/tests/data/golden";
+}
 
 GoldenCase::GoldenCase(const std::string& case_name)
     : name(case_name),
@@ -43,6 +49,9 @@ GoldenCase::GoldenCase(const std::string& case_name)
     params.rule.threshold = rule.at("threshold");
     params.rule.low_threshold = rule.at("low_threshold");
     params.rule.factor = rule.at("factor");
+    params.rule.span_threshold = rule.value("span_threshold", params.rule.span_threshold);
+    params.rule.explore_steps = rule.value("explore_steps", params.rule.explore_steps);
+    params.rule.stable_steps = rule.value("stable_steps", params.rule.stable_steps);
   }
   if (json.contains("reuse")) {
     reuse = {json.at("reuse").at("document_tokens"),

@@ -20,7 +20,7 @@
 #include "tests/support/status_matchers.h"
 #include "tests/unit/core/engine/golden_case.h"
 
-namespace maskkv::engine {
+namespace maskkv::engine::golden_policies_test {
 namespace {
 
 using nlohmann::json;
@@ -139,4 +139,4 @@ INSTANTIATE_TEST_SUITE_P(Models, GoldenPoliciesTest, ::testing::ValuesIn(Names()
                          [](const auto& model) { return model.param; });
 
 }  // namespace
-}  // namespace maskkv::engine
+}  // namespace maskkv::engine::golden_policies_test

@@ -18,15 +18,16 @@
 #include "core/engine/prefill.h"
 #include "core/policy/named_policy.h"
 #include "tests/support/status_matchers.h"
+#include "tests/unit/core/engine/golden_case.h"
 #include "tests/unit/core/engine/test_model.h"
 
-namespace maskkv::engine {
+namespace maskkv::engine::golden_refresh_test {
 namespace {
 
 using nlohmann::json;
 using Ids = std::vector<std::int32_t>;
 
-const std::string kFolder = std::string(MASKKV_SOURCE_DIR) + "/tests/data/golden/refresh/";
+const std::string kFolder = GoldenFolder() + "/refresh/";
 constexpr int kThreads = 2;
 
 std::vector<std::string> Names() {
@@ -178,4 +179,4 @@ INSTANTIATE_TEST_SUITE_P(Cases, GoldenRefreshTest, ::testing::ValuesIn(Names()),
                          });
 
 }  // namespace
-}  // namespace maskkv::engine
+}  // namespace maskkv::engine::golden_refresh_test

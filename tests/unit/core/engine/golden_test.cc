@@ -16,7 +16,7 @@
 #include "tests/support/closeness.h"
 #include "tests/unit/core/engine/golden_case.h"
 
-namespace maskkv::engine {
+namespace maskkv::engine::golden_test {
 namespace {
 
 using maskkv::testing::AllWithin;
@@ -318,4 +318,4 @@ INSTANTIATE_TEST_SUITE_P(Cases, GoldenTest, ::testing::ValuesIn(GoldenCase::Name
                          });
 
 }  // namespace
-}  // namespace maskkv::engine
+}  // namespace maskkv::engine::golden_test

@@ -10,7 +10,7 @@
 
 #include "tests/support/seed.h"
 
-namespace maskkv::engine {
+namespace maskkv::engine::heap_kv_test {
 namespace {
 
 using ::testing::HasSubstr;
@@ -110,4 +110,4 @@ TEST(HeapKvEntryDeathTest, AbortsOnPositionsThatDoNotAscend) {
 }
 
 }  // namespace
-}  // namespace maskkv::engine
+}  // namespace maskkv::engine::heap_kv_test

@@ -7,14 +7,16 @@
 
 #include <algorithm>
 #include <map>
+#include <tuple>
 
 #include "core/engine/decode.h"
 #include "core/engine/heap_kv.h"
 #include "core/engine/prefill.h"
 #include "core/engine/prefix_view.h"
+#include "tests/support/status_matchers.h"
 #include "tests/unit/core/engine/test_model.h"
 
-namespace maskkv::engine {
+namespace maskkv::engine::infill_test {
 namespace {
 
 using ::testing::ElementsAre;
@@ -264,7 +266,100 @@ TEST_P(InfillTest, NoPositionMayBeThereTwice) {
               HasSubstr("rows: expected every position once, found 0 twice"));
 }
 
+TEST_P(InfillTest, RefusesWhatHasNoMeaningBesideGivenTokens) {
+  DecodeRequest request = Uncached();
+  request.params.growth.max_gen_length = 16;
+  EXPECT_THAT(AddError(request), HasSubstr("growth.max_gen_length: expected 0 where the whole"));
+  request.params.whole_canvas = false;
+  EXPECT_THAT(AddError(request), HasSubstr("suffix_tokens: expected 0 with growth, found 20"));
+  request.suffix.clear();
+  request.suffix_tokens = 0;
+  EXPECT_THAT(AddError(request),
+              HasSubstr("response: expected nothing but masks with growth, found 6 ids"));
+  request.params.growth = {};
+  request.params.cfg_scale = 0.5;
+  EXPECT_THAT(AddError(request),
+              HasSubstr("response: expected nothing but masks with cfg_scale above 0, found 6"));
+  request.params.whole_canvas = true;
+  EXPECT_THAT(AddError(request), HasSubstr("cfg_scale: expected 0 where the whole canvas"));
+}
+
+// What was committed and the bits of its confidence, step by step.
+std::vector<std::tuple<std::int64_t, std::int64_t, std::int32_t, float>> Commits(
+    const std::vector<StepEvent>& events) {
+  std::vector<std::tuple<std::int64_t, std::int64_t, std::int32_t, float>> all;
+  for (const StepEvent& event : events) {
+    for (const Prediction& p : event.committed) {
+      all.emplace_back(event.step, p.position, p.token, p.confidence);
+    }
+  }
+  return all;
+}
+
+// A share of 1 computes every row in between too: the plain decoding, its bits, suffix or not.
+TEST_P(InfillTest, AResponseCacheOfAllRowsIsThePlainDecoding) {
+  const auto entry = Entry(Selection::kMaskKv, 7);
+  DecodeRequest document = Cached(std::make_shared<PrefixView>(entry, 21));
+  document.prompt.assign(prompt_.begin() + 21, prompt_.end());
+  document.suffix = suffix_;
+  for (DecodeRequest request : {Uncached(), Cached(entry), document}) {
+    const auto plain = Commits(Run(request));
+    EXPECT_EQ(plain.size(), 6U);
+    request.params.response_every = 3;
+    request.params.response_share = 1;
+    EXPECT_EQ(Commits(Run(request)), plain);
+  }
+}
+
+TEST_P(InfillTest, AResponseCacheCountsTheRowsOnBothSides) {
+  DecodeRequest request = Uncached();
+  request.params.response_every = 2;
+  request.params.response_share = 0.25;
+  const std::vector<StepEvent> events = Run(request);
+  ASSERT_EQ(events.size(), 6U);
+  for (std::size_t i = 0; i < events.size(); ++i) {
+    EXPECT_EQ(events[i].rows, i % 2 == 0 ? 62 : 16) << "ceil(62 / 4) between";
+    EXPECT_EQ(events[i].rows + events[i].reused_rows, 62);
+  }
+}
+
+// A suffix behind the canvas moves no row: with a mix of weight 0 `remix` shows plain masks, with
+// another weight it shows the masks, and nothing else, as something else.
+TEST_P(InfillTest, RemixMixesTheMasksAndNoOtherRow) {
+  DecodeRequest request = Uncached();
+  request.params.rule.rule = decoding::Rule::kRemix;
+  request.params.rule.threshold = 1;
+  request.params.rule.js_threshold = 1;
+  request.params.rule.mix_weight = 0;
+  const auto plain = Commits(Run(request));
+  request.params.rule.mix_weight = 0.5;
+  const auto mixed = Commits(Run(request));
+  EXPECT_EQ(plain.size(), 6U);
+  EXPECT_EQ(mixed.size(), 6U);
+  EXPECT_EQ(plain.front(), mixed.front()) << "nothing is mixed yet";
+  EXPECT_NE(plain, mixed);
+}
+
+// Ids 1 and 2 in turn; the given ones must be among them, and no end token may follow.
+TEST_P(InfillTest, AnAutomatonDescribesTheWholeCanvas) {
+  decoding::AutomatonParts parts{.states = 2, .accepting = {0}};
+  parts.sets = {{{1, 1}}, {{2, 2}}};
+  parts.arcs = {{0, 0, 1}, {1, 1, 0}};
+  DecodeRequest request = Uncached();
+  request.params.automaton = ValueOrDie(decoding::TokenAutomaton::Make(parts));
+  EXPECT_THAT(AddError(request),
+              HasSubstr("automaton: expected an accepted answer that holds the given tokens"));
+  const std::int32_t mask = config().mask_id;
+  request.response = {mask, 2, mask, mask, mask, 2, 1, 2, mask, mask, mask, mask};
+  std::vector<std::int32_t> answer;
+  Run(request, &answer);
+  EXPECT_THAT(answer, ElementsAre(1, 2, 1, 2, 1, 2, 1, 2, 1, 2, 1, 2));
+  request.params.gen_length = request.params.block_length = request.params.steps = 11;
+  request.response.pop_back();
+  EXPECT_THAT(AddError(request), HasSubstr("automaton: expected an accepted answer"));
+}
+
 INSTANTIATE_TEST_SUITE_P(Families, InfillTest, ::testing::Values("gqa", "dream"));
 
 }  // namespace
-}  // namespace maskkv::engine
+}  // namespace maskkv::engine::infill_test

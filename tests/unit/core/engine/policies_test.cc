@@ -12,7 +12,7 @@
 #include "tests/support/status_matchers.h"
 #include "tests/unit/core/engine/test_model.h"
 
-namespace maskkv::engine {
+namespace maskkv::engine::policies_test {
 namespace {
 
 using ::maskkv::testing::StatusIs;
@@ -180,4 +180,4 @@ TEST_F(PoliciesTest, EntriesDoNotDependOnTheThreads) {
 }
 
 }  // namespace
-}  // namespace maskkv::engine
+}  // namespace maskkv::engine::policies_test

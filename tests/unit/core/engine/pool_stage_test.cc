@@ -11,7 +11,7 @@
 #include "tests/support/seed.h"
 #include "tests/support/status_matchers.h"
 
-namespace maskkv::engine {
+namespace maskkv::engine::pool_stage_test {
 namespace {
 
 using ::maskkv::testing::IsOk;
@@ -125,4 +125,4 @@ TEST(PoolStage, BrokenScoresAreDataLoss) {
 }
 
 }  // namespace
-}  // namespace maskkv::engine
+}  // namespace maskkv::engine::pool_stage_test

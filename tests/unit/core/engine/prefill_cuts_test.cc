@@ -12,7 +12,7 @@
 #include "tests/support/status_matchers.h"
 #include "tests/unit/core/engine/test_model.h"
 
-namespace maskkv::engine {
+namespace maskkv::engine::prefill_cuts_test {
 namespace {
 
 using ::maskkv::testing::IsOk;
@@ -217,4 +217,4 @@ TEST_F(PrefillCutsTest, NoCutsIsAForwardAlone) {
 }
 
 }  // namespace
-}  // namespace maskkv::engine
+}  // namespace maskkv::engine::prefill_cuts_test

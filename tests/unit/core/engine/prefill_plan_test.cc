@@ -14,7 +14,7 @@
 #include "core/policy/layer_weights.h"
 #include "tests/unit/core/engine/test_model.h"
 
-namespace maskkv::engine {
+namespace maskkv::engine::prefill_plan_test {
 namespace {
 
 using ::testing::Each;
@@ -254,4 +254,4 @@ TEST_F(PrefillPlanTest, RefusesNumbersThatMeanNothing) {
 }
 
 }  // namespace
-}  // namespace maskkv::engine
+}  // namespace maskkv::engine::prefill_plan_test

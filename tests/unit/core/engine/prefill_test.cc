@@ -10,7 +10,7 @@
 #include "core/engine/heap_kv.h"
 #include "tests/unit/core/engine/test_model.h"
 
-namespace maskkv::engine {
+namespace maskkv::engine::prefill_test {
 namespace {
 
 using ::testing::HasSubstr;
@@ -199,4 +199,4 @@ TEST_F(PrefillTest, PromptsWithTheMaskTokenOrUnknownIdsAreRefusedByPosition) {
 }
 
 }  // namespace
-}  // namespace maskkv::engine
+}  // namespace maskkv::engine::prefill_test

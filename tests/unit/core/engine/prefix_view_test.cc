@@ -12,7 +12,7 @@
 #include "core/engine/heap_kv.h"
 #include "tests/support/seed.h"
 
-namespace maskkv::engine {
+namespace maskkv::engine::prefix_view_test {
 namespace {
 
 using ::testing::ElementsAre;
@@ -96,4 +96,4 @@ TEST(PrefixView, IsAFilterOfRandomEntries) {
 }
 
 }  // namespace
-}  // namespace maskkv::engine
+}  // namespace maskkv::engine::prefix_view_test

@@ -12,7 +12,7 @@
 #include "tests/support/status_matchers.h"
 #include "tests/unit/core/engine/test_model.h"
 
-namespace maskkv::engine {
+namespace maskkv::engine::quality_test {
 namespace {
 
 using ::maskkv::testing::IsOk;
@@ -154,4 +154,4 @@ TEST_P(QualityTest, WhatFailsLeavesTheCountsAsTheyWere) {
 INSTANTIATE_TEST_SUITE_P(Families, QualityTest, ::testing::Values("deep", "dream"));
 
 }  // namespace
-}  // namespace maskkv::engine
+}  // namespace maskkv::engine::quality_test

@@ -19,7 +19,7 @@
 #include "tests/support/status_matchers.h"
 #include "tests/unit/core/engine/test_model.h"
 
-namespace maskkv::engine {
+namespace maskkv::engine::refresh_test {
 namespace {
 
 using ::testing::Each;
@@ -296,4 +296,4 @@ INSTANTIATE_TEST_SUITE_P(Models, RefreshTest, ::testing::Values("gqa", "dream", 
                          [](const auto& model) { return model.param; });
 
 }  // namespace
-}  // namespace maskkv::engine
+}  // namespace maskkv::engine::refresh_test

@@ -20,7 +20,7 @@
 #include "tests/unit/core/engine/test_model.h"
 #include "tests/unit/core/model/family_checkpoints.h"
 
-namespace maskkv::engine {
+namespace maskkv::engine::rope_scale_test {
 namespace {
 
 using maskkv::testing::StatusIs;
@@ -166,4 +166,4 @@ TEST(RopeScaleRequests, WhatIsNoFactorIsRefused) {
 }
 
 }  // namespace
-}  // namespace maskkv::engine
+}  // namespace maskkv::engine::rope_scale_test

@@ -16,7 +16,7 @@
 #include "tests/unit/core/engine/test_model.h"
 #include "tests/unit/core/model/family_checkpoints.h"
 
-namespace maskkv::engine {
+namespace maskkv::engine::shift_test {
 namespace {
 
 using ::testing::ElementsAre;
@@ -248,4 +248,4 @@ TEST_F(ShiftTest, APromptOfOneTokenIsAllTail) {
 }
 
 }  // namespace
-}  // namespace maskkv::engine
+}  // namespace maskkv::engine::shift_test

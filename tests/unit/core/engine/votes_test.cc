@@ -12,7 +12,7 @@
 #include "tests/support/seed.h"
 #include "tests/unit/core/engine/test_model.h"
 
-namespace maskkv::engine {
+namespace maskkv::engine::votes_test {
 namespace {
 
 constexpr std::int64_t kPrompt = 300;  // more than one block
@@ -184,4 +184,4 @@ TEST_F(VotesTest, SayWhichRowsVote) {
 }
 
 }  // namespace
-}  // namespace maskkv::engine
+}  // namespace maskkv::engine::votes_test

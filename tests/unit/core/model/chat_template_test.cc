@@ -11,7 +11,7 @@
 #include "tests/support/status_matchers.h"
 #include "tests/unit/core/model/checkpoint_files.h"
 
-namespace maskkv::model {
+namespace maskkv::model::chat_template_test {
 namespace {
 
 using maskkv::testing::IsOk;
@@ -154,4 +154,4 @@ TEST(EmbeddedModel, HasAChatTemplate) {
 }
 
 }  // namespace
-}  // namespace maskkv::model
+}  // namespace maskkv::model::chat_template_test

@@ -12,7 +12,7 @@
 #include "tests/support/status_matchers.h"
 #include "tests/unit/core/model/checkpoint_files.h"
 
-namespace maskkv::model {
+namespace maskkv::model::checkpoint_test {
 namespace {
 
 using maskkv::testing::IsOk;
@@ -259,4 +259,4 @@ TEST(EmbeddedModel, Opens) {
 }
 
 }  // namespace
-}  // namespace maskkv::model
+}  // namespace maskkv::model::checkpoint_test

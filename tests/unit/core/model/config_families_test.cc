@@ -13,7 +13,7 @@
 #include "tests/support/status_matchers.h"
 #include "tests/unit/core/model/published_configs.h"
 
-namespace maskkv::model {
+namespace maskkv::model::config_families_test {
 namespace {
 
 using maskkv::testing::IsOk;
@@ -221,4 +221,4 @@ TEST(Families, TensorsHaveTheNamesAndShapesOfTheCheckpoints) {
 }
 
 }  // namespace
-}  // namespace maskkv::model
+}  // namespace maskkv::model::config_families_test

@@ -10,7 +10,7 @@
 #include "tests/support/status_matchers.h"
 #include "tests/unit/core/model/checkpoint_files.h"
 
-namespace maskkv::model {
+namespace maskkv::model::config_test {
 namespace {
 
 using maskkv::testing::IsOk;
@@ -194,4 +194,4 @@ TEST(ModelConfig, FilesThatCannotBeReadAreNamed) {
 }
 
 }  // namespace
-}  // namespace maskkv::model
+}  // namespace maskkv::model::config_test

@@ -7,7 +7,7 @@
 
 #include "tests/support/status_matchers.h"
 
-namespace maskkv::model {
+namespace maskkv::model::json_reader_test {
 namespace {
 
 using maskkv::testing::IsOk;
@@ -100,4 +100,4 @@ TEST(JsonReader, MessagesAreOneShortPrintableLine) {
 }
 
 }  // namespace
-}  // namespace maskkv::model
+}  // namespace maskkv::model::json_reader_test

@@ -12,7 +12,7 @@
 
 #include "tests/support/status_matchers.h"
 
-namespace maskkv::model {
+namespace maskkv::model::rope_scaling_test {
 namespace {
 
 using maskkv::testing::StatusIs;
@@ -128,4 +128,4 @@ TEST(RopeScalingTest, NamesEveryFactorByItsOwnText) {
 }
 
 }  // namespace
-}  // namespace maskkv::model
+}  // namespace maskkv::model::rope_scaling_test

@@ -12,7 +12,7 @@
 #include "tests/support/status_matchers.h"
 #include "tests/unit/core/model/checkpoint_files.h"
 
-namespace maskkv::model {
+namespace maskkv::model::safetensors_test {
 namespace {
 
 using maskkv::testing::StatusIs;
@@ -223,4 +223,4 @@ TEST(SafetensorsFile, FilesThatCannotBeReadAreNamed) {
 }
 
 }  // namespace
-}  // namespace maskkv::model
+}  // namespace maskkv::model::safetensors_test

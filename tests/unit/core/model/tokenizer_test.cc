@@ -14,7 +14,7 @@
 #include "tests/support/seed.h"
 #include "tests/support/status_matchers.h"
 
-namespace maskkv::model {
+namespace maskkv::model::tokenizer_test {
 namespace {
 
 using maskkv::testing::IsOk;
@@ -273,4 +273,4 @@ TEST(EmbeddedModel, HasATokenizer) {
 }
 
 }  // namespace
-}  // namespace maskkv::model
+}  // namespace maskkv::model::tokenizer_test

@@ -18,7 +18,7 @@
 #include "tests/support/seed.h"
 #include "tests/support/status_matchers.h"
 
-namespace maskkv::policy {
+namespace maskkv::policy::coverage_test {
 namespace {
 
 using ::maskkv::testing::StatusIs;
@@ -196,4 +196,4 @@ TEST(Coverage, ADecisionReportsPreferencesAndMasses) {
 }
 
 }  // namespace
-}  // namespace maskkv::policy
+}  // namespace maskkv::policy::coverage_test

@@ -17,7 +17,7 @@
 #include "tests/support/seed.h"
 #include "tests/support/status_matchers.h"
 
-namespace maskkv::policy {
+namespace maskkv::policy::head_budget_test {
 namespace {
 
 using ::maskkv::testing::StatusIs;
@@ -248,4 +248,4 @@ TEST(HeadBudgets, PermutingHeadsOfDistinctPreferencePermutesTheBudgets) {
 }
 
 }  // namespace
-}  // namespace maskkv::policy
+}  // namespace maskkv::policy::head_budget_test

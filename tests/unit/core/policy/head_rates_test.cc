@@ -17,7 +17,7 @@
 #include "tests/support/seed.h"
 #include "tests/support/status_matchers.h"
 
-namespace maskkv::policy {
+namespace maskkv::policy::head_rates_test {
 namespace {
 
 using ::maskkv::testing::StatusIs;
@@ -147,4 +147,4 @@ TEST(HeadRates, DecideALayer) {
 }
 
 }  // namespace
-}  // namespace maskkv::policy
+}  // namespace maskkv::policy::head_rates_test

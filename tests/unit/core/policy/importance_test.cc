@@ -13,7 +13,7 @@
 #include "tests/support/seed.h"
 #include "tests/support/status_matchers.h"
 
-namespace maskkv::policy {
+namespace maskkv::policy::importance_test {
 namespace {
 
 using ::maskkv::testing::IsOk;
@@ -83,4 +83,4 @@ TEST(CheckImportance, AcceptsTheWholeRangeOfACosine) {
 }
 
 }  // namespace
-}  // namespace maskkv::policy
+}  // namespace maskkv::policy::importance_test

@@ -15,7 +15,7 @@
 #include "tests/support/seed.h"
 #include "tests/support/status_matchers.h"
 
-namespace maskkv::policy {
+namespace maskkv::policy::layer_budget_test {
 namespace {
 
 using ::maskkv::testing::StatusIs;
@@ -229,4 +229,4 @@ TEST(LayerBudgets, ScalingEveryImportanceByAPowerOfTwoChangesNothing) {
 }
 
 }  // namespace
-}  // namespace maskkv::policy
+}  // namespace maskkv::policy::layer_budget_test

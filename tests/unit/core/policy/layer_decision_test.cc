@@ -15,7 +15,7 @@
 #include "tests/support/seed.h"
 #include "tests/support/status_matchers.h"
 
-namespace maskkv::policy {
+namespace maskkv::policy::layer_decision_test {
 namespace {
 
 using ::maskkv::testing::StatusIs;
@@ -125,4 +125,4 @@ TEST(DecideLayer, KeepsTheExactTotalAndTheTopOfEveryHeadForRandomScores) {
 }
 
 }  // namespace
-}  // namespace maskkv::policy
+}  // namespace maskkv::policy::layer_decision_test

@@ -17,7 +17,7 @@
 #include "tests/support/seed.h"
 #include "tests/support/status_matchers.h"
 
-namespace maskkv::policy {
+namespace maskkv::policy::layer_weights_test {
 namespace {
 
 using ::maskkv::testing::StatusIs;
@@ -180,4 +180,4 @@ TEST(LayersByWeight, EqualWeightsAreTheUniformRule) {
 }
 
 }  // namespace
-}  // namespace maskkv::policy
+}  // namespace maskkv::policy::layer_weights_test

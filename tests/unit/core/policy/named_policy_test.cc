@@ -8,7 +8,7 @@
 
 #include "tests/support/status_matchers.h"
 
-namespace maskkv::policy {
+namespace maskkv::policy::named_policy_test {
 namespace {
 
 using ::maskkv::testing::StatusIs;
@@ -87,4 +87,4 @@ TEST(NamedPolicy, PartsThatDoNotGoTogether) {
 }
 
 }  // namespace
-}  // namespace maskkv::policy
+}  // namespace maskkv::policy::named_policy_test

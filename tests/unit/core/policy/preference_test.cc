@@ -9,7 +9,7 @@
 
 #include "tests/support/status_matchers.h"
 
-namespace maskkv::policy {
+namespace maskkv::policy::preference_test {
 namespace {
 
 using ::maskkv::testing::StatusIs;
@@ -60,4 +60,4 @@ TEST(PromptPreference, RefusesASplitOutsideTheKeys) {
 }
 
 }  // namespace
-}  // namespace maskkv::policy
+}  // namespace maskkv::policy::preference_test

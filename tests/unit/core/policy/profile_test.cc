@@ -16,7 +16,7 @@
 #include "tests/support/seed.h"
 #include "tests/support/status_matchers.h"
 
-namespace maskkv::policy {
+namespace maskkv::policy::profile_test {
 namespace {
 
 using ::maskkv::testing::IsOk;
@@ -200,4 +200,4 @@ TEST(Profile, DeepNestingIsRefusedWithoutRecursion) {
 }
 
 }  // namespace
-}  // namespace maskkv::policy
+}  // namespace maskkv::policy::profile_test

@@ -12,7 +12,7 @@
 #include "tests/support/seed.h"
 #include "tests/support/status_matchers.h"
 
-namespace maskkv::policy {
+namespace maskkv::policy::selection_test {
 namespace {
 
 using ::maskkv::testing::StatusIs;
@@ -72,4 +72,4 @@ TEST(KeptMass, SumsTheKeptScores) {
 }
 
 }  // namespace
-}  // namespace maskkv::policy
+}  // namespace maskkv::policy::selection_test

@@ -11,7 +11,7 @@
 #include <thread>
 #include <vector>
 
-namespace maskkv::telemetry {
+namespace maskkv::telemetry::metrics_test {
 namespace {
 
 using ::testing::HasSubstr;
@@ -140,4 +140,4 @@ TEST(MetricsDeathTest, MisuseByOurOwnCodeAborts) {
 }
 
 }  // namespace
-}  // namespace maskkv::telemetry
+}  // namespace maskkv::telemetry::metrics_test

@@ -94,8 +94,8 @@ Row Attend(const model::ModelConfig& config, const Row& query, std::span<const R
   return out;
 }
 
-Row FeedForward(const model::Checkpoint& checkpoint, const model::TensorSpec& gate,
-                const model::TensorSpec& up, const model::TensorSpec& down, const Row& x) {
+Row FeedForwardOf(const model::Checkpoint& checkpoint, const model::TensorSpec& gate,
+                  const model::TensorSpec& up, const model::TensorSpec& down, const Row& x) {
   const Row gates = Project(checkpoint, gate, {}, x), ups = Project(checkpoint, up, {}, x);
   Row activated;
   for (std::size_t i = 0; i < gates.size(); ++i) {
@@ -128,8 +128,8 @@ Row Experts(const model::Checkpoint& checkpoint, const model::BlockTensors& bloc
   const Bounded sum = Dot(counted, Row(counted.size(), Bounded{1, 0}));
   Row y(x.size());
   for (const std::size_t e : order) {
-    const Row output = FeedForward(checkpoint, block.experts[e].gate, block.experts[e].up,
-                                   block.experts[e].down, x);
+    const Row output = FeedForwardOf(checkpoint, block.experts[e].gate, block.experts[e].up,
+                                     block.experts[e].down, x);
     // One rounding more than a division: a renormalised weight is a quotient of quotients.
     const Bounded weight = shares[e] / sum * Bounded{1, 0};
     for (std::size_t i = 0; i < y.size(); ++i) y[i] = y[i] + weight * output[i];
@@ -161,7 +161,7 @@ std::vector<Row> ReferenceBlock(const model::Checkpoint& checkpoint, std::int64_
     for (std::size_t i = 0; i < x.size(); ++i) x[i] = x[i] + attended[i];
     const Row normed = Norm(x, Load(checkpoint, block.ffn_norm), eps);
     const Row added = block.experts.empty()
-                          ? FeedForward(checkpoint, block.gate, block.up, block.down, normed)
+                          ? FeedForwardOf(checkpoint, block.gate, block.up, block.down, normed)
                           : Experts(checkpoint, block, normed, ambiguous);
     for (std::size_t i = 0; i < x.size(); ++i) x[i] = x[i] + added[i];
     out.push_back(std::move(x));

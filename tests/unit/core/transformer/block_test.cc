@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <vector>
 
 #include "core/transformer/transformer.h"
@@ -118,6 +119,59 @@ TEST_P(BlockTest, RowsAreTheSameBitsWithAnyThreadsAndNeighbours) {
     }
     EXPECT_EQ(runs[1], runs[0]);
     EXPECT_EQ(runs[2], runs[0]);
+  }
+}
+
+TEST_P(BlockTest, HalvesOfThePairsAreTheSameBitsAndOutputsChangeNothing) {
+  for (const kernels::DType dtype : {kernels::DType::kF32, kernels::DType::kBF16}) {
+    kernels::WorkerPool pool(2);
+    const Weights weights = Load(dtype, pool);
+    Transformer transformer(weights, pool, kPositions);
+    constexpr std::int64_t kRows = 20;
+    std::vector<std::int32_t> positions(kRows);
+    for (std::size_t i = 0; i < positions.size(); ++i) {
+      positions[i] = static_cast<std::int32_t>(7 * i);
+    }
+    const std::int64_t width = transformer.hidden();
+    const std::vector<float> hidden = NormalValues(kRows * width, 5);
+    const std::int64_t half = transformer.kv_width(), ld = 2 * half;
+    std::vector<float> kv(static_cast<std::size_t>(kRows * ld)), keys = kv, values = kv;
+    const auto rope = transformer.Rope(1, kPositions);
+    const RopeRun run{kRows, rope.get()};
+    transformer.ProjectKeysValues(1, hidden.data(), kRows, positions.data(), {&run, 1}, kv.data());
+    transformer.ProjectKeys(1, hidden.data(), kRows, positions.data(), {&run, 1}, keys.data());
+    transformer.ProjectValues(1, hidden.data(), kRows, values.data());
+    for (std::int64_t row = 0; row < kRows; ++row) {
+      const std::int64_t at = row * ld;
+      EXPECT_TRUE(std::equal(kv.begin() + at, kv.begin() + at + half, keys.begin() + at));
+      EXPECT_TRUE(
+          std::equal(kv.begin() + at + half, kv.begin() + at + ld, values.begin() + at + half));
+    }
+
+    const AttentionSource source{.rows = kRows,
+                                 .rope = rope.get(),
+                                 .keys = kv.data(),
+                                 .values = kv.data() + half,
+                                 .ldkv = ld,
+                                 .own_rows = kRows,
+                                 .cached = {},
+                                 .cached_dtype = kernels::DType::kF32,
+                                 .log_sum_exp = nullptr};
+    std::vector<float> attention(hidden.size()), feed_forward(hidden.size()), out = hidden;
+    transformer.Advance(1, out.data(), kRows, positions.data(), {&source, 1}, nullptr,
+                        {attention.data(), feed_forward.data()});
+    EXPECT_EQ(out, RunBlock(transformer, 1, hidden, positions));
+    const bool experts = transformer.config().experts > 0;
+    for (std::size_t i = 0; i < out.size(); ++i) {
+      const float sum = hidden[i] + attention[i] + feed_forward[i];
+      // Experts are added one by one: as many sums more, each rounded.
+      const float room =
+          experts
+              ? 8 * 0x1p-23F *
+                    (std::abs(hidden[i]) + std::abs(attention[i]) + std::abs(feed_forward[i]) + 1)
+              : 0;
+      ASSERT_NEAR(out[i], sum, room) << "element " << i;
+    }
   }
 }
 

@@ -5,6 +5,7 @@
 
 #include <vector>
 
+#include "kernels/activation/add.h"
 #include "tests/support/seed.h"
 
 namespace maskkv::kernels {
@@ -27,6 +28,17 @@ TEST(AddBias, IsTheSumRoundedOnceAndTouchesNoGap) {
           column < width ? static_cast<double>(before[at]) + bias[static_cast<std::size_t>(column)]
                          : before[at];
       EXPECT_EQ(x[at], static_cast<float>(sum));
+    }
+  }
+}
+
+TEST(AddInto, IsTheSumRoundedOnce) {
+  for (const std::int64_t count : {0, 1, 5, 64, 77}) {
+    const std::vector<float> source = NormalValues(count, 1), before = NormalValues(count, 2);
+    std::vector<float> target = before;
+    AddInto(source.data(), count, target.data());
+    for (std::size_t i = 0; i < target.size(); ++i) {
+      EXPECT_EQ(target[i], static_cast<float>(static_cast<double>(before[i]) + source[i]));
     }
   }
 }

@@ -67,6 +67,35 @@ TEST_P(MatMulTest, KeepsTheGapsBetweenStridedRowsAndAddsOneRoundedProduct) {
   }
 }
 
+TEST_P(MatMulTest, SomeColumnsAreTheSameBitsAndPanelsWithoutOneAreLeftAlone) {
+  const GemmProblem p = problem();
+  WorkerPool pool(2);
+  const PackedMatrix weights = p.Pack(pool, compute());
+  const std::vector<float> whole = RowsOf(pool, weights, p, 0, p.rows);
+  GemmWorkspace workspace;
+  const std::int64_t half = p.out / 2;
+  for (const Columns columns :
+       {Columns{0, half}, Columns{half, p.out}, Columns{half, half + 1}, Columns{half, half}}) {
+    std::int64_t begin = columns.begin, end = columns.end;  // of the panels that hold one
+    for (std::int64_t panel = 0; panel < weights.panels(); ++panel) {
+      if (weights.PanelEnd(panel) <= columns.begin || weights.PanelBegin(panel) >= columns.end) {
+        continue;
+      }
+      begin = std::min(begin, weights.PanelBegin(panel));
+      end = std::max(end, weights.PanelEnd(panel));
+    }
+    if (columns.begin == columns.end) end = begin;
+    std::vector<float> y(whole.size(), 0.25F);
+    MatMulColumns(pool, weights, columns, p.x.data(), p.rows, p.in, y.data(), p.out,
+                  Store::kOverwrite, workspace);
+    for (std::size_t i = 0; i < y.size(); ++i) {
+      const auto column = static_cast<std::int64_t>(i) % p.out;
+      ASSERT_EQ(y[i], begin <= column && column < end ? whole[i] : 0.25F)
+          << "columns " << columns.begin << " to " << columns.end << ": element " << i;
+    }
+  }
+}
+
 std::string ShapeName(const ::testing::TestParamInfo<MatMulTest::ParamType>& info) {
   const auto [compute, rows, in, out] = info.param;
   return std::string(Name(compute)) + "_rows" + std::to_string(rows) + "_in" + std::to_string(in) +

@@ -13,7 +13,7 @@
 #include "kernels/head/vocab_head_ref.h"
 #include "tests/support/seed.h"
 
-namespace maskkv::kernels {
+namespace maskkv::kernels::vocab_head_test {
 namespace {
 
 using ::maskkv::testing::NormalValues;
@@ -228,4 +228,4 @@ TEST(VocabHead, MemoryIsStatesAndTilesNeverRowsOfLogits) {
 }
 
 }  // namespace
-}  // namespace maskkv::kernels
+}  // namespace maskkv::kernels::vocab_head_test

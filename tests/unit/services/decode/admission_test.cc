@@ -12,9 +12,9 @@
 #include <vector>
 
 #include "core/base/error.h"
+#include "services/common/document_reuse.h"
 #include "services/decode/kept_entries.h"
 #include "services/decode/request_gate.h"
-#include "services/decode/reuse.h"
 #include "services/decode/token_table.h"
 #include "tests/support/seed.h"
 #include "tests/support/status_matchers.h"
@@ -168,14 +168,20 @@ class ReuseTest : public ::testing::Test {
   }
   // Positions that serve, or -1 for every pair.
   std::int64_t Serves(const std::vector<std::int32_t>& ids,
-                      const std::vector<std::int32_t>& suffix = {}) {
-    const absl::StatusOr<Reusable> reusable = ReusablePairs(entry_, ids, suffix, 8);
+                      const std::vector<std::int32_t>& suffix = {}, std::int64_t tail = 0) {
+    const absl::StatusOr<services::Reusable> reusable =
+        services::ReusablePairs(entry_, ids, suffix, 8, std::ssize(ids) - tail);
     EXPECT_TRUE(reusable.ok()) << reusable.status();
     return reusable->whole ? -1 : reusable->positions;
   }
   std::string ReasonFor(const std::vector<std::int32_t>& ids, std::int64_t gen_length = 8) {
-    const absl::Status status = ReusablePairs(entry_, ids, {}, gen_length).status();
+    const auto servable = static_cast<std::int64_t>(ids.size());
+    const absl::Status status =
+        services::ReusablePairs(entry_, ids, {}, gen_length, servable).status();
     EXPECT_TRUE(status.ok() || status.code() == absl::StatusCode::kFailedPrecondition);
+    if (!status.ok()) {
+      EXPECT_EQ(services::DocumentPositions(entry_, ids, gen_length, servable).status(), status);
+    }
     return ErrorReason(status);
   }
 
@@ -184,9 +190,12 @@ class ReuseTest : public ::testing::Test {
 };
 
 TEST_F(ReuseTest, TheSamePromptUsesEveryPairAndTheSameDocumentItsOwn) {
+  const std::vector<std::int32_t> other{1, 2, 3, 9}, bare{1, 2, 3};
   EXPECT_EQ(Serves(prompt_), -1);
-  EXPECT_EQ(Serves({1, 2, 3, 9}), 3);
-  EXPECT_EQ(Serves({1, 2, 3}), 3);
+  EXPECT_EQ(Serves(other), 3);
+  EXPECT_EQ(Serves(bare), 3);
+  EXPECT_EQ(*services::DocumentPositions(entry_, prompt_, 8, 5), 3);
+  EXPECT_EQ(*services::DocumentPositions(entry_, other, 8, 4), 3);
 }
 
 TEST_F(ReuseTest, APromptOnBothSidesUsesEveryPairOnlyIfBothSidesAreTheSame) {
@@ -201,6 +210,16 @@ TEST_F(ReuseTest, APromptOnBothSidesUsesEveryPairOnlyIfBothSidesAreTheSame) {
   EXPECT_EQ(Serves({1, 2, 3}, suffix), 3);
 }
 
+TEST_F(ReuseTest, NoPromptsTailIsServed) {
+  const std::vector<std::int32_t> bare{1, 2, 3};
+  EXPECT_EQ(Serves(prompt_, {}, 1), -1) << "every pair that there is";
+  EXPECT_EQ(Serves(bare, {}, 1), 2) << "ours";
+  EXPECT_EQ(*services::DocumentPositions(entry_, bare, 8, 2), 2);
+  entry_.prompt_tokens = 3;
+  const std::vector<std::int32_t> other{1, 2, 3, 9};
+  EXPECT_EQ(*services::DocumentPositions(entry_, other, 8, 3), 2) << "the entry's";
+}
+
 TEST_F(ReuseTest, AnotherDocumentLengthOrNumberOfMasksIsAMismatch) {
   EXPECT_EQ(ReasonFor({1, 2, 7, 4, 5}), "HANDLE_PROMPT_MISMATCH");
   EXPECT_EQ(ReasonFor({1, 2}), "HANDLE_PROMPT_MISMATCH");
@@ -209,6 +228,8 @@ TEST_F(ReuseTest, AnotherDocumentLengthOrNumberOfMasksIsAMismatch) {
   entry_.document_tokens = 0;
   EXPECT_EQ(ReasonFor({1, 2, 3, 9}), "HANDLE_PROMPT_MISMATCH");
   EXPECT_EQ(ReasonFor(prompt_), "");
+  EXPECT_EQ(ErrorReason(services::DocumentPositions(entry_, prompt_, 8, 5).status()),
+            "HANDLE_PROMPT_MISMATCH");
 }
 
 }  // namespace

@@ -53,6 +53,16 @@ std::string Commit(AnswerText& answer, std::int64_t position, std::int32_t id) {
   return text;
 }
 
+TEST(AnswerTextTest, ACanvasThatGrewBeforeItsLastCommitHasNotEnded) {
+  AnswerText answer(&TestTokenizer(), 1, {kEnd}, {});
+  answer.Grow(1);
+  EXPECT_EQ(Commit(answer, 0, Token("a")), "a");
+  EXPECT_FALSE(answer.ended());
+  EXPECT_EQ(Commit(answer, 1, Token("b")), "b");
+  EXPECT_TRUE(answer.ended());
+  EXPECT_EQ(answer.tokens().size(), 2U);
+}
+
 TEST(AnswerTextTest, TextGrowsOnlyFromTheLeft) {
   AnswerText answer(&TestTokenizer(), 4, {kEnd}, {});
   EXPECT_EQ(Commit(answer, 1, Token("b")), "");

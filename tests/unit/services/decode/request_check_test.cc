@@ -21,6 +21,8 @@ RequestLimits Limits() {
   limits.max_gen_length = 256;
   limits.max_samples = 8;
   limits.stop_ids = {3, 5};
+  limits.mask_id = 90;
+  limits.vocabulary = 100;
   return limits;
 }
 
@@ -64,6 +66,11 @@ TEST(RequestCheckTest, AHandleIsReadOnlyWhenItsPairsAreReused) {
   request.set_reuse(v1::REUSE_KEPT);
   MASKKV_ASSERT_OK_AND_ASSIGN(checked, CheckRequest(request, Limits()));
   EXPECT_EQ(*checked.reused, (arena::Handle{"cache:1", 7, 9, 1, 11}));
+  EXPECT_FALSE(checked.votes_over);
+  request.set_reuse(v1::REUSE_VOTE_OVER);
+  MASKKV_ASSERT_OK_AND_ASSIGN(checked, CheckRequest(request, Limits()));
+  EXPECT_FALSE(checked.reused) << "the prefill service reads it";
+  EXPECT_TRUE(checked.votes_over);
 }
 
 TEST(RequestCheckTest, EveryRuleIsTakenByName) {
@@ -109,6 +116,24 @@ TEST(RequestCheckTest, ZeroIsAThresholdAndNotItsAbsence) {
   EXPECT_EQ(checked.params.rule.source, decoding::ConfidenceSource::kRaw);
 }
 
+TEST(RequestCheckTest, AResponseCacheIsForEveryKindOfRequest) {
+  v1::GenerateRequest request = Request();
+  MASKKV_ASSERT_OK_AND_ASSIGN(CheckedRequest checked, CheckRequest(request, Limits()));
+  EXPECT_FALSE(checked.params.caches_response());
+  request.mutable_sampler()->set_response_every(5);
+  request.set_cache(v1::CACHE_NONE);
+  MASKKV_ASSERT_OK_AND_ASSIGN(checked, CheckRequest(request, Limits()));
+  EXPECT_EQ(checked.params.response_every, 5);
+  EXPECT_EQ(checked.params.response_share, 0.25);
+  request.mutable_sampler()->set_response_share(0);
+  EXPECT_EQ(CheckRequest(request, Limits()).status().message(),
+            "response_share: expected above 0, at most 1, found 0");
+  request.mutable_sampler()->set_response_share(0.5);
+  request.mutable_sampler()->set_response_every(-1);
+  EXPECT_EQ(CheckRequest(request, Limits()).status().message(),
+            "response_every: expected 0 to 16777216, found -1");
+}
+
 TEST(RequestCheckTest, ABadParameterIsNamedWithWhatWasExpectedAndFound) {
   v1::GenerateRequest request = Request();
   request.mutable_sampler()->set_rule("threshold");
@@ -143,6 +168,104 @@ TEST(RequestCheckTest, AnAnswerThatFillsInIsOneBlockAndAllOfItsCanvas) {
   EXPECT_TRUE(checked.canvas.empty());
   EXPECT_TRUE(checked.params.whole_canvas);
   EXPECT_EQ(checked.params.block_length, checked.params.gen_length);
+  // What has no meaning beside either.
+  request.mutable_sampler()->set_cfg_scale(1);
+  EXPECT_EQ(ErrorReason(CheckRequest(request, Limits()).status()), "BAD_SAMPLER");
+  request.clear_sampler();
+  request.mutable_sampler()->mutable_growth()->set_max_gen_length(64);
+  EXPECT_EQ(ErrorReason(CheckRequest(request, Limits()).status()), "BAD_SAMPLER");
+  request.clear_sampler();
+  request.set_reuse(v1::REUSE_VOTE_OVER);
+  request.mutable_handle()->set_owner(std::string("cache:1"));
+  request.mutable_handle()->set_entry_id(9);
+  request.mutable_handle()->set_version(1);
+  EXPECT_EQ(ErrorReason(CheckRequest(request, Limits()).status()), "BAD_REUSE");
+}
+
+// Two ids of 10 to 20 or 30.
+v1::GenerateRequest WithAutomaton() {
+  v1::GenerateRequest request = Request();
+  v1::TokenAutomaton& automaton = *request.mutable_automaton();
+  automaton.set_states(3);
+  automaton.add_accepting(2);
+  for (const int bound : {10, 20, 30, 30}) {
+    if (automaton.sets_size() == 0) automaton.add_sets();
+    automaton.mutable_sets(0)->add_ranges(bound);
+  }
+  for (const int number : {0, 0, 1, 1, 0, 2}) automaton.add_arcs(number);
+  return request;
+}
+
+TEST(RequestCheckTest, AnAutomatonIsTakenAsItIs) {
+  MASKKV_ASSERT_OK_AND_ASSIGN(CheckedRequest checked, CheckRequest(Request(), Limits()));
+  EXPECT_EQ(checked.params.automaton, nullptr);
+  MASKKV_ASSERT_OK_AND_ASSIGN(checked, CheckRequest(WithAutomaton(), Limits()));
+  const decoding::TokenAutomaton& automaton = *checked.params.automaton;
+  EXPECT_EQ(automaton.states(), 3);
+  EXPECT_EQ(automaton.start(), 0);
+  EXPECT_TRUE(automaton.accepts(2));
+  ASSERT_EQ(automaton.ids(0).size(), 2U);
+  EXPECT_EQ(automaton.ids(0)[1], (decoding::IdRange{30, 30}));
+  ASSERT_EQ(automaton.arcs_from(1).size(), 1U);
+  EXPECT_EQ(automaton.arcs_from(1)[0], (decoding::AutomatonArc{1, 0, 2}));
+}
+
+TEST(RequestCheckTest, ABadAutomatonIsRefusedBeforeAnythingRuns) {
+  const auto refusal = [](const std::function<void(v1::GenerateRequest&)>& spoil) {
+    v1::GenerateRequest request = WithAutomaton();
+    spoil(request);
+    const absl::Status status = CheckRequest(request, Limits()).status();
+    EXPECT_EQ(ErrorReason(status), "BAD_AUTOMATON") << status;
+    return std::string(status.message());
+  };
+  EXPECT_EQ(refusal([](auto& r) { r.mutable_automaton()->Clear(); }),
+            "automaton: states: expected 1 to 65536, found 0");
+  EXPECT_EQ(refusal([](auto& r) { r.mutable_automaton()->add_arcs(1); }),
+            "automaton: arcs: expected three numbers each, found 7 numbers");
+  EXPECT_EQ(refusal([](auto& r) { r.mutable_automaton()->mutable_sets(0)->add_ranges(1); }),
+            "automaton: set 0: expected two numbers a range, found 5 numbers");
+  EXPECT_EQ(refusal([](auto& r) { r.mutable_automaton()->mutable_sets(0)->set_ranges(3, 100); }),
+            "automaton: set 0: expected ids from 0 to 99, found 100");
+  EXPECT_EQ(refusal([](auto& r) { r.mutable_automaton()->mutable_sets(0)->set_ranges(3, 95); }),
+            "automaton: set 0: expected no mask id, found id 90");
+  EXPECT_EQ(refusal([](auto& r) { r.mutable_automaton()->mutable_sets(0)->set_ranges(0, 5); }),
+            "automaton: set 0: expected no end token, found id 5");
+  EXPECT_EQ(refusal([](auto& r) { r.mutable_sampler()->set_gen_length(1); }),
+            "automaton: expected an accepted answer of at most gen_length 1 tokens, found that the "
+            "shortest has 2");
+  EXPECT_EQ(refusal([](auto& r) { r.add_stop(std::string("x")); }),
+            "stop: expected none with an automaton, found some");
+}
+
+TEST(RequestCheckTest, GrowthIsTakenFieldByField) {
+  v1::GenerateRequest request = Request();
+  MASKKV_ASSERT_OK_AND_ASSIGN(CheckedRequest checked, CheckRequest(request, Limits()));
+  EXPECT_EQ(checked.params.growth, engine::Growth{});
+  EXPECT_EQ(checked.params.longest(), checked.params.gen_length);
+  v1::Growth& growth = *request.mutable_sampler()->mutable_growth();
+  growth.set_max_gen_length(64);
+  MASKKV_ASSERT_OK_AND_ASSIGN(checked, CheckRequest(request, Limits()));
+  EXPECT_EQ(checked.params.growth, engine::Growth{.max_gen_length = 64});
+  EXPECT_EQ(checked.params.longest(), 64);
+  growth.set_by(16);
+  growth.set_window(4);
+  growth.set_eos_threshold(0);
+  growth.set_eos_threshold_decoding(0.25);
+  growth.set_low_confidence(0);
+  MASKKV_ASSERT_OK_AND_ASSIGN(checked, CheckRequest(request, Limits()));
+  EXPECT_EQ(checked.params.growth, (engine::Growth{.max_gen_length = 64,
+                                                   .by = 16,
+                                                   .window = 4,
+                                                   .eos_threshold = 0,
+                                                   .eos_threshold_decoding = 0.25,
+                                                   .low_confidence = 0}));
+  growth.set_by(3);
+  EXPECT_EQ(CheckRequest(request, Limits()).status().message(),
+            "growth.by: expected a multiple of block_length 8 up to 16777216, or 0, found 3");
+  growth.set_by(8);
+  growth.set_max_gen_length(1 << 20);
+  EXPECT_THAT(std::string(CheckRequest(request, Limits()).status().message()),
+              ::testing::StartsWith("growth.max_gen_length: expected at most "));
 }
 
 struct BadCase {
@@ -238,6 +361,21 @@ INSTANTIATE_TEST_SUITE_P(
                 [](Request_ r) {
                   r.set_reuse(v1::REUSE_KEPT);
                   r.mutable_handle();
+                }},
+        BadCase{"VoteOverWithoutCache", "BAD_REUSE",
+                [](Request_ r) {
+                  r.set_reuse(v1::REUSE_VOTE_OVER);
+                  r.set_cache(v1::CACHE_NONE);
+                }},
+        BadCase{"VoteOverWithoutHandle", "BAD_HANDLE",
+                [](Request_ r) { r.set_reuse(v1::REUSE_VOTE_OVER); }},
+        BadCase{"VoteOverWithRefresh", "BAD_SAMPLER",
+                [](Request_ r) {
+                  r.set_reuse(v1::REUSE_VOTE_OVER);
+                  r.mutable_handle()->set_owner(std::string(1, 'c'));
+                  r.mutable_handle()->set_entry_id(1);
+                  r.mutable_handle()->set_version(1);
+                  r.mutable_sampler()->set_refresh_every(2);
                 }},
         BadCase{"KeptForADay", "BAD_KEEP_ENTRY",
                 [](Request_ r) { r.set_keep_entry_ms(86'400'000); }}),

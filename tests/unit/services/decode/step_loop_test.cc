@@ -23,6 +23,7 @@ TEST_F(StepLoopTest, ManyReadersAtOnceGetWhatTheEngineAloneGives) {
   std::vector<Trace> alone;
   for (std::uint64_t seed = 0; seed < 24; ++seed) {
     requests.push_back(Request(seed));
+    if (seed % 5 < 2) requests.back().params.response_every = 3;
     alone.push_back(Alone(requests.back()));
   }
   Start();
@@ -39,7 +40,16 @@ TEST_F(StepLoopTest, ManyReadersAtOnceGetWhatTheEngineAloneGives) {
   for (std::size_t i = 0; i < requests.size(); ++i) {
     ASSERT_TRUE(answers[i].end.status.ok()) << answers[i].end.status;
     EXPECT_EQ(answers[i].trace, alone[i]) << "request " << i;
-    EXPECT_EQ(answers[i].end.rows, answers[i].end.steps * 16);
+    const SequenceEnd& end = answers[i].end;
+    EXPECT_EQ(end.rows + end.reused_rows, end.steps * 16);
+    const engine::DecodeRequest& request = requests[i];
+    const bool caches = request.params.caches_response();
+    const auto rows = static_cast<std::int64_t>(request.prompt.size()) + 16;
+    EXPECT_EQ(end.response_cache_bytes,
+              caches ? engine::ResponseCache::BytesOf(model_.weights.config(), rows) : 0);
+    if (request.cache != nullptr) {
+      EXPECT_EQ(end.reused_rows > 0, caches && end.steps > 1);
+    }
     EXPECT_EQ(answers[i].end.text, answers[i].text);
   }
 }

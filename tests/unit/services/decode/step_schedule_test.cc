@@ -14,7 +14,7 @@
 #include "tests/support/seed.h"
 #include "tests/support/status_matchers.h"
 
-namespace maskkv::decode {
+namespace maskkv::decode::step_schedule_test {
 namespace {
 
 using maskkv::testing::StatusIs;
@@ -225,4 +225,4 @@ TEST_F(StepScheduleTest, RandomTrafficKeepsEveryPlaceBusyAndEveryPromise) {
 }
 
 }  // namespace
-}  // namespace maskkv::decode
+}  // namespace maskkv::decode::step_schedule_test

@@ -11,7 +11,7 @@
 #include "tests/support/seed.h"
 #include "tests/support/status_matchers.h"
 
-namespace maskkv::prefill {
+namespace maskkv::prefill::request_ledger_test {
 namespace {
 
 using Step = RequestLedger::Step;
@@ -208,4 +208,4 @@ TEST_F(RequestLedgerTest, OneRunAtATimeOverRandomCallers) {
 }
 
 }  // namespace
-}  // namespace maskkv::prefill
+}  // namespace maskkv::prefill::request_ledger_test

@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Decodings whose masks are mixed (remix) and whose canvas grows, pass by pass against the float64
+// NumPy oracle (tests/data/golden/variable): what each pass commits and how long the canvas is
+// after it. Every decision of these cases lies further from another than any f32 implementation
+// errs.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "core/decoding/rule_spec.h"
+#include "core/engine/decode.h"
+#include "core/engine/heap_kv.h"
+#include "core/engine/prefill.h"
+#include "tests/support/status_matchers.h"
+#include "tests/unit/core/engine/test_model.h"
+
+namespace maskkv::engine::golden_variable_test {
+namespace {
+
+using nlohmann::json;
+using Ids = std::vector<std::int32_t>;
+
+const std::string kFolder = std::string(MASKKV_SOURCE_DIR) + "/tests/data/golden/variable/";
+constexpr int kThreads = 2;
+
+std::vector<std::string> Names() {
+  std::vector<std::string> names;
+  for (const auto& entry : std::filesystem::directory_iterator(kFolder)) {
+    names.push_back(entry.path().stem());
+  }
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+json ReadFile(const std::string& name) {
+  std::ifstream file(kFolder + name + ".json");
+  return json::parse(file);
+}
+
+GenerateParams ParamsOf(const json& golden) {
+  GenerateParams params;
+  const json& p = golden.at("params");
+  params.gen_length = p.at("gen_length");
+  params.block_length = p.at("block_length");
+  params.steps = p.at("steps");
+  params.temperature = p.at("temperature");
+  params.seed = p.at("seed");
+  params.ignore_eos = p.at("ignore_eos");
+  params.stop_ids = p.at("stop_ids").get<Ids>();
+  params.rule = ValueOrDie(decoding::ParseRuleSpec(golden.at("rule").get<std::string>()));
+  if (const json& growth = golden.at("growth"); !growth.is_null()) {
+    params.growth = {.max_gen_length = growth.at("max_gen_length"),
+                     .by = growth.at("by"),
+                     .window = growth.at("window"),
+                     .eos_threshold = growth.at("eos_threshold"),
+                     .eos_threshold_decoding = growth.at("eos_threshold_decoding"),
+                     .low_confidence = growth.at("low_confidence")};
+  }
+  return params;
+}
+
+class GoldenVariableTest : public ::testing::TestWithParam<std::string> {
+ protected:
+  GoldenVariableTest()
+      : golden_(ReadFile(GetParam())),
+        prompt_(golden_.at("prompt_ids").get<Ids>()),
+        params_(ParamsOf(golden_)),
+        model_(std::string(MASKKV_SOURCE_DIR) + "/" + golden_.at("model").get<std::string>(),
+               kernels::DType::kF32, kThreads, 64) {}
+
+  // Over the entry of the masks that the canvas begins with, or none.
+  DecodeRequest Request() {
+    DecodeRequest request;
+    request.prompt = prompt_;
+    request.prompt_tokens = std::ssize(prompt_);
+    request.params = params_;
+    const auto cache = golden_.at("cache").get<std::string>();
+    if (cache == "none") return request;
+    const model::ModelConfig& config = model_.weights.config();
+    const std::vector<Row> rows = PromptThenMasks(prompt_, params_.gen_length, config);
+    PrefillRequest prefill;
+    prefill.rows = rows;
+    prefill.plan.selection = cache == "full" ? Selection::kFull : Selection::kMaskKv;
+    prefill.plan.budget = golden_.at("budget");
+    prefill.plan.importance = golden_.at("profile").get<std::vector<double>>();
+    auto entry = std::make_shared<HeapKvEntry>();
+    EXPECT_THAT(Prefiller(model_.transformer).Run(prefill, *entry).status(), testing::IsOk());
+    request.prompt = RecomputedTail(config, prompt_);
+    request.cache = std::move(entry);
+    return request;
+  }
+
+  const json golden_;
+  const Ids prompt_;
+  const GenerateParams params_;
+  TestModel model_;
+};
+
+TEST_P(GoldenVariableTest, PassesCommitAndGrowAsTheOracleDoes) {
+  Decoder decoder(model_.transformer);
+  MASKKV_ASSERT_OK_AND_ASSIGN(const RequestId id, decoder.Add(Request()));
+  const Canvas& canvas = *decoder.Find(id);
+  for (const json& expected : golden_.at("passes")) {
+    ASSERT_EQ(decoder.running(), 1);
+    ASSERT_EQ(canvas.length(), expected.at("canvas").get<std::int64_t>());
+    const StepEvent event = decoder.Step().front();
+    decoder.CheckInvariants();
+    ASSERT_THAT(event.status, testing::IsOk());
+    ASSERT_EQ(event.step, expected.at("step").get<std::int64_t>());
+    const json& committed = expected.at("committed");
+    ASSERT_EQ(event.committed.size(), committed.size());
+    for (std::size_t i = 0; i < committed.size(); ++i) {
+      EXPECT_EQ(event.committed[i].position, committed.at(i).at(0));
+      EXPECT_EQ(event.committed[i].token, committed.at(i).at(1));
+      EXPECT_NEAR(event.committed[i].confidence, committed.at(i).at(2).get<double>(),
+                  expected.at("bound").get<double>());
+    }
+    EXPECT_EQ(event.grown, expected.at("grown").get<std::int64_t>());
+  }
+  EXPECT_EQ(decoder.running(), 0);
+  EXPECT_EQ(Ids(canvas.tokens().begin(), canvas.tokens().end()), golden_.at("canvas").get<Ids>());
+  EXPECT_EQ(Name(canvas.finish_reason()), golden_.at("finish_reason").get<std::string>());
+}
+
+// What is provisional changes nothing, though the watched rows are among it.
+TEST_P(GoldenVariableTest, ProvisionalOutputChangesNothing) {
+  Decoder decoder(model_.transformer);
+  MASKKV_ASSERT_OK_AND_ASSIGN(const RequestId plain, decoder.Add(Request()));
+  DecodeRequest request = Request();
+  request.provisional = true;
+  MASKKV_ASSERT_OK_AND_ASSIGN(const RequestId provisional, decoder.Add(std::move(request)));
+  while (decoder.running() > 0) {
+    const std::vector<StepEvent> events = decoder.Step();
+    ASSERT_EQ(events.size(), 2U);
+    ASSERT_EQ(events[0].grown, events[1].grown);
+    ASSERT_EQ(events[0].committed.size(), events[1].committed.size());
+    for (std::size_t i = 0; i < events[0].committed.size(); ++i) {
+      EXPECT_EQ(events[0].committed[i].confidence, events[1].committed[i].confidence);
+    }
+    const Canvas& canvas = *decoder.Find(provisional);
+    std::vector<std::int64_t> masks, told;
+    for (std::int64_t i = 0; i < canvas.length() - events[1].grown; ++i) {
+      if (canvas.masked(i)) masks.push_back(i);
+    }
+    for (const Prediction& prediction : events[1].provisional) told.push_back(prediction.position);
+    EXPECT_EQ(told, masks);
+  }
+  EXPECT_TRUE(
+      std::ranges::equal(decoder.Find(plain)->tokens(), decoder.Find(provisional)->tokens()));
+}
+
+INSTANTIATE_TEST_SUITE_P(Cases, GoldenVariableTest, ::testing::ValuesIn(Names()),
+                         [](const auto& case_info) {
+                           std::string name = case_info.param;
+                           std::replace(name.begin(), name.end(), '-', '_');
+                           return name;
+                         });
+
+}  // namespace
+}  // namespace maskkv::engine::golden_variable_test
