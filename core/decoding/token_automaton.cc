@@ -88,8 +88,7 @@ TokenAutomaton::TokenAutomaton(AutomatonParts parts)
   for (const std::int32_t state : parts.accepting) accepts_[static_cast<std::size_t>(state)] = 1;
   std::ranges::sort(arcs_, {},
                     [](const AutomatonArc& arc) { return std::tuple(arc.from, arc.set, arc.to); });
-  const auto repeated = std::ranges::unique(arcs_);
-  arcs_.erase(repeated.begin(), repeated.end());
+  arcs_.erase(std::unique(arcs_.begin(), arcs_.end()), arcs_.end());
   for (const AutomatonArc& arc : arcs_) ++first_of_[static_cast<std::size_t>(arc.from) + 1];
   for (std::size_t i = 1; i < first_of_.size(); ++i) first_of_[i] += first_of_[i - 1];
 }

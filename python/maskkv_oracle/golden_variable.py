@@ -108,7 +108,7 @@ def _entry(case, model, prompt, params, profile):
             lambda noise: of(prefill.run(model, prompt, params.gen_length, eviction, noise,
                                          follow=base)), of(base), runs=RUNS)  # fmt: skip
         entry = refresh.Entry([model.config.mask_id] * params.gen_length, base, [])
-        decided = golden_refresh._decided_entry(entry, eviction, limits)
+        decided = golden_refresh.decided_entry(entry, eviction, limits)
         if not all(all(layer) for layer in decided):
             raise ValueError("rounding could keep other pairs; take another prompt_seed")
     return base, eviction

@@ -60,7 +60,8 @@ struct Sequence {
   AnswerText answer;
   TimePoint submitted;
   std::optional<engine::RequestId> engine_id;
-  std::int64_t rows_a_step = 0;          // the canvas' length
+  std::int64_t canvases = 1;  // in the batch: two of a guided one
+  std::int64_t canvas_length = 0;
   std::optional<TimePoint> refresh_due;  // since when it waits for another entry
   std::optional<FreshEntry> fresh;       // until its first step
   SequenceEnd end;                       // filled as it goes
@@ -227,8 +228,9 @@ void StepLoop::Impl::Handle(engine::StepEvent event, double seconds) {
   Sequence& sequence = sequences.at(id);
   ++sequence.end.steps;
   // What is recomputed of the prompt is not counted.
-  const std::int64_t rows = std::min(event.rows, sequence.rows_a_step);
-  const std::int64_t reused = sequence.rows_a_step - rows;
+  const std::int64_t all = sequence.canvases * sequence.canvas_length;
+  const std::int64_t rows = std::min(event.rows, all);
+  const std::int64_t reused = all - rows;
   sequence.end.rows += rows;
   sequence.end.reused_rows += reused;
   sequence.end.step_seconds += seconds;
@@ -241,7 +243,7 @@ void StepLoop::Impl::Handle(engine::StepEvent event, double seconds) {
   }
   if (!event.status.ok()) return End(id, event.status);
   sequence.end.committed += std::ssize(event.committed);
-  sequence.rows_a_step += event.grown;
+  sequence.canvas_length += event.grown;
   sequence.answer.Grow(event.grown);
   StepUpdate update;
   update.text = sequence.answer.Commit(event.committed);
@@ -274,7 +276,7 @@ void StepLoop::Impl::End(SequenceId id, absl::Status status) {
     schedule.Leave(id);
   }
   sequence.end.status = std::move(status);
-  sequence.end.canvas_length = sequence.rows_a_step;
+  sequence.end.canvas_length = sequence.canvas_length;
   sequence.end.tokens = sequence.answer.tokens();
   sequence.end.text = sequence.answer.text();
   sequence.queue->End(sequence.index, std::move(sequence.end));
@@ -325,12 +327,14 @@ absl::StatusOr<std::unique_ptr<SequenceGroup>> StepLoop::Submit(GroupSpec spec) 
                         .answer = std::move(answer),
                         .submitted = impl_->clock.Now(),
                         .engine_id = std::nullopt,
-                        .rows_a_step = 0,
+                        .canvases = 1,
+                        .canvas_length = 0,
                         .refresh_due = {},
                         .fresh = {},
                         .end = {}};
       const engine::GenerateParams& params = sequence.request.params;
-      sequence.rows_a_step = (params.guided() ? 2 : 1) * params.gen_length;
+      sequence.canvases = params.guided() ? 2 : 1;
+      sequence.canvas_length = params.gen_length;
       impl_->submitted.emplace((*ids)[i], std::move(sequence));
     }
   }
