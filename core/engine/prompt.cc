@@ -26,16 +26,20 @@ std::vector<Row> PromptThenResponse(std::span<const std::int32_t> prompt,
     for (const std::int32_t token : tokens) rows.push_back({token, position++, role(token)});
   };
   const auto is_prompt = [](std::int32_t) { return Role::kPrompt; };
-  const auto role_of = [&](std::int32_t token) {
-    return token == config.mask_id ? Role::kResponse : Role::kCommitted;
+  const auto masked = [&](std::size_t i) {
+    return i < response.size() && response[i] == config.mask_id;
   };
-  const Role tail = response.empty() ? Role::kResponse : role_of(response.front());
+  const Role tail = response.empty() || masked(0) ? Role::kResponse : Role::kCommitted;
   add(prompt.first(servable), is_prompt);
   position = static_cast<std::int32_t>(prompt.size() + response.size());
   add(suffix, is_prompt);
   position = static_cast<std::int32_t>(servable);
   add(prompt.subspan(servable), [&](std::int32_t) { return tail; });
-  add(response, role_of);
+  for (std::size_t i = 0; i < response.size(); ++i) {
+    // A decided token votes too where its row predicts the mask behind it.
+    const bool votes = masked(i) || (config.shifted_logits && masked(i + 1));
+    rows.push_back({response[i], position++, votes ? Role::kResponse : Role::kCommitted});
+  }
   return rows;
 }
 

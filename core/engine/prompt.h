@@ -34,8 +34,9 @@ std::vector<Row> PromptThenMasks(std::span<const std::int32_t> prompt, std::int6
                                  const model::ModelConfig& config);
 
 // The same with a response that is under way or that was given: (masks) ids, the mask id where
-// nothing is decided. Decided tokens do not vote, nor does the last prompt token of a model with
-// shifted logits once the first response token is decided. All masks: the rows above.
+// nothing is decided. Decided tokens do not vote, unless logits are shifted and the next position,
+// which they predict, is a mask; so the last prompt token of such a model votes as long as the first
+// response token is one. All masks: the rows above.
 // suffix: the rest of the prompt, at the positions after the response; its rows are prompt rows and
 // come before the response's.
 std::vector<Row> PromptThenResponse(std::span<const std::int32_t> prompt,

@@ -77,13 +77,12 @@ def candidates_of(config, prompt):
 def voting_response_rows(config, prompt, response, suffix=()):
     """Rows, of a forward, that predict an undecided position or show one.
 
-    They are the masked positions and, where logits are shifted, the last prompt token as long as the
-    first position, which it predicts, is masked.
+    They are the masked positions and, where logits are shifted, the row before each of them, whether
+    that is a decided token or the last prompt token.
     """
     first = len(prompt) + len(suffix)
-    undecided = [first + i for i, token in enumerate(response) if token == config.mask_id]
-    if config.shift and response[0] == config.mask_id:
-        undecided.insert(0, first - 1)
+    masked = [first + i for i, token in enumerate(response) if token == config.mask_id]
+    undecided = sorted({*masked, *(row - config.shift for row in masked)})
     if not undecided:
         raise ValueError("response: found no mask, expected one")
     return np.array(undecided)

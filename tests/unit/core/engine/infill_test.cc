@@ -250,7 +250,7 @@ TEST_P(InfillTest, RowsAreThePromptOnBothSidesThenTheCanvas) {
   if (config().shifted_logits) {
     EXPECT_THAT(tokens, ElementsAre(4, 6, 7, 5, mask, 9, mask));
     EXPECT_THAT(positions, ElementsAre(0, 5, 6, 1, 2, 3, 4));
-    EXPECT_THAT(roles, ElementsAre(p, p, p, r, r, c, r));
+    EXPECT_THAT(roles, ElementsAre(p, p, p, r, r, r, r)) << "9 predicts the mask behind it";
   } else {
     EXPECT_THAT(tokens, ElementsAre(4, 5, 6, 7, mask, 9, mask));
     EXPECT_THAT(positions, ElementsAre(0, 1, 5, 6, 2, 3, 4));

@@ -100,7 +100,8 @@ TEST(RefreshRows, CommittedTokensDoNotVote) {
   EXPECT_THAT(Roles(PromptThenResponse(std::vector{1, 2}, std::vector{9, 3}, config)),
               ElementsAre(kPrompt, kResponse, kResponse, kCommitted));
   const std::vector<Row> rows = PromptThenResponse(std::vector{1, 2}, std::vector{3, 9}, config);
-  EXPECT_THAT(Roles(rows), ElementsAre(kPrompt, kCommitted, kCommitted, kResponse));
+  EXPECT_THAT(Roles(rows), ElementsAre(kPrompt, kCommitted, kResponse, kResponse))
+      << "a decided token's row predicts the mask behind it";
   EXPECT_THAT(ValidateRows(config, rows, 4), IsOk());
   EXPECT_THAT(ValidateRows(config, PromptThenResponse(std::vector{1}, std::vector{3}, config), 4),
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("that votes, found none")));
