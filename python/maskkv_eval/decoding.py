@@ -25,6 +25,7 @@ SETTINGS = {
     "hierarchical": ("0.9", "0.99"),
     "prefix": ("0.5", "0.9"),
     "slowfast": ("0.5", "0.9"),
+    "remix": ("0.5", "0.9"),
 }
 SHARES = (1, 2, 4, 8)  # tokens a step that schedules are made for
 
