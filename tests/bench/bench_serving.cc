@@ -108,11 +108,11 @@ class EngineAlone {
     engine::Decoder decoder(transformer_);
     engine::DecodeRequest request;
     request.prompt_tokens = static_cast<std::int64_t>(prompt_.size());
-    request.params = {.gen_length = options_.rows,
-                      .block_length = options_.rows,
-                      .steps = options_.rows,
-                      .ignore_eos = true,
-                      .stop_ids = {weights_.config().eos_id}};
+    request.params.gen_length = options_.rows;
+    request.params.block_length = options_.rows;
+    request.params.steps = options_.rows;
+    request.params.ignore_eos = true;
+    request.params.stop_ids = {weights_.config().eos_id};
     request.prompt = engine::RecomputedTail(weights_.config(), prompt_);
     request.cache = entry_;
     if (const auto id = decoder.Add(std::move(request)); !id.ok()) {
