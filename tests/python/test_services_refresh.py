@@ -2,14 +2,13 @@
 """Requests that refresh their entry, among others that do not, through the real processes: the
 tokens of `maskkv generate`, and what the stream and the metrics say of it."""
 
-import json
 import threading
 from concurrent import futures
 
-import cli_runs
 import grpc
 import metrics
 import pytest
+import served_generate
 import stack as stacks
 
 COMMON = {"budget": 8, "gen_length": 16, "ignore_eos": True, "seed": 4}
@@ -31,27 +30,11 @@ def stack(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def prompt(stack):
-    record = json.loads((cli_runs.TINY / "calibration.jsonl").read_text().splitlines()[0])
-    with stack.client() as client:
-        ids = client.tokenize(document=record["document"], question=record["question"])
-        # All find this entry, so that they begin to decode together.
-        client.prefill(tokens=ids, masks=COMMON["gen_length"], budget=COMMON["budget"])
-    return ids
-
-
-def alone(ids, case, folder):
-    """The engine's answer, by the command line."""
-    path = folder / "ids.json"
-    path.write_text(json.dumps(list(ids)))
-    arguments = ["--prompt-ids", path, "--threads", 1, "--json", "--ignore-eos"]
-    for name, value in {**COMMON, **case}.items():
-        if name != "ignore_eos":
-            arguments += [f"--{name.replace('_', '-')}", value]
-    return cli_runs.run("generate", "--model", cli_runs.TINY, *arguments).json
+    return served_generate.prefilled(stack, COMMON)
 
 
 def test_refreshed_requests_among_others_give_what_generate_gives(stack, prompt, tmp_path):
-    expected = [alone(prompt, case, tmp_path) for case in CASES]
+    expected = [served_generate.alone(prompt, {**COMMON, **case}, tmp_path) for case in CASES]
     begin = threading.Barrier(len(CASES))
 
     def ask(case):

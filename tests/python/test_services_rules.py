@@ -5,10 +5,10 @@ import json
 import threading
 from concurrent import futures
 
-import cli_runs
 import grpc
 import metrics
 import pytest
+import served_generate
 import stack as stacks
 
 COMMON = {"budget": 16, "gen_length": 32, "ignore_eos": True, "seed": 4}
@@ -33,10 +33,6 @@ CASES = [
     {"rule": "remix", "growth": {"max_gen_length": 64, "eos_threshold": 0.0,
                                  "eos_threshold_decoding": 1.0, "low_confidence": 1.0}},
 ]
-GROWTH = {"max_gen_length": "max-gen-length", "by": "grow-by", "window": "grow-window",
-          "eos_threshold": "grow-eos", "eos_threshold_decoding": "grow-eos-decoding",
-          "low_confidence": "grow-low-confidence"}
-FLAGS = {"confidence_source": "confidence"}  # the others are spelt as the fields
 ROUNDS = 3
 
 
@@ -48,26 +44,7 @@ def stack(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def prompt(stack):
-    record = json.loads((cli_runs.TINY / "calibration.jsonl").read_text().splitlines()[0])
-    with stack.client() as client:
-        ids = client.tokenize(document=record["document"], question=record["question"])
-        # All find this entry, so that they begin to decode together.
-        client.prefill(tokens=ids, masks=COMMON["gen_length"], budget=COMMON["budget"])
-    return ids
-
-
-def alone(ids, case, folder):
-    """The engine's answer, by the command line."""
-    path = folder / "ids.json"
-    path.write_text(json.dumps(list(ids)))
-    arguments = ["--prompt-ids", path, "--threads", 1, "--json", "--ignore-eos"]
-    for name, value in {**COMMON, **case}.items():
-        if name == "growth":
-            for field, number in value.items():
-                arguments += [f"--{GROWTH[field]}", number]
-        elif name != "ignore_eos":
-            arguments += [f"--{FLAGS.get(name, name).replace('_', '-')}", value]
-    return cli_runs.run("generate", "--model", cli_runs.TINY, *arguments).json
+    return served_generate.prefilled(stack, COMMON)
 
 
 def decided(answer):
@@ -76,7 +53,7 @@ def decided(answer):
 
 
 def test_every_rule_at_once_gives_what_it_gives_alone(stack, prompt, tmp_path):
-    expected = [alone(prompt, case, tmp_path) for case in CASES]
+    expected = [served_generate.alone(prompt, {**COMMON, **case}, tmp_path) for case in CASES]
     with stack.client() as client:
         one_by_one = [client.generate(tokens=prompt, **COMMON, **case) for case in CASES]
     begin = threading.Barrier(len(CASES))

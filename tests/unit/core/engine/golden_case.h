@@ -21,10 +21,6 @@
 
 namespace maskkv::engine {
 
-// Where cases are read from: tests/data/golden, or what MASKKV_GOLDEN names, for cases that are in
-// no committed file (tests/python/test_golden_infill.py).
-std::string GoldenFolder();
-
 struct GoldenCase {
   explicit GoldenCase(const std::string& name);
 

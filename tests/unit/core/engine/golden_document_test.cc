@@ -5,9 +5,6 @@
 // over either, step by step.
 #include <gtest/gtest.h>
 
-#include <algorithm>
-#include <filesystem>
-#include <fstream>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -18,8 +15,8 @@
 #include "core/engine/document_vote.h"
 #include "core/engine/heap_kv.h"
 #include "core/engine/prefill.h"
-#include "core/policy/named_policy.h"
 #include "tests/support/status_matchers.h"
+#include "tests/unit/core/engine/golden_file.h"
 #include "tests/unit/core/engine/test_model.h"
 
 namespace maskkv::engine::golden_document_test {
@@ -28,51 +25,16 @@ namespace {
 using nlohmann::json;
 using Ids = std::vector<std::int32_t>;
 
-const std::string kFolder = std::string(MASKKV_SOURCE_DIR) + "/tests/data/golden/document/";
+const std::string kFolder = CommittedGolden("document");
 constexpr int kThreads = 2;
-
-std::vector<std::string> Names() {
-  std::vector<std::string> names;
-  for (const auto& entry : std::filesystem::directory_iterator(kFolder)) {
-    names.push_back(entry.path().stem());
-  }
-  std::sort(names.begin(), names.end());
-  return names;
-}
-
-json ReadFile(const std::string& name) {
-  std::ifstream file(kFolder + name + ".json");
-  return json::parse(file);
-}
 
 class GoldenDocumentTest : public ::testing::TestWithParam<std::string> {
  protected:
   GoldenDocumentTest()
-      : golden_(ReadFile(GetParam())),
+      : golden_(ReadGolden(kFolder, GetParam())),
         document_(golden_.at("document_ids").get<Ids>()),
-        model_(std::string(MASKKV_SOURCE_DIR) + "/" + golden_.at("model").get<std::string>(),
-               kernels::DType::kF32, kThreads, 64) {
-    const json& p = golden_.at("params");
-    params_.gen_length = p.at("gen_length");
-    params_.block_length = p.at("block_length");
-    params_.steps = p.at("steps");
-    params_.ignore_eos = p.at("ignore_eos");
-    params_.stop_ids = p.at("stop_ids").get<Ids>();
-  }
-
-  EvictionPlan Plan() const {
-    EvictionPlan plan;
-    const auto parts = policy::ParsePolicy(golden_.at("policy").get<std::string>());
-    EXPECT_TRUE(parts.ok()) << parts.status();
-    if (parts.ok()) plan.Follow(*parts);
-    plan.budget = golden_.at("budget");
-    plan.alpha = golden_.at("alpha");
-    plan.beta = golden_.at("beta");
-    if (policy::NeedsImportance(plan.layer_rule)) {
-      plan.importance = golden_.at("profile").get<std::vector<double>>();
-    }
-    return plan;
-  }
+        params_(GoldenParams(golden_)),
+        model_(GoldenModel(golden_), kernels::DType::kF32, kThreads, 64) {}
 
   Ids Prompt(std::size_t question) const {
     Ids prompt = document_;
@@ -102,7 +64,7 @@ class GoldenDocumentTest : public ::testing::TestWithParam<std::string> {
       const std::vector<Row> rows =
           PromptThenMasks(Prompt(LastQuestion()), params_.gen_length, model_.weights.config());
       request.rows = rows;
-      request.plan = Plan();
+      request.plan = GoldenPlan(golden_);
       const auto result = prefiller.Run(request, entry);
       EXPECT_TRUE(result.ok()) << result.status();
       return result.ok() ? result->layers : std::vector<LayerReport>();
@@ -121,36 +83,26 @@ class GoldenDocumentTest : public ::testing::TestWithParam<std::string> {
       };
       EXPECT_THAT(prefiller.RunCuts(request, {}).status(), testing::IsOk());
     }
-    const auto reports = CutDocument(model_.pool, copy, votes, Plan(), entry);
+    const auto reports = CutDocument(model_.pool, copy, votes, GoldenPlan(golden_), entry);
     EXPECT_TRUE(reports.ok()) << reports.status();
     return reports.value_or(std::vector<LayerReport>());
   }
 
   void CompareKept(const HeapKvEntry& entry, const std::vector<LayerReport>& reports) {
-    std::int64_t undecided = 0;
     ASSERT_EQ(reports.size(), golden_.at("kept").size());
     for (std::size_t layer = 0; layer < reports.size(); ++layer) {
-      const json& heads = golden_.at("kept").at(layer);
-      for (std::size_t head = 0; head < heads.size(); ++head) {
+      for (std::size_t head = 0; head < golden_.at("kept").at(layer).size(); ++head) {
         EXPECT_NEAR(reports[layer].preference[head],
                     golden_.at("preference").at(layer).at(head).get<double>(),
                     golden_.at("bounds").at("preference").get<double>());
-        if (!golden_.at("decided").at(layer).at(head).get<bool>()) {
-          ++undecided;
-          continue;
-        }
-        const auto kept =
-            entry.Positions(static_cast<std::int64_t>(layer), static_cast<std::int64_t>(head));
-        EXPECT_EQ(Ids(kept.begin(), kept.end()), heads.at(head).get<Ids>())
-            << "layer " << layer << " head " << head;
       }
     }
-    EXPECT_LE(undecided, 1);
+    EXPECT_LE(ExpectKept(entry, golden_.at("kept"), golden_.at("decided")), 1);
   }
 
   const json golden_;
   const Ids document_;
-  GenerateParams params_;
+  const GenerateParams params_;
   TestModel model_;
 };
 
@@ -175,28 +127,14 @@ TEST_P(GoldenDocumentTest, VotesAndAnswersOverTheCopyAreTheOracles) {
   MASKKV_ASSERT_OK_AND_ASSIGN(const RequestId id, decoder.Add(std::move(request)));
   for (const json& step : golden_.at("steps")) {
     ASSERT_EQ(decoder.running(), 1);
-    const StepEvent event = decoder.Step().front();
-    ASSERT_THAT(event.status, testing::IsOk());
-    ASSERT_TRUE(step.at("decided").get<bool>()) << "the cases were chosen so";
-    const json& committed = step.at("committed");
-    ASSERT_EQ(event.committed.size(), committed.size());
-    for (std::size_t i = 0; i < committed.size(); ++i) {
-      EXPECT_EQ(event.committed[i].position, committed.at(i).at(0));
-      EXPECT_EQ(event.committed[i].token, committed.at(i).at(1));
-      EXPECT_NEAR(event.committed[i].confidence, committed.at(i).at(2).get<double>(),
-                  step.at("bounds").at("confidence").get<double>());
-    }
+    ASSERT_NO_FATAL_FAILURE(ExpectStep(decoder.Step().front(), step));
   }
   const std::span<const std::int32_t> canvas = decoder.Find(id)->tokens();
   EXPECT_EQ(Ids(canvas.begin(), canvas.end()), golden_.at("canvas").get<Ids>());
 }
 
-INSTANTIATE_TEST_SUITE_P(Cases, GoldenDocumentTest, ::testing::ValuesIn(Names()),
-                         [](const auto& case_info) {
-                           std::string name = case_info.param;
-                           std::replace(name.begin(), name.end(), '-', '_');
-                           return name;
-                         });
+INSTANTIATE_TEST_SUITE_P(Cases, GoldenDocumentTest, ::testing::ValuesIn(GoldenNames(kFolder)),
+                         GoldenTestName);
 
 }  // namespace
 }  // namespace maskkv::engine::golden_document_test

@@ -8,8 +8,6 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <filesystem>
-#include <fstream>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
@@ -18,7 +16,7 @@
 #include "core/engine/prefill.h"
 #include "core/policy/named_policy.h"
 #include "tests/support/status_matchers.h"
-#include "tests/unit/core/engine/golden_case.h"
+#include "tests/unit/core/engine/golden_file.h"
 
 namespace maskkv::engine::golden_policies_test {
 namespace {
@@ -26,45 +24,22 @@ namespace {
 using nlohmann::json;
 using Positions = std::vector<std::int32_t>;
 
-const std::string kFolder = std::string(MASKKV_SOURCE_DIR) + "/tests/data/golden/policies/";
+const std::string kFolder = CommittedGolden("policies");
 constexpr int kThreads = 2;
-
-json ReadFile(const std::string& name) {
-  std::ifstream file(kFolder + name + ".json");
-  return json::parse(file);
-}
-
-std::vector<std::string> Names() {
-  std::vector<std::string> names;
-  for (const auto& entry : std::filesystem::directory_iterator(kFolder)) {
-    names.push_back(entry.path().stem());
-  }
-  std::sort(names.begin(), names.end());
-  return names;
-}
 
 class GoldenPoliciesTest : public ::testing::TestWithParam<std::string> {
  protected:
   GoldenPoliciesTest()
-      : golden_(ReadFile(GetParam())),
+      : golden_(ReadGolden(kFolder, GetParam())),
         prompt_(golden_.at("prompt_ids").get<Positions>()),
         masks_(golden_.at("masks")),
-        model_(std::string(MASKKV_SOURCE_DIR) + "/" + golden_.at("model").get<std::string>(),
-               kernels::DType::kF32, kThreads, static_cast<std::int64_t>(prompt_.size()) + masks_) {
-  }
+        model_(GoldenModel(golden_), kernels::DType::kF32, kThreads,
+               static_cast<std::int64_t>(prompt_.size()) + masks_) {}
 
   EvictionPlan PlanOf(const json& run) const {
-    EvictionPlan plan;
-    const auto parts = policy::ParsePolicy(run.at("policy").get<std::string>());
-    EXPECT_TRUE(parts.ok()) << parts.status();
-    if (parts.ok()) plan.Follow(*parts);
-    plan.budget = run.at("budget");
-    plan.alpha = golden_.at("alpha");
-    plan.beta = golden_.at("beta");
+    EvictionPlan plan = GoldenPlan(golden_, run.at("policy").get<std::string>(),
+                                   run.at("budget").get<std::int64_t>());
     plan.random_seed = golden_.at("seed");
-    if (policy::NeedsImportance(plan.layer_rule)) {
-      plan.importance = golden_.at("profile").get<std::vector<double>>();
-    }
     return plan;
   }
 
@@ -103,9 +78,7 @@ TEST_P(GoldenPoliciesTest, EveryPolicyKeepsTheOraclesPairsWhereverRoundingCannot
     SCOPED_TRACE(run.at("policy").get<std::string>() + " at " + run.at("budget").dump());
     for (std::size_t layer = 0; layer < run.at("decided").size(); ++layer) {
       for (std::size_t head = 0; head < run.at("decided").at(layer).size(); ++head) {
-        const auto found =
-            entries[i].Positions(static_cast<std::int64_t>(layer), static_cast<std::int64_t>(head));
-        const Positions kept(found.begin(), found.end());
+        const Positions kept = KeptPositions(entries[i], layer, head);
         if (run.at("kept").is_null()) {
           ExpectADraw(kept, run.at("head_budgets").at(layer).at(head), golden_.at("candidates"));
           continue;
@@ -135,8 +108,8 @@ TEST_P(GoldenPoliciesTest, EveryNameOfTheTableIsAmongTheRuns) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, GoldenPoliciesTest, ::testing::ValuesIn(Names()),
-                         [](const auto& model) { return model.param; });
+INSTANTIATE_TEST_SUITE_P(Models, GoldenPoliciesTest, ::testing::ValuesIn(GoldenNames(kFolder)),
+                         GoldenTestName);
 
 }  // namespace
 }  // namespace maskkv::engine::golden_policies_test

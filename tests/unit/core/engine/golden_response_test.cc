@@ -6,9 +6,6 @@
 // and all that follows them, are left out.
 #include <gtest/gtest.h>
 
-#include <algorithm>
-#include <filesystem>
-#include <fstream>
 #include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -18,8 +15,8 @@
 #include "core/engine/decode.h"
 #include "core/engine/heap_kv.h"
 #include "core/engine/prefill.h"
-#include "core/policy/named_policy.h"
 #include "tests/support/status_matchers.h"
+#include "tests/unit/core/engine/golden_file.h"
 #include "tests/unit/core/engine/test_model.h"
 
 namespace maskkv::engine::golden_response_test {
@@ -29,49 +26,22 @@ using nlohmann::json;
 using Ids = std::vector<std::int32_t>;
 using Rows = std::vector<std::int64_t>;
 
-const std::string kFolder = std::string(MASKKV_SOURCE_DIR) + "/tests/data/golden/response/";
+const std::string kFolder = CommittedGolden("response");
 constexpr int kThreads = 2;
-
-std::vector<std::string> Names() {
-  std::vector<std::string> names;
-  for (const auto& entry : std::filesystem::directory_iterator(kFolder)) {
-    names.push_back(entry.path().stem());
-  }
-  std::sort(names.begin(), names.end());
-  return names;
-}
-
-json ReadFile(const std::string& name) {
-  std::ifstream file(kFolder + name + ".json");
-  return json::parse(file);
-}
 
 class GoldenResponseTest : public ::testing::TestWithParam<std::string> {
  protected:
   GoldenResponseTest()
-      : golden_(ReadFile(GetParam())),
+      : golden_(ReadGolden(kFolder, GetParam())),
         prompt_(golden_.at("prompt_ids").get<Ids>()),
-        model_(std::string(MASKKV_SOURCE_DIR) + "/" + golden_.at("model").get<std::string>(),
-               kernels::DType::kF32, kThreads, 64) {
-    const json& p = golden_.at("params");
+        model_(GoldenModel(golden_), kernels::DType::kF32, kThreads, 64) {
     request_.prompt_tokens = std::ssize(prompt_);
     request_.provisional = true;
     GenerateParams& params = request_.params;
-    params.gen_length = p.at("gen_length");
-    params.block_length = p.at("block_length");
-    params.steps = p.at("steps");
-    params.temperature = p.at("temperature");
-    params.seed = p.at("seed");
-    params.ignore_eos = p.at("ignore_eos");
-    params.stop_ids = p.at("stop_ids").get<Ids>();
+    params = GoldenParams(golden_);
     params.refresh_every = golden_.at("refresh_every");
     params.response_every = golden_.at("response_every");
     params.response_share = golden_.at("response_share");
-    if (!p.contains("rule")) return;
-    const auto rule = decoding::ParseRule(p.at("rule").at("name").get<std::string>());
-    EXPECT_TRUE(rule.ok()) << rule.status();
-    if (rule.ok()) params.rule.rule = *rule;
-    params.rule.threshold = p.at("rule").at("threshold");
   }
 
   // The next entry: a prefill over this response, compared with the oracle's.
@@ -79,21 +49,11 @@ class GoldenResponseTest : public ::testing::TestWithParam<std::string> {
     const std::vector<Row> rows = PromptThenResponse(prompt_, response, model_.weights.config());
     PrefillRequest request;
     request.rows = rows;
-    const auto parts = policy::ParsePolicy(golden_.at("policy").get<std::string>());
-    EXPECT_TRUE(parts.ok()) << parts.status();
-    if (parts.ok()) request.plan.Follow(*parts);
-    request.plan.budget = golden_.at("budget");
+    request.plan = GoldenPlan(golden_);
     auto entry = std::make_shared<HeapKvEntry>();
     const auto result = Prefiller(model_.transformer).Run(request, *entry);
     EXPECT_TRUE(result.ok()) << result.status();
-    const json& expected = golden_.at("kept").at(entries_++);
-    for (std::size_t layer = 0; layer < expected.size(); ++layer) {
-      for (std::size_t head = 0; head < expected.at(layer).size(); ++head) {
-        const auto kept =
-            entry->Positions(static_cast<std::int64_t>(layer), static_cast<std::int64_t>(head));
-        EXPECT_EQ(Ids(kept.begin(), kept.end()), expected.at(layer).at(head).get<Ids>());
-      }
-    }
+    ExpectKept(*entry, golden_.at("kept").at(entries_++));
     return entry;
   }
 
@@ -144,14 +104,6 @@ void ComparePredictions(const StepEvent& event, const json& expected) {
   }
 }
 
-void CompareCommitted(const StepEvent& event, const json& expected) {
-  ASSERT_EQ(event.committed.size(), expected.at("committed").size());
-  for (std::size_t i = 0; i < event.committed.size(); ++i) {
-    EXPECT_EQ(event.committed[i].position, expected.at("committed").at(i).at(0));
-    EXPECT_EQ(event.committed[i].token, expected.at("committed").at(i).at(1));
-  }
-}
-
 TEST_P(GoldenResponseTest, RowsPredictionsAndCommitsAreTheOracles) {
   Decoder decoder(model_.transformer);
   MASKKV_ASSERT_OK_AND_ASSIGN(const RequestId id, decoder.Add(Request()));
@@ -166,7 +118,8 @@ TEST_P(GoldenResponseTest, RowsPredictionsAndCommitsAreTheOracles) {
     if (!CompareChosen(*decoder.FindResponseCache(id), expected)) break;
     ComparePredictions(event, expected);
     if (!expected.at("decided").get<bool>()) break;
-    CompareCommitted(event, expected);
+    ExpectCommitted(event.committed, expected.at("committed"),
+                    expected.at("bounds").at("confidence").get<double>());
     if (HasFatalFailure()) return;
     ++compared;
     if (!event.refresh_due) continue;
@@ -180,13 +133,8 @@ TEST_P(GoldenResponseTest, RowsPredictionsAndCommitsAreTheOracles) {
   EXPECT_EQ(Ids(canvas.begin(), canvas.end()), golden_.at("canvas").get<Ids>());
 }
 
-INSTANTIATE_TEST_SUITE_P(Cases, GoldenResponseTest, ::testing::ValuesIn(Names()),
-                         [](const auto& case_info) {
-                           std::string name = case_info.param;
-                           std::ranges::replace_if(
-                               name, [](char c) { return c == '-' || c == '.'; }, '_');
-                           return name;
-                         });
+INSTANTIATE_TEST_SUITE_P(Cases, GoldenResponseTest, ::testing::ValuesIn(GoldenNames(kFolder)),
+                         GoldenTestName);
 
 }  // namespace
 }  // namespace maskkv::engine::golden_response_test

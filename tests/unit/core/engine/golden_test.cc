@@ -15,6 +15,7 @@
 #include "core/engine/prefix_view.h"
 #include "tests/support/closeness.h"
 #include "tests/unit/core/engine/golden_case.h"
+#include "tests/unit/core/engine/golden_file.h"
 
 namespace maskkv::engine::golden_test {
 namespace {
@@ -311,11 +312,7 @@ TEST(GoldenFiles, HoldEveryTensorInSomeCase) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Cases, GoldenTest, ::testing::ValuesIn(GoldenCase::Names()),
-                         [](const auto& case_info) {
-                           std::string name = case_info.param;
-                           std::replace(name.begin(), name.end(), '-', '_');
-                           return name;
-                         });
+                         GoldenTestName);
 
 }  // namespace
 }  // namespace maskkv::engine::golden_test

@@ -7,8 +7,6 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <filesystem>
-#include <fstream>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -19,6 +17,7 @@
 #include "core/engine/heap_kv.h"
 #include "core/engine/prefill.h"
 #include "tests/support/status_matchers.h"
+#include "tests/unit/core/engine/golden_file.h"
 #include "tests/unit/core/engine/test_model.h"
 
 namespace maskkv::engine::golden_variable_test {
@@ -27,33 +26,11 @@ namespace {
 using nlohmann::json;
 using Ids = std::vector<std::int32_t>;
 
-const std::string kFolder = std::string(MASKKV_SOURCE_DIR) + "/tests/data/golden/variable/";
+const std::string kFolder = CommittedGolden("variable");
 constexpr int kThreads = 2;
 
-std::vector<std::string> Names() {
-  std::vector<std::string> names;
-  for (const auto& entry : std::filesystem::directory_iterator(kFolder)) {
-    names.push_back(entry.path().stem());
-  }
-  std::sort(names.begin(), names.end());
-  return names;
-}
-
-json ReadFile(const std::string& name) {
-  std::ifstream file(kFolder + name + ".json");
-  return json::parse(file);
-}
-
 GenerateParams ParamsOf(const json& golden) {
-  GenerateParams params;
-  const json& p = golden.at("params");
-  params.gen_length = p.at("gen_length");
-  params.block_length = p.at("block_length");
-  params.steps = p.at("steps");
-  params.temperature = p.at("temperature");
-  params.seed = p.at("seed");
-  params.ignore_eos = p.at("ignore_eos");
-  params.stop_ids = p.at("stop_ids").get<Ids>();
+  GenerateParams params = GoldenParams(golden);
   params.rule = ValueOrDie(decoding::ParseRuleSpec(golden.at("rule").get<std::string>()));
   if (const json& growth = golden.at("growth"); !growth.is_null()) {
     params.growth = {.max_gen_length = growth.at("max_gen_length"),
@@ -69,11 +46,10 @@ GenerateParams ParamsOf(const json& golden) {
 class GoldenVariableTest : public ::testing::TestWithParam<std::string> {
  protected:
   GoldenVariableTest()
-      : golden_(ReadFile(GetParam())),
+      : golden_(ReadGolden(kFolder, GetParam())),
         prompt_(golden_.at("prompt_ids").get<Ids>()),
         params_(ParamsOf(golden_)),
-        model_(std::string(MASKKV_SOURCE_DIR) + "/" + golden_.at("model").get<std::string>(),
-               kernels::DType::kF32, kThreads, 64) {}
+        model_(GoldenModel(golden_), kernels::DType::kF32, kThreads, 64) {}
 
   // Over the entry of the masks that the canvas begins with, or none.
   DecodeRequest Request() {
@@ -87,9 +63,7 @@ class GoldenVariableTest : public ::testing::TestWithParam<std::string> {
     const std::vector<Row> rows = PromptThenMasks(prompt_, params_.gen_length, config);
     PrefillRequest prefill;
     prefill.rows = rows;
-    prefill.plan.selection = cache == "full" ? Selection::kFull : Selection::kMaskKv;
-    prefill.plan.budget = golden_.at("budget");
-    prefill.plan.importance = golden_.at("profile").get<std::vector<double>>();
+    prefill.plan = GoldenPlan(golden_, cache, golden_.at("budget").get<std::int64_t>());
     auto entry = std::make_shared<HeapKvEntry>();
     EXPECT_THAT(Prefiller(model_.transformer).Run(prefill, *entry).status(), testing::IsOk());
     request.prompt = RecomputedTail(config, prompt_);
@@ -114,14 +88,9 @@ TEST_P(GoldenVariableTest, PassesCommitAndGrowAsTheOracleDoes) {
     decoder.CheckInvariants();
     ASSERT_THAT(event.status, testing::IsOk());
     ASSERT_EQ(event.step, expected.at("step").get<std::int64_t>());
-    const json& committed = expected.at("committed");
-    ASSERT_EQ(event.committed.size(), committed.size());
-    for (std::size_t i = 0; i < committed.size(); ++i) {
-      EXPECT_EQ(event.committed[i].position, committed.at(i).at(0));
-      EXPECT_EQ(event.committed[i].token, committed.at(i).at(1));
-      EXPECT_NEAR(event.committed[i].confidence, committed.at(i).at(2).get<double>(),
-                  expected.at("bound").get<double>());
-    }
+    // A pass that commits nothing has no bound.
+    ASSERT_NO_FATAL_FAILURE(
+        ExpectCommitted(event.committed, expected.at("committed"), expected.value("bound", 0.0)));
     EXPECT_EQ(event.grown, expected.at("grown").get<std::int64_t>());
   }
   EXPECT_EQ(decoder.running(), 0);
@@ -156,12 +125,8 @@ TEST_P(GoldenVariableTest, ProvisionalOutputChangesNothing) {
       std::ranges::equal(decoder.Find(plain)->tokens(), decoder.Find(provisional)->tokens()));
 }
 
-INSTANTIATE_TEST_SUITE_P(Cases, GoldenVariableTest, ::testing::ValuesIn(Names()),
-                         [](const auto& case_info) {
-                           std::string name = case_info.param;
-                           std::replace(name.begin(), name.end(), '-', '_');
-                           return name;
-                         });
+INSTANTIATE_TEST_SUITE_P(Cases, GoldenVariableTest, ::testing::ValuesIn(GoldenNames(kFolder)),
+                         GoldenTestName);
 
 }  // namespace
 }  // namespace maskkv::engine::golden_variable_test

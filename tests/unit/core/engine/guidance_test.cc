@@ -7,8 +7,6 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <filesystem>
-#include <fstream>
 #include <limits>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -20,6 +18,7 @@
 #include "core/engine/heap_kv.h"
 #include "core/engine/prefill.h"
 #include "tests/support/status_matchers.h"
+#include "tests/unit/core/engine/golden_file.h"
 #include "tests/unit/core/engine/test_model.h"
 
 namespace maskkv::engine::guidance_test {
@@ -32,8 +31,7 @@ using testing::StatusIs;
 using Ids = std::vector<std::int32_t>;
 using Entry = std::shared_ptr<const HeapKvEntry>;
 
-const std::string kSource = MASKKV_SOURCE_DIR;
-const std::string kFolder = kSource + "/tests/data/golden/guidance/";
+const std::string kFolder = CommittedGolden("guidance");
 constexpr int kThreads = 2;
 
 Entry Prefill(TestModel& model, const Ids& prompt, std::int64_t masks, const EvictionPlan& plan) {
@@ -51,55 +49,22 @@ Ids Masked(const TestModel& model, const Ids& prompt) {
   return Ids(prompt.size(), model.weights.config().mask_id);
 }
 
-std::vector<std::string> Names() {
-  std::vector<std::string> names;
-  for (const auto& entry : std::filesystem::directory_iterator(kFolder)) {
-    names.push_back(entry.path().stem());
-  }
-  std::sort(names.begin(), names.end());
-  return names;
-}
-
 class GoldenGuidanceTest : public ::testing::TestWithParam<std::string> {
  protected:
   GoldenGuidanceTest()
-      : golden_(json::parse(std::ifstream(kFolder + GetParam() + ".json"))),
+      : golden_(ReadGolden(kFolder, GetParam())),
         prompt_(golden_.at("prompt_ids").get<Ids>()),
-        model_(kSource + "/" + golden_.at("model").get<std::string>(), kernels::DType::kF32,
-               kThreads, 64) {
-    const json& p = golden_.at("params");
-    params_.gen_length = p.at("gen_length");
-    params_.block_length = p.at("block_length");
-    params_.steps = p.at("steps");
-    params_.temperature = p.at("temperature");
-    params_.seed = p.at("seed");
-    params_.ignore_eos = p.at("ignore_eos");
-    params_.stop_ids = p.at("stop_ids").get<Ids>();
-    params_.cfg_scale = p.at("cfg_scale");
-    if (!p.contains("rule")) return;
-    const json& rule = p.at("rule");
-    params_.rule.rule = ValueOrDie(decoding::ParseRule(rule.at("name").get<std::string>()));
-    params_.rule.threshold = rule.at("threshold");
-    params_.rule.span_threshold = rule.value("span_threshold", params_.rule.span_threshold);
+        params_(GoldenParams(golden_)),
+        model_(GoldenModel(golden_), kernels::DType::kF32, kThreads, 64) {
+    params_.cfg_scale = golden_.at("params").at("cfg_scale");
   }
 
   // The entry of a prompt, compared with what the oracle keeps of it (null: everything).
   Entry PrefillOf(const Ids& prompt, const json& kept) {
-    EvictionPlan plan;
-    plan.selection = kept.is_null() ? Selection::kFull : Selection::kMaskKv;
-    if (!kept.is_null()) {
-      plan.budget = golden_.at("budget");
-      plan.importance = golden_.at("profile").get<std::vector<double>>();
-    }
+    const EvictionPlan plan = GoldenPlan(golden_, kept.is_null() ? "full" : "maskkv",
+                                         golden_.at("budget").get<std::int64_t>());
     Entry entry = Prefill(model_, prompt, params_.gen_length, plan);
-    for (std::size_t layer = 0; layer < kept.size(); ++layer) {
-      for (std::size_t head = 0; head < kept.at(layer).size(); ++head) {
-        const auto found =
-            entry->Positions(static_cast<std::int64_t>(layer), static_cast<std::int64_t>(head));
-        EXPECT_EQ(Ids(found.begin(), found.end()), kept.at(layer).at(head).get<Ids>())
-            << "layer " << layer << " head " << head;
-      }
-    }
+    if (!kept.is_null()) ExpectKept(*entry, kept);
     return entry;
   }
 
@@ -127,18 +92,9 @@ TEST_P(GoldenGuidanceTest, KeptPairsAndStepsAreTheOracles) {
     ASSERT_EQ(decoder.running(), 1);
     const StepEvent event = decoder.Step().front();
     decoder.CheckInvariants();
-    ASSERT_TRUE(event.status.ok()) << event.status;
     EXPECT_EQ(event.rows, rows);
-    ASSERT_EQ(event.step, expected.at("step").get<std::int64_t>());
-    ASSERT_TRUE(expected.at("decided").get<bool>()) << "the cases were chosen so";
-    ASSERT_EQ(event.committed.size(), expected.at("committed").size());
+    ASSERT_NO_FATAL_FAILURE(ExpectStep(event, expected));
     const double bound = expected.at("bounds").at("confidence");
-    for (std::size_t i = 0; i < event.committed.size(); ++i) {
-      const json& committed = expected.at("committed").at(i);
-      EXPECT_EQ(event.committed[i].position, committed.at(0));
-      EXPECT_EQ(event.committed[i].token, committed.at(1));
-      EXPECT_NEAR(event.committed[i].confidence, committed.at(2).get<double>(), bound);
-    }
     // The masks of the block that stay.
     const auto positions = expected.at("positions").get<std::vector<std::int64_t>>();
     for (const Prediction& prediction : event.provisional) {
@@ -154,12 +110,8 @@ TEST_P(GoldenGuidanceTest, KeptPairsAndStepsAreTheOracles) {
   EXPECT_EQ(Ids(canvas.begin(), canvas.end()), golden_.at("canvas").get<Ids>());
 }
 
-INSTANTIATE_TEST_SUITE_P(Cases, GoldenGuidanceTest, ::testing::ValuesIn(Names()),
-                         [](const auto& case_info) {
-                           std::string name = case_info.param;
-                           std::replace(name.begin(), name.end(), '-', '_');
-                           return name;
-                         });
+INSTANTIATE_TEST_SUITE_P(Cases, GoldenGuidanceTest, ::testing::ValuesIn(GoldenNames(kFolder)),
+                         GoldenTestName);
 
 class GuidanceTest : public ::testing::Test {
  protected:
@@ -187,8 +139,7 @@ class GuidanceTest : public ::testing::Test {
     return Decoder(model_.transformer).Add(std::move(request)).status();
   }
 
-  TestModel model_{kSource + "/tests/data/golden/checkpoints/mha", kernels::DType::kF32, kThreads,
-                   64};
+  TestModel model_{CommittedGolden("checkpoints/mha"), kernels::DType::kF32, kThreads, 64};
   Ids prompt_;
   Entry cache_, masked_;
 };
