@@ -253,8 +253,13 @@ def commit_gap(rule, score, chosen):
         return float(min(score[chosen]) - max(score[left])) if left else None
     if rule.name in rules.DREAM and not left:
         return None
+    if rule.name == "prefix" or (rule.name == "threshold" and max(score) >= rule.threshold):
+        return float(min(abs(s - rule.threshold) for s in score))  # their order decides nothing
+    limits = list(rules.limits(rule.name, len(score), rule))
+    if rule.name in rules.PARALLEL and limits and min(score) > max(limits):
+        return float(min(score) - max(limits))  # all are committed, in whatever order
     near = [abs(a - b) for a, b in itertools.combinations(score, 2)]
-    near += [abs(s - x) for s in score for x in rules.limits(rule.name, len(score), rule)]
+    near += [abs(s - x) for s in score for x in limits]
     return float(min(near)) if near else None
 
 

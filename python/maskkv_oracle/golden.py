@@ -182,6 +182,27 @@ def infill_cases():
     return files
 
 
+def embedded_rule_cases():
+    """Every rule on the embedded models, greedy over the whole cache and seeded over an evicted one.
+
+    In no committed file either.
+    """
+    files = {}
+    for path in golden_cases.EMBEDDED:
+        model = checkpoint.load(golden_cases.ROOT / path)
+        other = golden_cases.embedded_prompt(path, "low_confidence")[::-1]
+        profile = golden_run.measure_profile(model, [other], 4)
+        for rule in golden_cases.EMBEDDED_RULES:
+            prompt = golden_cases.embedded_prompt(path, rule)
+            for cache, temperature in (("full", 0.0), ("maskkv", 0.7)):
+                params = golden_cases.embedded_sampling(model, rule, temperature)
+                eviction = prefill.Eviction(16, profile=profile) if cache == "maskkv" else None
+                name = f"{path.split('/')[1]}-{rule.replace('_', '-')}-{cache}"
+                args = (name, {"model": path}, model, prompt, params, cache, eviction, "offline")
+                files.update(_case_files(*args, large=False, runs=3))
+    return files
+
+
 def _refresh_cases():
     return {
         f"refresh/{name}.json": _json(_digits(fields))

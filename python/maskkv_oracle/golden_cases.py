@@ -4,10 +4,11 @@
 import dataclasses
 import json
 import pathlib
+import re
 
 import numpy as np
 
-from maskkv_oracle import decode, prefill
+from maskkv_oracle import decode, prefill, rules
 from maskkv_oracle.decode import Rule, Sampling
 from maskkv_oracle.random_checkpoint import Shape
 
@@ -182,7 +183,7 @@ CASES = {
 }
 
 # Filling in: masks between given tokens, the prompt on both sides of the canvas. Made anew by the
-# test that runs the engine on them (test_golden_infill.py), in no committed file.
+# test that runs the engine on them (test_golden_made_here.py), in no committed file.
 INFILL = {
     "infill-none": Case("mha", 19, _s(6, 6, 6), "none", suffix=14),
     "infill-full": Case("mha", 19, _s(6, 6, 6), "full", suffix=14),
@@ -316,3 +317,43 @@ def with_stop_token(name, model, prompt, params, eviction):
     canvas = decode.run(model, prompt, free, cache).canvas
     token = int(canvas[STOP_AT_ANSWER_POSITION[name]])
     return dataclasses.replace(params, stop_ids=(*params.stop_ids, token))
+
+
+def chatml(document, question):
+    """tiny-dream's template, by hand as chat() is."""
+    return (
+        "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
+        f"<|im_start|>user\n{document}\n\n{question}<|im_end|>\n<|im_start|>assistant\n"
+    )
+
+
+EMBEDDED = {TINY: chat, "models/tiny-dream": chatml}
+EMBEDDED_RULES = (*rules.RULES, "slowfast")
+
+
+def embedded_prompt(path, rule):
+    """Token ids of a question about what its document says of the person asked about.
+
+    Rules that look at how sure a mask is get them in another order, which leaves the model unsure.
+    """
+    from tokenizers import Tokenizer
+
+    folder = ROOT / path
+    line = (folder / "calibration.jsonl").read_text(encoding="utf-8").splitlines()[0]
+    record = json.loads(line)
+    names = set(re.findall("[A-Z][a-z]+", record["question"])[1:])
+    said = [s for s in re.split(r"(?<=\.)\s+", record["document"]) if any(n in s for n in names)]
+    text = EMBEDDED[path](" ".join(said), record["question"])
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    ids = tokenizer.encode(text, add_special_tokens=False).ids
+    if rule in rules.SCHEDULED:
+        return ids
+    return [int(i) for i in np.random.default_rng(3).permutation(ids)]
+
+
+def embedded_sampling(model, rule, temperature):
+    """Four masks: of more, the last are end tokens of which one is as sure as another."""
+    numbers = {"threshold": 0.4, "low_threshold": 0.2, "factor": 1.0}
+    steps = 4 if rule in rules.SCHEDULED else 1
+    return Sampling(4, 4, steps, temperature=temperature, seed=7, rule=Rule(rule, **numbers),
+                    ignore_eos=True, stop_ids=(model.config.eos_id,))

@@ -23,7 +23,7 @@
 namespace maskkv::engine {
 
 // Where cases are read from: tests/data/golden, or what MASKKV_GOLDEN names, for cases that are in
-// no committed file (tests/python/test_golden_infill.py).
+// no committed file (tests/python/test_golden_made_here.py).
 std::string GoldenFolder();
 
 // The committed files of a kind, whatever MASKKV_GOLDEN names: the other folder has few kinds.
