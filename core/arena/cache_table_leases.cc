@@ -15,7 +15,7 @@ namespace {
 
 absl::Status UnknownLease() {
   return MakeError(absl::StatusCode::kNotFound, "LEASE_UNKNOWN",
-                   "lease_id: expected a lease of this session, found another");
+                   "lease_id: expected a lease of this connection, found another");
 }
 
 std::int64_t Milliseconds(Duration duration) {

@@ -17,6 +17,7 @@
 #include "tests/support/seed.h"
 #include "tests/support/status_matchers.h"
 #include "tests/unit/core/decoding/automata.h"
+#include "tests/unit/core/engine/golden_file.h"
 #include "tests/unit/core/engine/test_model.h"
 
 namespace maskkv::engine::constrained_test {
@@ -101,37 +102,16 @@ AutomatonParts PartsOf(const json& fields) {
   return parts;
 }
 
-GenerateParams ParamsOf(const json& p) {
-  GenerateParams params;
-  params.gen_length = p.at("gen_length");
-  params.block_length = p.at("block_length");
-  params.steps = p.at("steps");
-  params.temperature = p.at("temperature");
-  params.seed = p.at("seed");
-  params.suppress_eos = p.at("suppress_eos");
-  params.stop_ids = p.at("stop_ids").get<Ids>();
-  if (!p.contains("rule")) return params;
-  const json& rule = p.at("rule");
-  params.rule.rule = ValueOrDie(decoding::ParseRule(rule.at("name").get<std::string>()));
-  params.rule.eps = rule.at("eps");
-  params.rule.threshold = rule.at("threshold");
-  params.rule.low_threshold = rule.at("low_threshold");
-  params.rule.factor = rule.at("factor");
-  return params;
-}
-
 class GoldenConstrainedTest : public ::testing::TestWithParam<std::string> {};
 
 TEST_P(GoldenConstrainedTest, StepsAreTheOracles) {
-  std::ifstream file(kGolden + "constrained/" + GetParam() + ".json");
-  const json golden = json::parse(file);
-  TestModel model(std::string(MASKKV_SOURCE_DIR) + "/" + golden.at("model").get<std::string>(),
-                  kernels::DType::kF32, 2, 64);
+  const json golden = ReadGolden(CommittedGolden("constrained"), GetParam());
+  TestModel model(GoldenModel(golden), kernels::DType::kF32, 2, 64);
   const AutomatonParts parts = PartsOf(golden.at("automaton"));
   DecodeRequest request;
   request.prompt = golden.at("prompt_ids").get<Ids>();
   request.prompt_tokens = std::ssize(request.prompt);
-  request.params = ParamsOf(golden.at("params"));
+  request.params = GoldenParams(golden);
   request.params.automaton = Made(parts);
   const Ids ends = EndIds(request.params);
   Decoder decoder(model.transformer);
