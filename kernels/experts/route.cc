@@ -2,6 +2,8 @@
 #include "kernels/experts/route.h"
 
 #include <algorithm>
+#include <cstddef>
+#include <iterator>
 #include <vector>
 
 #include "kernels/base/elementary.h"
@@ -23,12 +25,11 @@ void Softmax(const float* logits, std::int64_t experts, float* probabilities) {
 
 // The unchosen expert of highest probability, the lowest of equals. Comparisons with NaN are false,
 // so it is the first unchosen one where all are NaN.
-std::int64_t Best(const float* probabilities, const std::vector<char>& is_chosen) {
-  const auto experts = static_cast<std::int64_t>(is_chosen.size());
-  std::int64_t best = -1;
-  for (std::int64_t e = 0; e < experts; ++e) {
-    if (is_chosen[static_cast<std::size_t>(e)] != 0) continue;
-    if (best < 0 || probabilities[e] > probabilities[best]) best = e;
+std::size_t Best(const float* probabilities, const std::vector<char>& is_chosen) {
+  auto best = static_cast<std::size_t>(
+      std::distance(is_chosen.begin(), std::ranges::find(is_chosen, char{0})));
+  for (std::size_t e = best; e < is_chosen.size(); ++e) {
+    if (is_chosen[e] == 0 && probabilities[e] > probabilities[best]) best = e;
   }
   return best;
 }
@@ -46,7 +47,7 @@ void RouteRows(const RouteShape& shape, const float* logits, std::int64_t rows, 
     Softmax(logits + row * ld, experts, probabilities.data());
     std::fill(is_chosen.begin(), is_chosen.end(), 0);
     for (std::int64_t i = 0; i < shape.per_row; ++i) {
-      is_chosen[static_cast<std::size_t>(Best(probabilities.data(), is_chosen))] = 1;
+      is_chosen[Best(probabilities.data(), is_chosen)] = 1;
     }
     std::int32_t* const row_chosen = chosen + row * shape.per_row;
     float* const row_weights = weights + row * shape.per_row;

@@ -25,11 +25,21 @@ from maskkv_eval.statistics import mcnemar
 MARK = "<!-- Below: measured by scripts/bench-refresh; do not edit. -->"
 
 
-def settings(args):
+def settings(every, floors):
     """(steps over an entry, floor) of every schedule: never, fixed ones, on demand."""
-    numbers = [int(n) for n in args.every.split(",")]
-    floors = [float(x) for x in args.floors.split(",")] if args.floors else []
-    return [(0, 0.0), *((n, 0.0) for n in numbers), *((0, x) for x in floors)]
+    numbers = [int(n) for n in every.split(",")]
+    parts = [float(x) for x in floors.split(",")] if floors else []
+    return [(0, 0.0), *((n, 0.0) for n in numbers), *((0, x) for x in parts)]
+
+
+def canvases(args):
+    """What is measured, a canvas each: arguments with its gen_length, budgets, every and floors."""
+    found = [args]
+    if args.canvas:
+        found.append(argparse.Namespace(**{
+            **vars(args), "gen_length": args.canvas, "budgets": args.canvas_budgets,
+            "every": args.shares, "floors": args.canvas_floors}))
+    return found
 
 
 def measure(args, model, questions, every, floor):
@@ -40,7 +50,7 @@ def measure(args, model, questions, every, floor):
     extra = ("--rules", args.rule, "--block-length", str(args.gen_length),
              "--threads", str(args.threads), "--refresh-every", str(every),
              "--refresh-floor", str(floor))
-    return [{"model": model, "every": every, "floor": floor, **cell}
+    return [{"model": model, "masks": args.gen_length, "every": every, "floor": floor, **cell}
             for cell in embedded.ask(args, model, questions, extra)]
 
 
@@ -63,11 +73,11 @@ def paired(first, second):
 
 
 def groups(cells):
-    """((model, budget), cells) in the order of measurement."""
+    """((masks, model, budget), cells) in the order of measurement."""
     found = {}
     for cell in cells:
         if cell["budget"] is not None:
-            found.setdefault((cell["model"], cell["budget"]), []).append(cell)
+            found.setdefault((cell["masks"], cell["model"], cell["budget"]), []).append(cell)
     return list(found.items())
 
 
@@ -93,21 +103,25 @@ def schedule_table(cells, full):
 
 def demand_table(cells):
     """Schedules on demand, each beside the fixed one, or never, of the nearest number of refreshes."""
-    lines = ["| model | B | on demand | refreshes | right, % | fixed | refreshes | right, % | "
+    lines = ["| masks | model | B | on demand | refreshes | right, % | fixed | refreshes | right, % | "
              "only right on demand, only fixed | p |",
-             "| --- | ---: | --- | ---: | ---: | --- | ---: | ---: | ---: | ---: |"]
-    for (model, budget), of in groups(cells):
+             "| ---: | --- | ---: | --- | ---: | ---: | --- | ---: | ---: | ---: | ---: |"]
+    for (masks, model, budget), of in groups(cells):
         fixed = [c for c in of if not c["floor"]]
         for cell in (c for c in of if c["floor"]):
             near = min(fixed, key=lambda c: abs(c["refreshes"] - cell["refreshes"]))
             sides = [f"{name(c)} | {c['refreshes'] / c['questions']:.2f} | "
                      f"{100 * c['correct'] / c['questions']:.1f}" for c in (cell, near)]
-            lines.append(f"| {model} | {budget} | {sides[0]} | {sides[1]} | {paired(cell, near)} |")
+            lines.append(f"| {masks} | {model} | {budget} | {sides[0]} | {sides[1]} | {paired(cell, near)} |")
     return lines
 
 
 def middle(numbers):
     return sorted(numbers)[len(numbers) // 2]
+
+
+def shares_of(args):
+    return [int(n) for n in args.shares.split(",")]
 
 
 def ask_long(args, tokens):
@@ -121,7 +135,7 @@ def ask_long(args, tokens):
         command = [args.bin, "generate", "--model", args.long_model, "--prompt-ids", file.name,
                    "--layers", "uniform", "--budget", "128", "--gen-length", "128",
                    "--block-length", "128", "--steps", "128", "--ignore-eos", "--threads",
-                   str(args.threads), "--refresh-every", str(middle(args.shares)), "--json"]
+                   str(args.threads), "--refresh-every", str(middle(shares_of(args))), "--json"]
         done = subprocess.run(list(map(str, command)), stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode != 0:
         raise SystemExit(f"maskkv generate: exit code {done.returncode}")  # it has said why
@@ -153,14 +167,16 @@ def markdown(cells, reports, args, command):
         "### Accuracy and time by schedule", "",
         f"{args.questions} held-out questions about documents of {args.length} tokens, "
         f"{100 * args.lookalikes:.0f} % of whose people share a name with another; every second",
-        f"answer is a name of two tokens, the others are one word. {args.gen_length} masks, one block, "
-        f"rule `{args.rule}`, temperature 0, {args.dtype}, policy maskkv.",
+        f"answer is a name of two tokens, the others are one word. One block, rule `{args.rule}`, "
+        f"temperature 0, {args.dtype}, policy maskkv; of a canvas longer than the",
+        "answer the end tokens behind it are decided too, mostly before it.",
         "Means a question: refreshes, exact answers with 95 % Wilson intervals, time of steps and "
         "refreshes (the first prefill, which all have, is in none). Then questions",
         "that only this schedule or only never refreshing got right, with McNemar's exact test.", ""]
-    full = {c["model"]: c for c in cells if c["budget"] is None}
-    for (model, budget), of in groups(cells):
-        lines += [f"#### {model}, B = {budget}", "", *schedule_table(of, full[model]), ""]
+    full = {(c["masks"], c["model"]): c for c in cells if c["budget"] is None}
+    for (masks, model, budget), of in groups(cells):
+        lines += [f"#### {masks} masks, {model}, B = {budget}", "",
+                  *schedule_table(of, full[masks, model]), ""]
     if any(c["floor"] for c in cells):
         lines += ["### On demand against fixed", "",
                   "Each beside the fixed schedule that refreshes about as often.", "",
@@ -170,8 +186,8 @@ def markdown(cells, reports, args, command):
             "### What share of the time refreshes take", "",
             "A random model (width 512, 8 layers), 128 masks in one block and 128 steps, B = 128, f32. "
             "Medians of a step and of a refresh in one run with",
-            f"K_p = {middle(args.shares)}; shares of steps and refreshes together follow from them.", "",
-            *share_table(reports, args.shares), ""]
+            f"K_p = {middle(shares_of(args))}; shares of steps and refreshes together follow from them.",
+            "", *share_table(reports, shares_of(args)), ""]
     return "\n".join(lines)
 
 
@@ -202,7 +218,11 @@ def parser():
     p.add_argument("--threads", type=int, default=1)
     p.add_argument("--long-model", type=pathlib.Path, help="checkpoint for long prompts of random ids")
     p.add_argument("--prompt-lengths", default="1024,4096,16384")
-    p.add_argument("--shares", default="100,50,25", help="K_p of the long prompts")
+    p.add_argument("--shares", default="100,50,25", help="K_p of the long prompts and canvases")
+    p.add_argument("--canvas", type=int, default=128,
+                   help="masks of the long canvas for the same questions; 0: none")
+    p.add_argument("--canvas-budgets", default="4,32")
+    p.add_argument("--canvas-floors", default="0.9")
     p.add_argument("--json", type=pathlib.Path, help="the cells and reports, as they were measured")
     p.add_argument("--markdown", type=pathlib.Path, default=pathlib.Path("docs/refresh.md"))
     p.add_argument("--bin", default="build/release/bin/maskkv", help=argparse.SUPPRESS)
@@ -210,16 +230,14 @@ def parser():
 
 
 def run(args, command):
-    args.shares = [int(n) for n in args.shares.split(",")]
     page = args.markdown.read_text(encoding="utf-8")
     replaced(page, "")  # before anything is measured
     questions = embedded.words_and_names(args.questions, args.length, args.seed, args.lookalikes)
-    schedules, models, cells = settings(args), args.models.split(","), []
-    with tqdm(total=len(models) * len(schedules), unit="run") as bar:
-        for model in models:
-            for every, floor in schedules:
-                cells += measure(args, model, questions, every, floor)
-                bar.update()
+    runs = [(of, model, schedule) for of in canvases(args) for model in args.models.split(",")
+            for schedule in settings(of.every, of.floors)]
+    cells = []
+    for of, model, schedule in tqdm(runs, unit="run"):
+        cells += measure(of, model, questions, *schedule)
     lengths = [int(n) for n in args.prompt_lengths.split(",")] if args.long_model else []
     reports = {n: ask_long(args, n) for n in tqdm(lengths, unit="prompt")}
     if args.json:

@@ -238,11 +238,15 @@ def _guidance_cases():
     }
 
 
-def _variable_cases():
+def _variable_cases(cases=golden_variable.generate):
     return {
-        f"variable/{name}.json": _json(_digits(fields))
-        for name, fields in golden_variable.generate().items()
+        f"variable/{name}.json": _json(_digits(fields)) for name, fields in cases().items()
     }
+
+
+def embedded_variable_cases():
+    """Mixed masks and growing canvases on the embedded models, in no committed file either."""
+    return _variable_cases(golden_variable.embedded)
 
 
 PARTS = {

@@ -9,7 +9,7 @@ from maskkv_eval import refresh
 
 def cell(every, floor, outcomes, refreshes, budget=4):
     right = outcomes.count("1")
-    return {"model": "m", "budget": budget, "every": every, "floor": floor, "outcomes": outcomes,
+    return {"masks": 8, "model": "m", "budget": budget, "every": every, "floor": floor, "outcomes": outcomes,
             "questions": len(outcomes), "correct": right, "refreshes": refreshes, "seconds": 0.008,
             "refresh_seconds": refreshes / 10,
             "kinds": {"word": {"questions": len(outcomes), "correct": right}}}
@@ -20,10 +20,15 @@ CELLS = [cell(0, 0, "1100000000", 0), cell(4, 0, "1111100000", 10), cell(1, 0, "
 
 
 def test_schedules_are_never_fixed_and_on_demand():
-    args = refresh.parser().parse_args(["--every", "4,1", "--floors", "0.9"])
-    assert refresh.settings(args) == [(0, 0.0), (4, 0.0), (1, 0.0), (0, 0.9)]
-    args = refresh.parser().parse_args(["--every", "4", "--floors", ""])
-    assert refresh.settings(args) == [(0, 0.0), (4, 0.0)]
+    assert refresh.settings("4,1", "0.9") == [(0, 0.0), (4, 0.0), (1, 0.0), (0, 0.9)]
+    assert refresh.settings("4", "") == [(0, 0.0), (4, 0.0)]
+
+
+def test_a_long_canvas_has_schedules_of_its_own():
+    short, long = refresh.canvases(refresh.parser().parse_args([]))
+    assert (short.gen_length, short.every) == (8, "4,2,1")
+    assert (long.gen_length, long.every, long.budgets) == (128, "100,50,25", "4,32")
+    assert len(refresh.canvases(refresh.parser().parse_args(["--canvas", "0"]))) == 1
 
 
 def test_a_schedule_stands_beside_never():
@@ -34,13 +39,13 @@ def test_a_schedule_stands_beside_never():
     assert lines[2] == "| every step | 7.00 | 100.0 (72.2 to 100.0) | 100.0 | 8, 0 | 0.0078 | 0.8 | 700 |"
     assert lines[3].startswith("| on demand, below 0.9 | 6.00 | 90.0 ")
     assert lines[4].startswith("| never, every pair kept | 0.00 | 30.0 ")
-    assert refresh.groups([full, *CELLS]) == [(("m", 4), CELLS)]
+    assert refresh.groups([full, *CELLS]) == [((8, "m", 4), CELLS)]
 
 
 def test_a_schedule_on_demand_stands_beside_the_fixed_one_of_as_many_refreshes():
     others = [cell(0, 0, "1", 0, budget=8), cell(2, 0, "1", 3, budget=8)]
     assert refresh.demand_table(CELLS + others)[2:] == [
-        "| m | 4 | on demand, below 0.9 | 6.00 | 90.0 | every step | 7.00 | 100.0 | 0, 1 | 1 |"]
+        "| 8 | m | 4 | on demand, below 0.9 | 6.00 | 90.0 | every step | 7.00 | 100.0 | 0, 1 | 1 |"]
 
 
 def test_shares_follow_from_a_step_and_a_refresh():
@@ -66,9 +71,11 @@ def test_a_page_of_a_real_run(tmp_path, monkeypatch):
     refresh.main(["--questions", "2", "--length", "120", "--models", "tiny-llada", "--budgets", "1,2",
                   "--every", "2", "--floors", "1", "--bin", str(cli_runs.binary()),
                   "--markdown", str(page), "--long-model", str(cli_runs.GOLDEN / "mha"),
-                  "--prompt-lengths", "20", "--json", str(tmp_path / "cells.json")])
+                  "--prompt-lengths", "20", "--shares", "12,8,4", "--canvas", "16",
+                  "--canvas-budgets", "2", "--canvas-floors", "", "--json", str(tmp_path / "cells.json")])
     text = page.read_text()
     assert text.startswith(f"By hand.\n\n{refresh.MARK}\n\n## Measured\n") and "of before" not in text
-    for row in ("#### tiny-llada, B = 1", "#### tiny-llada, B = 2", "| never | 0.00 |",
+    for row in ("#### 8 masks, tiny-llada, B = 1", "#### 8 masks, tiny-llada, B = 2",
+                "#### 16 masks, tiny-llada, B = 2", "| every 12 steps | 1.00 |", "| never | 0.00 |",
                 "| every 2 steps |", "| on demand, below 1 |", "| never, every pair kept | 0.00 |", "| 20 | "):
         assert row in text, row

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The golden tests of the engine on cases that are made here: they are in no committed file, which
-keeps tests/data/golden small. Filling in, and every decoding rule on the embedded models."""
+keeps tests/data/golden small. Filling in; on the embedded models every decoding rule, mixed masks and
+growing canvases."""
 
 import os
 import re
@@ -9,11 +10,13 @@ import subprocess
 import cli_runs
 import pytest
 
-from maskkv_oracle import golden, golden_cases, golden_refresh
+from maskkv_oracle import golden, golden_cases, golden_refresh, golden_variable
 
 
 def engine_passes(files, folder, which):
     """How many of the golden tests of these files the engine passes; fails if there is one it does not."""
+    for kind in ("cases", "refresh", "variable"):  # read before the filter is
+        (folder / kind).mkdir()
     for name, data in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(data)
@@ -48,7 +51,6 @@ def test_the_engine_fills_in_as_the_oracle_does(infill, tmp_path):
 
 
 def test_every_rule_on_the_embedded_models_is_the_oracles(rules, tmp_path):
-    (tmp_path / "refresh").mkdir()
     passed = engine_passes(rules, tmp_path, "*/GoldenTest.*")
     assert passed == 3 * len(golden_cases.EMBEDDED) * len(golden_cases.EMBEDDED_RULES) * 2 >= 132
     cases = {name: data for name, data in rules.items() if name.endswith(".json")}
@@ -59,3 +61,10 @@ def test_every_rule_on_the_embedded_models_is_the_oracles(rules, tmp_path):
     for rule in golden_cases.EMBEDDED_RULES:
         of_rule = [share for name, share in shares.items() if f"-{rule.replace('_', '-')}-" in name]
         assert len(of_rule) == 4 and max(of_rule) > 0, rule
+
+
+def test_mixed_masks_and_growing_canvases_of_the_embedded_models_are_the_oracles(tmp_path):
+    files = golden.embedded_variable_cases()
+    data = b"".join(files.values())
+    assert data.count(b'"grown":4') >= 4 and len(re.findall(rb'"mixed":\[\d', data)) >= 4
+    assert engine_passes(files, tmp_path, "*/GoldenVariableTest.*") == 2 * len(files) == 16

@@ -26,7 +26,7 @@ namespace {
 using nlohmann::json;
 using Ids = std::vector<std::int32_t>;
 
-const std::string kFolder = CommittedGolden("variable");
+const std::string kFolder = GoldenFolder() + "/variable";
 constexpr int kThreads = 2;
 
 GenerateParams ParamsOf(const json& golden) {
@@ -49,7 +49,7 @@ class GoldenVariableTest : public ::testing::TestWithParam<std::string> {
       : golden_(ReadGolden(kFolder, GetParam())),
         prompt_(golden_.at("prompt_ids").get<Ids>()),
         params_(ParamsOf(golden_)),
-        model_(GoldenModel(golden_), kernels::DType::kF32, kThreads, 64) {}
+        model_(GoldenModel(golden_), kernels::DType::kF32, kThreads, 96) {}
 
   // Over the entry of the masks that the canvas begins with, or none.
   DecodeRequest Request() {
