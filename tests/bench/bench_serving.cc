@@ -11,14 +11,12 @@
 //   lease,
 //               descriptor, map, checks, joining the batch.
 //   throughput  n requests at once against what the matrix products of one step over all their rows
-//               take when oneDNN runs alone (weights packed for the very shape, nothing else).
+//               take when oneDNN runs alone (step_products.h).
 #include <omp.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
-#include <iterator>
 #include <nlohmann/json.hpp>
 #include <random>
 #include <string>
@@ -33,25 +31,14 @@
 #include "core/transformer/transformer.h"
 #include "grpcpp/grpcpp.h"
 #include "maskkv/v1/decode.grpc.pb.h"
-#include "tests/bench/onednn_matmul.h"
+#include "tests/bench/step_products.h"
+#include "tests/bench/timing.h"
 
 namespace maskkv::bench {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
 // Fewer, and one round that something else disturbed moves the median.
 constexpr int kThroughputRounds = 9;
-
-double Since(Clock::time_point from) {
-  return std::chrono::duration<double>(Clock::now() - from).count();
-}
-
-double Median(std::vector<double> values) {
-  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
-  std::nth_element(values.begin(), middle, values.end());
-  return *middle;
-}
 
 [[noreturn]] void Fail(const std::string& what) {
   std::fprintf(stderr, "bench_serving: %s\n", what.c_str());
@@ -215,50 +202,12 @@ nlohmann::json Overhead(EngineAlone& engine, const Served& served, const Options
           {"steps", through.size()}};
 }
 
-// Seconds that one step's matrix products take alone, over `requests` requests.
-class StepProducts {
- public:
-  StepProducts(const model::ModelConfig& c, std::int64_t requests, std::int64_t rows) {
-    const std::int64_t all = requests * rows;
-    // A request decides one row a step, so half of its rows are masked on average.
-    const std::int64_t masked = std::max<std::int64_t>(1, requests * (rows + 1) / 2);
-    const std::int64_t q = c.heads * c.head_dim, kv = 2 * c.kv_heads * c.head_dim;
-    Add(all, c.hidden, kv, c.layers);
-    for (const auto& [rows_of, times] :
-         {std::pair{all, c.layers - 1}, std::pair{masked, std::int64_t{1}}}) {
-      Add(rows_of, c.hidden, q, times);
-      Add(rows_of, q, c.hidden, times);
-      Add(rows_of, c.hidden, 2 * c.ffn, times);
-      Add(rows_of, c.ffn, c.hidden, times);
-    }
-    Add(masked, c.hidden, c.vocab_rows, 1);
-  }
-
-  double Seconds() {
-    double total = 0;
-    for (Product& product : products_) {
-      std::vector<double> times;
-      for (int i = 0; i < 5; ++i) {
-        const Clock::time_point start = Clock::now();
-        product.matmul->Run();
-        times.push_back(Since(start));
-      }
-      total += Median(times) * static_cast<double>(product.times);
-    }
-    return total;
-  }
-
- private:
-  struct Product {
-    std::unique_ptr<kernels::OneDnnMatMul> matmul;
-    std::int64_t times;
-  };
-  void Add(std::int64_t rows, std::int64_t in, std::int64_t out, std::int64_t times) {
-    products_.push_back(
-        {std::make_unique<kernels::OneDnnMatMul>(rows, in, out, kernels::DType::kF32), times});
-  }
-  std::vector<Product> products_;
-};
+// Seconds that one step's matrix products take alone: the median of a few passes.
+double Seconds(StepProducts& products) {
+  std::vector<double> times;
+  for (int i = 0; i < 5; ++i) times.push_back(products.Run());
+  return Median(times);
+}
 
 // Tokens a second of `requests` clients that ask at the same time, once each.
 double TokensASecond(const Served& served, int requests, std::int64_t rows) {
@@ -275,12 +224,16 @@ double TokensASecond(const Served& served, int requests, std::int64_t rows) {
 nlohmann::json Throughput(const model::ModelConfig& config, const Served& served,
                           const Options& options) {
   nlohmann::json table = nlohmann::json::array();
+  ProductWeights weights;
   for (const int requests : options.concurrency) {
-    StepProducts products(config, requests, options.rows);
+    // A request decides one row a step, so half of its rows are masked on average.
+    StepProducts products(config, requests * options.rows,
+                          std::max<std::int64_t>(1, requests * (options.rows + 1) / 2),
+                          kernels::DType::kF32, weights);
     std::vector<double> rates, limits, shares;
     TokensASecond(served, requests, options.rows);
     for (int round = 0; round < std::max(kThroughputRounds, options.rounds); ++round) {
-      limits.push_back(requests / products.Seconds());
+      limits.push_back(requests / Seconds(products));
       rates.push_back(TokensASecond(served, requests, options.rows));
       shares.push_back(rates.back() / limits.back());
     }

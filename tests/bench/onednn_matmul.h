@@ -6,30 +6,36 @@
 #ifndef MASKKV_TESTS_BENCH_ONEDNN_MATMUL_H_
 #define MASKKV_TESTS_BENCH_ONEDNN_MATMUL_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <oneapi/dnnl/dnnl.hpp>
 #include <random>
 #include <vector>
 
+#include "kernels/base/aligned_buffer.h"
 #include "kernels/base/dtype.h"
 
 namespace maskkv::kernels {
 
 class OneDnnMatMul {
  public:
+  // One matrix's weights as some product likes them, in huge pages as the engine's are.
+  struct Laid {
+    AlignedBuffer<std::byte> bytes;
+    dnnl::memory memory;
+  };
+  using Layouts = std::vector<Laid>;
+
   OneDnnMatMul(std::int64_t rows, std::int64_t in, std::int64_t out, DType dtype) {
-    using Memory = dnnl::memory;
-    const auto type = dtype == DType::kBF16 ? Memory::data_type::bf16 : Memory::data_type::f32;
-    const Memory::desc x({rows, in}, type, Memory::format_tag::ab);
-    const Memory::desc w({in, out}, type, Memory::format_tag::any);
-    const Memory::desc y({rows, out}, Memory::data_type::f32, Memory::format_tag::ab);
-    const dnnl::matmul::primitive_desc desc({x, w, y}, engine_);
-    matmul_ = dnnl::matmul(desc);
-    x_ = Memory(desc.src_desc(), engine_);
-    w_ = Memory(desc.weights_desc(), engine_);
-    y_ = Memory(desc.dst_desc(), engine_);
-    Fill(rows * in, x, x_);
-    Fill(in * out, {{in, out}, type, Memory::format_tag::ba}, w_);
+    Make(rows, in, out, dtype, own_);
+  }
+
+  // With the weights of `layouts` if they hold the layout that this product likes, else with new
+  // ones, which are added to them. REQUIRES: they are of a matrix (in, out) of this dtype, and
+  // outlive this.
+  OneDnnMatMul(std::int64_t rows, std::int64_t in, std::int64_t out, DType dtype,
+               Layouts& layouts) {
+    Make(rows, in, out, dtype, layouts);
   }
 
   void Run() {
@@ -38,6 +44,27 @@ class OneDnnMatMul {
   }
 
  private:
+  void Make(std::int64_t rows, std::int64_t in, std::int64_t out, DType dtype, Layouts& layouts) {
+    using Memory = dnnl::memory;
+    const auto type = dtype == DType::kBF16 ? Memory::data_type::bf16 : Memory::data_type::f32;
+    const Memory::desc x({rows, in}, type, Memory::format_tag::ab);
+    const Memory::desc w({in, out}, type, Memory::format_tag::any);
+    const Memory::desc y({rows, out}, Memory::data_type::f32, Memory::format_tag::ab);
+    const dnnl::matmul::primitive_desc desc({x, w, y}, engine_);
+    matmul_ = dnnl::matmul(desc);
+    x_ = Memory(desc.src_desc(), engine_);
+    y_ = Memory(desc.dst_desc(), engine_);
+    Fill(rows * in, x, x_);
+    for (const Laid& laid : layouts) {
+      if (laid.memory.get_desc() == desc.weights_desc()) w_ = laid.memory;
+    }
+    if (w_) return;
+    Laid& laid = layouts.emplace_back();
+    laid.bytes.Resize(static_cast<std::int64_t>(desc.weights_desc().get_size()));
+    w_ = laid.memory = Memory(desc.weights_desc(), engine_, laid.bytes.data());
+    Fill(in * out, {{in, out}, type, Memory::format_tag::ba}, w_);
+  }
+
   // Random values of the plain layout's shape, converted into `to`.
   void Fill(std::int64_t count, const dnnl::memory::desc& plain, dnnl::memory& to) {
     std::vector<float> values(static_cast<std::size_t>(count));
@@ -53,6 +80,7 @@ class OneDnnMatMul {
   dnnl::engine engine_{dnnl::engine::kind::cpu, 0};
   dnnl::stream stream_{engine_};
   dnnl::matmul matmul_;
+  Layouts own_;  // unless others' were given
   dnnl::memory x_, w_, y_;
 };
 
