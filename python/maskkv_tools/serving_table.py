@@ -31,7 +31,8 @@ Before the first step, after prefill has sealed the entry: lease, descriptor, ma
 ## Requests at once
 
 {threads} threads, {rows} rows a request. Tokens a second of n clients that ask at the same time, one token a step, whole requests with everything around their steps; the limit
-is one step's matrix products over all rows, run by oneDNN alone: no attention, no norms, no sampling, no network.
+is one step's matrix products over all rows, run by oneDNN alone, each layer with weights of its own that come from memory as in a step: no attention, no norms, no
+sampling, no network.
 
 {throughput}
 """
