@@ -16,7 +16,8 @@ Transformer::Transformer(const Weights& weights, kernels::WorkerPool& pool,
                          std::int64_t max_positions)
     : weights_(weights),
       pool_(pool),
-      shape_{weights.config().heads, weights.config().kv_heads, weights.config().head_dim},
+      shape_{weights.config().heads, weights.config().kv_heads, weights.config().head_dim,
+             weights.compute()},
       rope_tables_(weights.config(), weights.compute(), max_positions),
       feed_forward_(weights.config(), pool) {}
 
@@ -154,6 +155,15 @@ void Transformer::ProjectColumns(std::int64_t layer, kernels::Columns columns, c
   }
 }
 
+void Transformer::RoundQueries(std::int64_t rows) {
+  if (shape_.products != kernels::DType::kBF16) return;
+  const ScopedTimer timer(op_seconds_.rope);
+  const std::int64_t width = query_width();
+  ForRowRanges(pool_, rows, [&](std::int64_t begin, std::int64_t end) {
+    kernels::RoundToBf16InPlace(query_.data() + begin * width, (end - begin) * width);
+  });
+}
+
 void Transformer::Attend(std::span<const AttentionSource> sources) {
   const ScopedTimer timer(op_seconds_.attention);
   const std::int64_t width = query_width();
@@ -196,6 +206,7 @@ void Transformer::Advance(std::int64_t layer, float* hidden, std::int64_t rows,
     AddRopeRun({source.rows, source.rope}, rotations_);
   }
   Rotate(query_.data(), 0, rows, q_width, shape_.heads, positions, rotations_);
+  RoundQueries(rows);
   Attend(sources);
   if (cosines != nullptr) {
     before_.Resize(rows * width);

@@ -12,8 +12,9 @@
 // sequence. Rows are computed independently of each other, so a caller may advance a sequence in
 // blocks of rows: nothing larger than (block, ffn) is ever held.
 //
-// Activations are f32. With bf16 weights the GEMM inputs are rounded to bf16, and K and V are
-// rounded after RoPE so that a pair is the same number in an entry and in its own row.
+// Activations are f32. With bf16 weights the GEMM inputs are rounded to bf16, and Q, K and V are
+// rounded after RoPE, so that a pair is the same number in an entry and in its own row, and
+// attention and the scores of mask rows see the same queries.
 //
 // Ownership: borrows weights and pool, owns scratch memory that only grows. Not thread safe: one
 // caller at a time (it uses the whole pool). Results are bitwise independent of the pool's thread
@@ -147,6 +148,8 @@ class Transformer {
   // x (rows, ldx): the rows from `first` on of those that positions and rotations describe.
   void Rotate(float* x, std::int64_t first, std::int64_t rows, std::int64_t ldx, std::int64_t heads,
               const std::int32_t* positions, std::span<const RopeRun> rotations);
+  // Queries as bf16 numbers where attention wants them so (AttentionShape::products).
+  void RoundQueries(std::int64_t rows);
   void Attend(std::span<const AttentionSource> sources);
   // x (rows, width), row stride ldx, += bias (width) unless it is empty.
   void AddBias(std::span<const float> bias, float* x, std::int64_t rows, std::int64_t ldx);

@@ -90,7 +90,8 @@ void RaggedAttention(WorkerPool& pool, const AttentionShape& shape,
   MASKKV_REQUIRE(shape.head_dim >= 1 && shape.kv_heads >= 1 && shape.heads >= 1 &&
                      shape.heads % shape.kv_heads == 0,
                  "impossible attention shape");
-  const LaneKernels& lanes = *workspace.lanes;
+  const auto attend =
+      shape.products == DType::kBF16 ? workspace.lanes->attend_bf16 : workspace.lanes->attend;
   const std::int64_t scratch = AttendScratch(shape.head_dim);
   workspace.scratch.Resize(pool.threads() * scratch);
   const std::int64_t block = ChooseBlock(shape, requests, pool.threads());
@@ -113,7 +114,7 @@ void RaggedAttention(WorkerPool& pool, const AttentionShape& shape,
     if (unit.segments[0].rows + unit.segments[1].rows == 0) {
       AttendToNothing(unit);
     } else {
-      lanes.attend(unit);
+      attend(unit);
     }
   });
 }

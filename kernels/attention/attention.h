@@ -23,6 +23,13 @@
 //   keys
 // Weights below 2^-126 of the largest one are taken as zero.
 //
+// bf16 (AttentionShape::products). Inputs are bf16 numbers whose products are exact in f32. Where
+// the machine multiplies pairs of bf16 (AVX-512 with bf16), scores and outputs do: sums stay in
+// f32, but the softmax's weights are rounded to bf16 for their product with the values (not for
+// lse, nor for what divides it), which adds 2^-8 sum_j p_j |v_j| to the error of out and nothing to
+// that of lse; numbers below 2^-126 count as zero. Other machines compute as for f32: their bits
+// differ within these bounds, as their matrix products' do.
+//
 // Thread safety: a call owns the pool and its workspace until it returns; inputs are only read.
 #ifndef MASKKV_KERNELS_ATTENTION_ATTENTION_H_
 #define MASKKV_KERNELS_ATTENTION_ATTENTION_H_
@@ -41,6 +48,9 @@ struct AttentionShape {
   std::int64_t heads;
   std::int64_t kv_heads;
   std::int64_t head_dim;
+  // kBF16: the elements of q, k and v are bf16 numbers (the caller has rounded them), and machines
+  // with a bf16 unit multiply with it. See "bf16" above.
+  DType products = DType::kF32;
 };
 
 // The kept pairs of one KV head: k and v are (pairs, head_dim), contiguous, of the request's
@@ -59,7 +69,7 @@ struct AttentionRequest {
   std::int64_t ldq;
   std::int64_t query_rows;
   // (own_rows, kv_heads * head_dim) f32 each, rows ldkv apart: pairs of the rows computed now, keys
-  // with RoPE applied. In bf16 mode the caller has rounded them already.
+  // with RoPE applied.
   const float* k;
   const float* v;
   std::int64_t ldkv;

@@ -72,6 +72,9 @@ struct ScoreUnit {
 struct LaneKernels {
   const char* name;
   void (*attend)(const AttendUnit& unit);
+  // The same where q, k and v are bf16 numbers (AttentionShape::products): their products by the
+  // bf16 unit if the set has one, else `attend` itself.
+  void (*attend_bf16)(const AttendUnit& unit);
   // Writes the stacked rows [begin, end) of q scaled by log2(e) / sqrt(head_dim) and transposed as
   // `attend` and `score` want them, zeros in the padding: head_dim * PaddedLanes(end - begin)
   // floats.
@@ -87,7 +90,7 @@ constexpr std::int64_t PaddedLanes(std::int64_t rows) {
 
 // Floats of scratch a unit needs.
 constexpr std::int64_t AttendScratch(std::int64_t head_dim) {
-  return 2 * kQueryBlock * head_dim + 2 * kKeyTile * (head_dim + kSumLanes) + 3 * kQueryBlock;
+  return 2 * kQueryBlock * (head_dim + 1) + 2 * kKeyTile * (head_dim + kSumLanes) + 3 * kQueryBlock;
 }
 constexpr std::int64_t ScoreScratch(std::int64_t head_dim) {
   return kKeyTile * (head_dim + 3 * kSumLanes);

@@ -8,10 +8,14 @@
 
 namespace maskkv::kernels {
 
-// Constant-initialised; the first two exist on x86-64 only.
+// Constant-initialised; all but the last exist on x86-64 only.
+extern const LaneKernels kAvx512Bf16LaneKernels;
 extern const LaneKernels kAvx512LaneKernels;
 extern const LaneKernels kAvx2LaneKernels;
 extern const LaneKernels kPortableLaneKernels;
+
+// LaneKernels::attend_bf16 by the instruction for pairs of bf16 (lanes_avx512_bf16.cc).
+void AttendBf16Avx512(const AttendUnit& unit);
 
 }  // namespace maskkv::kernels
 

@@ -27,6 +27,7 @@ struct Avx2 {
 
 }  // namespace
 
-const LaneKernels kAvx2LaneKernels = {"avx2", Attend<Avx2>, PackQueries<Avx2>, Score<Avx2>};
+const LaneKernels kAvx2LaneKernels = {"avx2", Attend<Avx2>, Attend<Avx2>, PackQueries<Avx2>,
+                                      Score<Avx2>};
 
 }  // namespace maskkv::kernels

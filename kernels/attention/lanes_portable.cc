@@ -31,7 +31,7 @@ struct Portable {
 
 }  // namespace
 
-const LaneKernels kPortableLaneKernels = {"portable", Attend<Portable>, PackQueries<Portable>,
-                                          Score<Portable>};
+const LaneKernels kPortableLaneKernels = {"portable", Attend<Portable>, Attend<Portable>,
+                                          PackQueries<Portable>, Score<Portable>};
 
 }  // namespace maskkv::kernels

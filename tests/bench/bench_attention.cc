@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Attention and mask scores beside the two matrix products that they contain, done by oneDNN's
-// sgemm on the same machine, in the same run and on the same number of threads. Counters:
+// Attention and mask scores beside matrix products of oneDNN on the same machine, in the same run
+// and on the same number of threads. Counters:
 //   GFLOPs     4 * query rows * keys * heads * head_dim a second (2 for mask scores: one product)
-//   sgemm      the same of oneDNN: scores of 128 query rows, then their product with the values
-//   ratio      GFLOPs / sgemm
+//   gemm       of oneDNN: f32, sgemm on the two products inside (scores of 128 query rows, then
+//              their product with the values); bf16, its matmul of 2048 x 1024 by 1024 x 1024
+//   ratio      GFLOPs / gemm
 // Rates are the best of a third of a second of processor time; the time columns are means.
 // --benchmark_filter picks shapes; the last argument of a benchmark is the number of threads.
 #include <benchmark/benchmark.h>
+#include <omp.h>
 #include <oneapi/dnnl/dnnl.h>
 
 #include <algorithm>
@@ -20,15 +22,18 @@
 #include "kernels/attention/attention.h"
 #include "kernels/attention/mask_scores.h"
 #include "kernels/base/aligned_buffer.h"
+#include "tests/bench/onednn_matmul.h"
 
 namespace maskkv::kernels {
 namespace {
 
-AlignedBuffer<float> Normal(std::int64_t count) {
+// Normal numbers, bf16 ones if asked for.
+AlignedBuffer<float> Normal(std::int64_t count, DType dtype = DType::kF32) {
   std::mt19937 random(1);
   std::normal_distribution<float> normal;
   AlignedBuffer<float> values(count);
   for (float& value : values.span()) value = normal(random);
+  if (dtype == DType::kBF16) RoundToBf16InPlace(values.data(), count);
   return values;
 }
 
@@ -72,24 +77,36 @@ double SgemmRate(WorkerPool& pool, std::int64_t rows, std::int64_t keys, std::in
   });
 }
 
+// BestRate of a bf16 matrix product that fits the second-level caches, on OpenMP's own team.
+double Bf16GemmRate(int threads) {
+  omp_set_num_threads(threads);
+  OneDnnMatMul product(2048, 1024, 1024, DType::kBF16);
+  return BestRate(2.0 * 2048 * 1024 * 1024, threads, [&] { product.Run(); });
+}
+
+double GemmRate(WorkerPool& pool, std::int64_t rows, std::int64_t keys, std::int64_t head_dim,
+                DType dtype) {
+  return dtype == DType::kBF16 ? Bf16GemmRate(pool.threads())
+                               : SgemmRate(pool, rows, keys, head_dim, true);
+}
+
 template <class Run>
-void Measure(benchmark::State& state, WorkerPool& pool, double flops, double sgemm,
-             const Run& run) {
+void Measure(benchmark::State& state, WorkerPool& pool, double flops, double gemm, const Run& run) {
   for (auto _ : state) run();
   const double rate = BestRate(flops, pool.threads(), run);
   state.counters["GFLOPs"] = rate;
-  state.counters["sgemm"] = sgemm;
-  state.counters["ratio"] = rate / sgemm;
+  state.counters["gemm"] = gemm;
+  state.counters["ratio"] = rate / gemm;
 }
 
 // A decoding step's attention: `rows` own rows over `pairs` kept pairs a head and themselves.
-void BM_Decode(benchmark::State& state, DType dtype) {
-  const AttentionShape shape{state.range(3), state.range(3), state.range(2)};
+void BM_Decode(benchmark::State& state, DType dtype, DType products) {
+  const AttentionShape shape{state.range(3), state.range(3), state.range(2), products};
   const std::int64_t rows = state.range(0);
   const std::int64_t pairs = state.range(1);
   const std::int64_t width = shape.heads * shape.head_dim;
   WorkerPool pool(static_cast<int>(state.range(4)));
-  const AlignedBuffer<float> qkv = Normal(rows * 3 * width);
+  const AlignedBuffer<float> qkv = Normal(rows * 3 * width, dtype);
   const AlignedBuffer<float> cached = Normal(2 * pairs * width);
   AlignedBuffer<Bf16> narrow(cached.size());
   ConvertToBf16(cached.data(), cached.size(), narrow.data());
@@ -115,18 +132,18 @@ void BM_Decode(benchmark::State& state, DType dtype) {
                                  .lse = nullptr};
   AttentionWorkspace workspace;
   Measure(state, pool, static_cast<double>(4 * rows * (pairs + rows) * width),
-          SgemmRate(pool, rows, pairs + rows, shape.head_dim, true), [&] {
+          GemmRate(pool, rows, pairs + rows, shape.head_dim, products), [&] {
             RaggedAttention(pool, shape, {&request, 1}, workspace);
           });
 }
 
 // Full bidirectional attention of n rows.
 void MeasurePrefill(benchmark::State& state, std::int64_t n, std::int64_t head_dim,
-                    std::int64_t heads, int threads, const LaneKernels& lanes) {
-  const AttentionShape shape{heads, heads, head_dim};
+                    std::int64_t heads, int threads, DType dtype, const LaneKernels& lanes) {
+  const AttentionShape shape{heads, heads, head_dim, dtype};
   const std::int64_t width = shape.heads * shape.head_dim;
   WorkerPool pool(threads);
-  const AlignedBuffer<float> qkv = Normal(n * 3 * width);
+  const AlignedBuffer<float> qkv = Normal(n * 3 * width, dtype);
   AlignedBuffer<float> out(n * width);
   const AttentionRequest request{.q = qkv.data(),
                                  .ldq = 3 * width,
@@ -143,14 +160,14 @@ void MeasurePrefill(benchmark::State& state, std::int64_t n, std::int64_t head_d
   AttentionWorkspace workspace;
   workspace.lanes = &lanes;
   Measure(state, pool, static_cast<double>(4 * n * n * width),
-          SgemmRate(pool, n, n, shape.head_dim, true), [&] {
+          GemmRate(pool, n, n, shape.head_dim, dtype), [&] {
             RaggedAttention(pool, shape, {&request, 1}, workspace);
           });
 }
 
-void BM_Prefill(benchmark::State& state) {
+void BM_Prefill(benchmark::State& state, DType dtype) {
   MeasurePrefill(state, state.range(0), state.range(1), state.range(2),
-                 static_cast<int>(state.range(3)), BestLaneKernels());
+                 static_cast<int>(state.range(3)), dtype, BestLaneKernels());
 }
 
 // The same on every instruction set that the machine has, widest first. (sgemm stays the best.)
@@ -159,7 +176,7 @@ void BM_PrefillOnInstructionSet(benchmark::State& state) {
   const auto index = static_cast<std::size_t>(state.range(0));
   if (index >= sets.size()) return state.SkipWithError("no such instruction set");
   state.SetLabel(sets[index]->name);
-  MeasurePrefill(state, 1024, 64, 8, 1, *sets[index]);
+  MeasurePrefill(state, 1024, 64, 8, 1, DType::kF32, *sets[index]);
 }
 
 // Mask voting: `rows` mask rows over n keys.
@@ -182,7 +199,7 @@ void BM_MaskScores(benchmark::State& state) {
 }
 
 // rows, pairs, head_dim, heads, threads
-BENCHMARK_CAPTURE(BM_Decode, f32, DType::kF32)
+BENCHMARK_CAPTURE(BM_Decode, f32, DType::kF32, DType::kF32)
     ->Args({32, 256, 64, 8, 1})
     ->Args({32, 256, 128, 8, 1})
     ->Args({32, 128, 64, 8, 1})
@@ -190,12 +207,19 @@ BENCHMARK_CAPTURE(BM_Decode, f32, DType::kF32)
     ->Args({8, 256, 64, 8, 1})
     ->Args({32, 256, 64, 8, 2})
     ->UseRealTime();
-BENCHMARK_CAPTURE(BM_Decode, bf16, DType::kBF16)
+BENCHMARK_CAPTURE(BM_Decode, bf16_pairs, DType::kBF16, DType::kF32)
     ->Args({32, 256, 64, 8, 1})
     ->Args({32, 256, 128, 8, 1})
     ->UseRealTime();
+BENCHMARK_CAPTURE(BM_Decode, bf16, DType::kBF16, DType::kBF16)
+    ->Args({8, 256, 128, 8, 1})
+    ->Args({16, 256, 128, 8, 1})
+    ->Args({32, 256, 64, 8, 1})
+    ->Args({32, 256, 128, 8, 1})
+    ->Args({32, 256, 128, 8, 2})
+    ->UseRealTime();
 // n, head_dim, heads, threads
-BENCHMARK(BM_Prefill)
+BENCHMARK_CAPTURE(BM_Prefill, f32, DType::kF32)
     ->Args({1024, 64, 8, 1})
     ->Args({1024, 128, 8, 1})
     ->Args({4096, 64, 8, 1})
@@ -204,7 +228,14 @@ BENCHMARK(BM_Prefill)
     ->Args({16384, 64, 2, 1})
     ->Unit(benchmark::kMillisecond)
     ->UseRealTime();
-BENCHMARK(BM_PrefillOnInstructionSet)->DenseRange(0, 2)->Unit(benchmark::kMillisecond);
+BENCHMARK_CAPTURE(BM_Prefill, bf16, DType::kBF16)
+    ->Args({2048, 64, 8, 2})
+    ->Args({2048, 128, 8, 2})
+    ->Args({8192, 128, 8, 2})
+    ->Args({8192, 128, 8, 1})
+    ->Unit(benchmark::kMillisecond)
+    ->UseRealTime();
+BENCHMARK(BM_PrefillOnInstructionSet)->DenseRange(0, 3)->Unit(benchmark::kMillisecond);
 // rows, n, head_dim, heads, threads
 BENCHMARK(BM_MaskScores)
     ->Args({32, 4096, 64, 8, 1})

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <iterator>
 #include <limits>
 #include <sstream>
 #include <utility>
@@ -35,8 +36,9 @@ std::vector<Bf16> Narrow(const std::vector<float>& values) {
 
 std::string ProblemSpec::ToString() const {
   std::ostringstream text;
-  text << "heads " << shape.heads << "/" << shape.kv_heads << " x " << shape.head_dim
-       << ", queries " << query_rows << ", own " << own_rows << ", cached";
+  text << (shape.products == DType::kBF16 ? "bf16 products, heads " : "heads ") << shape.heads
+       << "/" << shape.kv_heads << " x " << shape.head_dim << ", queries " << query_rows << ", own "
+       << own_rows << ", cached";
   for (const std::int64_t count : pairs) text << ' ' << count;
   text << (cached_dtype == DType::kBF16 ? " bf16" : " f32") << ", query scale " << query_scale;
   return text.str();
@@ -59,7 +61,17 @@ AttentionProblem::AttentionProblem(ProblemSpec spec, std::uint64_t seed) : spec_
   }
 }
 
+void AttentionProblem::RoundInputs() {
+  const auto round = [](std::vector<float>& values) {
+    RoundToBf16InPlace(values.data(), std::ssize(values));
+  };
+  for (std::vector<float>* values : {&q, &own_k, &own_v}) round(*values);
+  std::ranges::for_each(cached_k, round);
+  std::ranges::for_each(cached_v, round);
+}
+
 AttentionRequest AttentionProblem::Request(AttentionOutput& output) {
+  if (spec_.shape.products == DType::kBF16) RoundInputs();
   output.out.assign(At(spec_.query_rows * ldo), kGuard);
   output.lse.assign(At(spec_.query_rows * spec_.shape.heads), kGuard);
   heads_.clear();
@@ -119,14 +131,15 @@ void AttentionProblem::MakeValuesPositive() {
   }
 }
 
-AttentionBound BoundFor(double max_abs_score, std::int64_t head_dim, std::int64_t keys) {
-  const auto d = static_cast<double>(head_dim);
+AttentionBound BoundFor(double max_abs_score, const AttentionShape& shape, std::int64_t keys) {
+  const bool bf16 = shape.products == DType::kBF16;
+  const double d = static_cast<double>(shape.head_dim) + (bf16 ? 2 : 0);
   const auto n = static_cast<double>(keys);
   const double tiles = n / static_cast<double>(kKeyTile) + 1;
   // Terms of second order: the bounds are small, a tenth covers their products.
   const double weight = 1.1 * ((d + 8) * max_abs_score + 4 + 5 * tiles) * kEps;
   return {.weight = weight,
-          .out = 2 * weight + 2.2 * (n + tiles + 1) * kEps,
+          .out = 2 * weight + 2.2 * (n + tiles + 1) * kEps + (bf16 ? 0x1p-8 : 0),
           .lse = weight + 1.1 * (n + tiles + 4 * (max_abs_score + std::log(n + 1) + 1)) * kEps};
 }
 
@@ -170,7 +183,7 @@ std::string CompareWithTwin(AttentionProblem& problem, const AttentionOutput& go
   for (std::int64_t i = 0; i < rows; ++i) {
     for (std::int64_t h = 0; h < shape.heads; ++h) {
       const std::int64_t keys = problem.Keys(h / (shape.heads / shape.kv_heads));
-      const AttentionBound bound = BoundFor(problem.MaxAbsScore(h, i), shape.head_dim, keys);
+      const AttentionBound bound = BoundFor(problem.MaxAbsScore(h, i), shape, keys);
       const std::size_t lse_at = At(h * rows + i);
       worst.Look("lse", h, i, 0, got.lse[lse_at], want.lse[lse_at], bound.lse);
       for (std::int64_t c = 0; c < shape.head_dim; ++c) {

@@ -37,7 +37,8 @@ class AttentionProblem {
   AttentionProblem(const AttentionProblem&) = delete;
   AttentionProblem& operator=(const AttentionProblem&) = delete;
 
-  // Points into this object and into `output`, which is refilled with guard values.
+  // Points into this object and into `output`, which is refilled with guard values. Rounds the
+  // inputs to bf16 first if the shape's products are.
   AttentionRequest Request(AttentionOutput& output);
 
   const ProblemSpec& spec() const { return spec_; }
@@ -56,6 +57,8 @@ class AttentionProblem {
   std::vector<std::vector<Bf16>> cached_k16, cached_v16;
 
  private:
+  void RoundInputs();
+
   ProblemSpec spec_;
   std::vector<CachedHead> heads_;
 };
@@ -74,12 +77,19 @@ class AttentionProblem {
 //   |out error| <= (2 w + 2 (keys + tiles) eps + 2 eps) sum_j p_j |v_j|,
 //   |lse error| <= w + (keys + tiles) eps + 4 eps (A + log(keys) + 1).
 // Weights below 2^-126 of the maximum become zero: one smallest normal number a key, times |v|.
+//
+// Products of bf16 numbers. Each is exact, a score is head_dim of them added up with a rounding
+// each, and is scaled after the maximum has been taken from it: the constant, the difference and
+// the product with it cost 5 eps of that difference, which is at most 2 A. So w has head_dim + 10
+// in the place of head_dim + 8. A weight is rounded to bf16, 2^-8 of it, where it meets its value
+// and nowhere else: 2^-8 sum_j p_j |v_j| more. What the unit flushes to zero is below 2^-126 as
+// above.
 struct AttentionBound {
   double weight;  // w
   double out;     // factor of sum_j p_j |v_j|
   double lse;     // absolute
 };
-AttentionBound BoundFor(double max_abs_score, std::int64_t head_dim, std::int64_t keys);
+AttentionBound BoundFor(double max_abs_score, const AttentionShape& shape, std::int64_t keys);
 
 // Compares what a kernel wrote with the twin. Returns "" or a line with the worst index by error
 // over bound, both values and the bound. Changes the signs of the problem's values.

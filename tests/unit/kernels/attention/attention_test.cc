@@ -15,10 +15,34 @@
 namespace maskkv::kernels {
 namespace {
 
-// Every test runs on every instruction set that the machine has.
-class RaggedAttentionTest : public ::testing::TestWithParam<const LaneKernels*> {
+struct Mode {
+  const LaneKernels* lanes;
+  DType products;
+};
+
+std::string NameOf(const Mode& mode) {
+  return std::string(mode.lanes->name) + (mode.products == DType::kBF16 ? "_products" : "");
+}
+
+// Every function that the machine can run: f32 on every instruction set, bf16 on those with a unit
+// for it (which share the f32 one of the next).
+std::vector<Mode> EveryMode() {
+  std::vector<Mode> modes;
+  for (const LaneKernels* lanes : SupportedLaneKernels()) {
+    const bool unit = lanes->attend_bf16 != lanes->attend;
+    modes.push_back({lanes, unit ? DType::kBF16 : DType::kF32});
+  }
+  return modes;
+}
+
+class RaggedAttentionTest : public ::testing::TestWithParam<Mode> {
  protected:
-  RaggedAttentionTest() { workspace_.lanes = GetParam(); }
+  RaggedAttentionTest() { workspace_.lanes = GetParam().lanes; }
+
+  // A shape whose products are of the mode.
+  AttentionShape Shape(std::int64_t heads, std::int64_t kv_heads, std::int64_t head_dim) const {
+    return {heads, kv_heads, head_dim, GetParam().products};
+  }
 
   AttentionOutput Run(AttentionProblem& problem, WorkerPool& pool) {
     AttentionOutput output;
@@ -38,9 +62,8 @@ class RaggedAttentionTest : public ::testing::TestWithParam<const LaneKernels*> 
   AttentionWorkspace workspace_;
 };
 
-INSTANTIATE_TEST_SUITE_P(EveryInstructionSet, RaggedAttentionTest,
-                         ::testing::ValuesIn(SupportedLaneKernels()),
-                         [](const auto& lanes) { return std::string(lanes.param->name); });
+INSTANTIATE_TEST_SUITE_P(EveryInstructionSet, RaggedAttentionTest, ::testing::ValuesIn(EveryMode()),
+                         [](const auto& mode) { return NameOf(mode.param); });
 
 void ExpectSameBits(const AttentionOutput& a, const AttentionOutput& b, const std::string& what) {
   EXPECT_EQ(a.out, b.out) << what;
@@ -48,15 +71,16 @@ void ExpectSameBits(const AttentionOutput& a, const AttentionOutput& b, const st
 }
 
 TEST_P(RaggedAttentionTest, EqualsTheTwinForEveryHeadDimension) {
-  for (const std::int64_t head_dim : {1, 2, 3, 5, 6, 7, 8, 10, 16, 17, 31, 64, 80, 96, 128, 256}) {
-    ExpectCloseToTwin({{2, 1, head_dim}, 9, 5, {70}}, static_cast<std::uint64_t>(head_dim));
+  for (const std::int64_t head_dim :
+       {1, 2, 3, 5, 6, 7, 8, 10, 16, 17, 31, 64, 80, 96, 128, 130, 256}) {
+    ExpectCloseToTwin({Shape(2, 1, head_dim), 9, 5, {70}}, static_cast<std::uint64_t>(head_dim));
   }
 }
 
 TEST_P(RaggedAttentionTest, EqualsTheTwinAroundTheBordersOfTilesAndBlocks) {
   for (const std::int64_t keys : {1, 2, 7, 8, 9, 63, 64, 65, 127, 128, 129, 200}) {
     for (const std::int64_t rows : {1, 3, 15, 16, 17, 32, 33, 127, 128, 129}) {
-      ExpectCloseToTwin({{1, 1, 6}, rows, keys, {}},
+      ExpectCloseToTwin({Shape(1, 1, 6), rows, keys, {}},
                         static_cast<std::uint64_t>(keys * 1000 + rows));
     }
   }
@@ -64,10 +88,10 @@ TEST_P(RaggedAttentionTest, EqualsTheTwinAroundTheBordersOfTilesAndBlocks) {
 
 TEST_P(RaggedAttentionTest, EqualsTheTwinWithRaggedCachedHeads) {
   for (const DType dtype : {DType::kF32, DType::kBF16}) {
-    ExpectCloseToTwin({{4, 4, 16}, 8, 8, {0, 1, 63, 130}, dtype}, 1);
-    ExpectCloseToTwin({{6, 2, 10}, 33, 33, {64, 5}, dtype}, 2);
-    ExpectCloseToTwin({{8, 1, 64}, 40, 0, {100}, dtype}, 3);
-    ExpectCloseToTwin({{2, 2, 64}, 7, 3, {0, 0}, dtype}, 4);
+    ExpectCloseToTwin({Shape(4, 4, 16), 8, 8, {0, 1, 63, 130}, dtype}, 1);
+    ExpectCloseToTwin({Shape(6, 2, 10), 33, 33, {64, 5}, dtype}, 2);
+    ExpectCloseToTwin({Shape(8, 1, 64), 40, 0, {100}, dtype}, 3);
+    ExpectCloseToTwin({Shape(2, 2, 64), 7, 3, {0, 0}, dtype}, 4);
   }
 }
 
@@ -75,7 +99,8 @@ TEST_P(RaggedAttentionTest, EqualsTheTwinOnRandomShapes) {
   std::mt19937_64 random(maskkv::testing::Seed() + 1);
   const auto below = [&](std::uint64_t n) { return static_cast<std::int64_t>(random() % n); };
   for (int round = 0; round < 60; ++round) {
-    ProblemSpec spec{.shape = {}, .query_rows = 1 + below(70), .own_rows = below(90), .pairs = {}};
+    ProblemSpec spec{
+        .shape = Shape(1, 1, 1), .query_rows = 1 + below(70), .own_rows = below(90), .pairs = {}};
     spec.shape.kv_heads = 1 + below(3);
     spec.shape.heads = spec.shape.kv_heads * (1 + below(3));
     spec.shape.head_dim = 1 + below(40);
@@ -92,13 +117,13 @@ TEST_P(RaggedAttentionTest, EqualsTheTwinWhenScoresAreFarApart) {
   // Standard deviations of the scores of 20 to 1000: one key takes nearly everything, most weights
   // underflow.
   for (const float scale : {20.0F, 80.0F, 300.0F, 1000.0F}) {
-    ExpectCloseToTwin({{2, 2, 64}, 20, 40, {100, 3}, DType::kF32, scale}, 7);
+    ExpectCloseToTwin({Shape(2, 2, 64), 20, 40, {100, 3}, DType::kF32, scale}, 7);
   }
 }
 
 TEST_P(RaggedAttentionTest, EqualsTheTwinWhenOneKeyDominates) {
   for (const std::int64_t strong : {0, 63, 64, 100, 149}) {
-    AttentionProblem problem({{1, 1, 8}, 5, 150, {}}, 11);
+    AttentionProblem problem({Shape(1, 1, 8), 5, 150, {}}, 11);
     for (float& element : problem.q) element = std::abs(element) + 0.1F;
     for (std::int64_t c = 0; c < 8; ++c) {
       problem.own_k[static_cast<std::size_t>(strong * problem.ldkv + c)] = 90.0F;
@@ -109,7 +134,7 @@ TEST_P(RaggedAttentionTest, EqualsTheTwinWhenOneKeyDominates) {
 }
 
 TEST_P(RaggedAttentionTest, EqualsTheTwinOnDenormals) {
-  AttentionProblem problem({{1, 1, 8}, 4, 70, {}}, 12);
+  AttentionProblem problem({Shape(1, 1, 8), 4, 70, {}}, 12);
   for (float& element : problem.q) element *= 1e-42F;
   for (float& element : problem.own_v) element *= 1e-41F;
   const AttentionOutput output = Run(problem);
@@ -117,7 +142,7 @@ TEST_P(RaggedAttentionTest, EqualsTheTwinOnDenormals) {
 }
 
 TEST_P(RaggedAttentionTest, ReturnsTheMeanOfTheValuesForEqualScores) {
-  AttentionProblem problem({{1, 1, 4}, 2, 96, {}}, 13);
+  AttentionProblem problem({Shape(1, 1, 4), 2, 96, {}}, 13);
   for (float& element : problem.own_k) element = 0.5F;
   for (std::size_t i = 0; i < problem.own_v.size(); ++i) {
     const std::size_t row = i / static_cast<std::size_t>(problem.ldkv);
@@ -128,7 +153,7 @@ TEST_P(RaggedAttentionTest, ReturnsTheMeanOfTheValuesForEqualScores) {
 }
 
 TEST_P(RaggedAttentionTest, ReturnsTheOnlyValueExactly) {
-  AttentionProblem problem({{1, 1, 6}, 3, 1, {}, DType::kF32, 50.0F}, 14);
+  AttentionProblem problem({Shape(1, 1, 6), 3, 1, {}, DType::kF32, 50.0F}, 14);
   const AttentionOutput output = Run(problem);
   for (std::int64_t i = 0; i < 3; ++i) {
     for (std::int64_t c = 0; c < 6; ++c) {
@@ -139,7 +164,7 @@ TEST_P(RaggedAttentionTest, ReturnsTheOnlyValueExactly) {
 }
 
 TEST_P(RaggedAttentionTest, ReturnsZeroAndMinusInfinityForAHeadWithoutKeys) {
-  AttentionProblem problem({{4, 2, 6}, 3, 0, {0, 2}}, 15);
+  AttentionProblem problem({Shape(4, 2, 6), 3, 0, {0, 2}}, 15);
   const AttentionOutput output = Run(problem);
   for (std::size_t i = 0; i < 3; ++i) {
     for (std::size_t c = 0; c < 12; ++c) {
@@ -153,13 +178,13 @@ TEST_P(RaggedAttentionTest, ReturnsZeroAndMinusInfinityForAHeadWithoutKeys) {
 }
 
 TEST_P(RaggedAttentionTest, DoesNothingWithoutRequestsOrQueryRows) {
-  RaggedAttention(pool_, {2, 1, 8}, {}, workspace_);
-  AttentionProblem problem({{2, 1, 8}, 0, 4, {3}}, 16);
+  RaggedAttention(pool_, Shape(2, 1, 8), {}, workspace_);
+  AttentionProblem problem({Shape(2, 1, 8), 0, 4, {3}}, 16);
   Run(problem);
 }
 
 TEST_P(RaggedAttentionTest, AcceptsANullLse) {
-  AttentionProblem problem({{2, 1, 8}, 5, 4, {3}}, 17);
+  AttentionProblem problem({Shape(2, 1, 8), 5, 4, {3}}, 17);
   const AttentionOutput with = Run(problem);
   AttentionOutput without;
   AttentionRequest request = problem.Request(without);
@@ -169,7 +194,7 @@ TEST_P(RaggedAttentionTest, AcceptsANullLse) {
 }
 
 TEST_P(RaggedAttentionTest, KeepsANanInTheRowThatHasIt) {
-  AttentionProblem problem({{2, 1, 8}, 20, 80, {}}, 18);
+  AttentionProblem problem({Shape(2, 1, 8), 20, 80, {}}, 18);
   problem.q[static_cast<std::size_t>(3 * problem.ldq + 2)] = std::nanf("");  // row 3 of head 0
   const AttentionOutput output = Run(problem);
   for (std::int64_t i = 0; i < 20; ++i) {
@@ -182,7 +207,7 @@ TEST_P(RaggedAttentionTest, KeepsANanInTheRowThatHasIt) {
 }
 
 TEST_P(RaggedAttentionTest, ShowsANanOfAKeyInEveryRow) {
-  AttentionProblem problem({{1, 1, 8}, 20, 80, {}}, 19);
+  AttentionProblem problem({Shape(1, 1, 8), 20, 80, {}}, 19);
   problem.own_k[static_cast<std::size_t>(71 * problem.ldkv)] = std::nanf("");
   const AttentionOutput output = Run(problem);
   for (std::int64_t i = 0; i < 20; ++i) {
@@ -192,7 +217,7 @@ TEST_P(RaggedAttentionTest, ShowsANanOfAKeyInEveryRow) {
 }
 
 TEST_P(RaggedAttentionTest, ReturnsTheSameBitsForEveryThreadCount) {
-  AttentionProblem problem({{6, 3, 20}, 150, 150, {0, 77, 300}, DType::kBF16}, 20);
+  AttentionProblem problem({Shape(6, 3, 20), 150, 150, {0, 77, 300}, DType::kBF16}, 20);
   const AttentionOutput one = Run(problem);
   for (const int threads : {2, 3, 4}) {
     WorkerPool pool(threads);
@@ -206,20 +231,21 @@ TEST_P(RaggedAttentionTest, ReturnsTheSameBitsAloneAndInABatch) {
   std::vector<AttentionOutput> together(8);
   std::vector<AttentionRequest> requests;
   for (std::int64_t i = 0; i < 8; ++i) {
-    const ProblemSpec spec{{4, 2, 24}, 1 + i * 19, i * 7, {i * 30, 250 - i * 30}, DType::kBF16};
+    const ProblemSpec spec{
+        Shape(4, 2, 24), 1 + i * 19, i * 7, {i * 30, 250 - i * 30}, DType::kBF16};
     problems.push_back(std::make_unique<AttentionProblem>(spec, static_cast<std::uint64_t>(i)));
     alone.push_back(Run(*problems.back()));
   }
   for (std::size_t i = 0; i < 8; ++i) requests.push_back(problems[i]->Request(together[i]));
   WorkerPool pool(3);
-  RaggedAttention(pool, {4, 2, 24}, requests, workspace_);
+  RaggedAttention(pool, Shape(4, 2, 24), requests, workspace_);
   for (std::size_t i = 0; i < 8; ++i) {
     ExpectSameBits(together[i], alone[i], "request " + std::to_string(i));
   }
 }
 
 TEST_P(RaggedAttentionTest, ReturnsTheSameBitsForARowWhateverTheOtherRows) {
-  AttentionProblem problem({{4, 2, 24}, 140, 30, {90, 10}}, 21);
+  AttentionProblem problem({Shape(4, 2, 24), 140, 30, {90, 10}}, 21);
   const AttentionOutput all = Run(problem);
   for (const std::int64_t row : {0, 17, 127, 139}) {
     AttentionOutput one;
@@ -235,21 +261,55 @@ TEST_P(RaggedAttentionTest, ReturnsTheSameBitsForARowWhateverTheOtherRows) {
 }
 
 TEST_P(RaggedAttentionTest, ReturnsTheSameBitsForPairsInTheCacheAndInOwnRows) {
-  // 100 rows, of which the first 37 move to the cache: what cache `full` does to cache `none`.
-  AttentionProblem own({{2, 2, 12}, 100, 100, {}}, 22);
-  AttentionProblem split({{2, 2, 12}, 100, 63, {37, 37}}, 22);
-  split.q = own.q;
-  for (std::int64_t j = 0; j < 100; ++j) {
-    for (std::int64_t c = 0; c < 24; ++c) {
-      const auto from = static_cast<std::size_t>(j * own.ldkv + c);
-      const auto head = static_cast<std::size_t>(c / 12);
-      const auto cached = static_cast<std::size_t>(j * 12 + c % 12);
-      const auto to = static_cast<std::size_t>((j - 37) * own.ldkv + c);
-      (j < 37 ? split.cached_k[head][cached] : split.own_k[to]) = own.own_k[from];
-      (j < 37 ? split.cached_v[head][cached] : split.own_v[to]) = own.own_v[from];
+  // 100 rows, of which the first 37 move to the cache: what cache `full` does to cache `none`. bf16
+  // numbers are the same in either type.
+  for (const DType dtype : {DType::kF32, DType::kBF16}) {
+    if (dtype != DType::kF32 && dtype != GetParam().products) continue;
+    AttentionProblem own({Shape(2, 2, 12), 100, 100, {}}, 22);
+    AttentionProblem split({Shape(2, 2, 12), 100, 63, {37, 37}, dtype}, 22);
+    split.q = own.q;
+    for (std::int64_t j = 0; j < 100; ++j) {
+      for (std::int64_t c = 0; c < 24; ++c) {
+        const auto from = static_cast<std::size_t>(j * own.ldkv + c);
+        const auto head = static_cast<std::size_t>(c / 12);
+        const auto cached = static_cast<std::size_t>(j * 12 + c % 12);
+        const auto to = static_cast<std::size_t>((j - 37) * own.ldkv + c);
+        (j < 37 ? split.cached_k[head][cached] : split.own_k[to]) = own.own_k[from];
+        (j < 37 ? split.cached_v[head][cached] : split.own_v[to]) = own.own_v[from];
+        if (j >= 37) continue;
+        split.cached_k16[head][cached] = ToBf16(own.own_k[from]);
+        split.cached_v16[head][cached] = ToBf16(own.own_v[from]);
+      }
+    }
+    ExpectSameBits(Run(split), Run(own), std::string(Name(dtype)));
+  }
+}
+
+TEST_P(RaggedAttentionTest, ShowsANanOfAValueInItsDimension) {
+  AttentionProblem problem({Shape(1, 1, 7), 20, 81, {}}, 25);
+  problem.own_v[static_cast<std::size_t>(80 * problem.ldkv + 6)] = std::nanf("");
+  const AttentionOutput output = Run(problem);
+  for (std::int64_t i = 0; i < 20; ++i) {
+    for (std::int64_t c = 0; c < 7; ++c) {
+      EXPECT_EQ(std::isnan(output.out[static_cast<std::size_t>(i * problem.ldo + c)]), c == 6);
     }
   }
-  ExpectSameBits(Run(split), Run(own), "split");
+}
+
+TEST(RaggedAttention, TakesBf16NumbersAsF32WhereThereIsNoUnit) {
+  WorkerPool pool(1);
+  AttentionProblem problem({{4, 2, 20, DType::kBF16}, 30, 30, {0, 70}, DType::kBF16}, 26);
+  for (const LaneKernels* lanes : SupportedLaneKernels()) {
+    if (lanes->attend_bf16 != lanes->attend) continue;
+    AttentionWorkspace workspace;
+    workspace.lanes = lanes;
+    AttentionOutput f32, bf16;
+    AttentionRequest request = problem.Request(f32);
+    RaggedAttention(pool, {4, 2, 20}, {&request, 1}, workspace);
+    request = problem.Request(bf16);
+    RaggedAttention(pool, {4, 2, 20, DType::kBF16}, {&request, 1}, workspace);
+    ExpectSameBits(bf16, f32, lanes->name);
+  }
 }
 
 TEST(RaggedAttention, ReturnsTheSameBitsOnEveryInstructionSetWithFma) {
