@@ -9,6 +9,8 @@ namespace maskkv::model {
 namespace {
 
 constexpr auto kF32Bytes = static_cast<std::int64_t>(sizeof(float));
+// A packed int8 row's scale and offset.
+constexpr std::int64_t kScaleBytes = 8;
 
 std::int64_t Bytes(kernels::DType dtype) {
   return static_cast<std::int64_t>(kernels::SizeOf(dtype));
@@ -22,20 +24,36 @@ Footprint::Footprint(const ModelConfig& config)
       head_dim_(config.head_dim),
       hidden_(config.hidden),
       parameters_(CountParameters(config)) {
-  for (const TensorSpec& spec : ListTensors(TensorsOf(config))) {
-    if (spec.shape.size() == 1) vector_elements_ += spec.shape[0];
+  const ModelTensors tensors = TensorsOf(config);
+  for (const TensorSpec& spec : ListTensors(tensors)) {
+    if (spec.shape.size() == 1) {
+      vector_elements_ += spec.shape[0];
+    } else {
+      packed_rows_ += spec.shape[0];
+    }
+  }
+  for (const BlockTensors& block : tensors.blocks) {
+    if (block.experts.empty()) continue;
+    router_elements_ += block.router.shape[0] * block.router.shape[1];
+    router_rows_ += block.router.shape[0];
   }
   packed_elements_ = parameters_ - vector_elements_;
   // Without the embedding; a tied one is packed once, as the head.
-  if (!config.tied_head) packed_elements_ -= config.vocab_rows * config.hidden;
+  if (!config.tied_head) {
+    packed_elements_ -= config.vocab_rows * config.hidden;
+    packed_rows_ -= config.vocab_rows;
+  }
 }
 
 std::int64_t Footprint::PackedBytes(kernels::DType compute) const {
-  return packed_elements_ * Bytes(compute) + vector_elements_ * kF32Bytes;
+  const std::int64_t vectors = vector_elements_ * kF32Bytes;
+  if (compute != kernels::DType::kInt8) return packed_elements_ * Bytes(compute) + vectors;
+  return packed_elements_ - router_elements_ + (packed_rows_ - router_rows_) * kScaleBytes +
+         router_elements_ * Bytes(kernels::DType::kBF16) + vectors;
 }
 
 std::int64_t Footprint::KvBytesAPosition(kernels::DType dtype) const {
-  return layers_ * kv_heads_ * 2 * head_dim_ * Bytes(dtype);
+  return layers_ * kv_heads_ * 2 * head_dim_ * Bytes(kernels::PairDType(dtype));
 }
 
 std::int64_t Footprint::KvBytes(std::int64_t prompt_tokens, kernels::DType dtype) const {

@@ -22,10 +22,13 @@ class Footprint {
 
   std::int64_t parameters() const { return parameters_; }
 
-  // Matrices packed in `compute`, norms and biases in f32. The embedding stays in the mapped file
-  // and is not counted, but a tied head is packed beside it. A machine without a bf16 product packs
-  // bf16 in as many bytes as f32.
+  // Matrices packed in `compute` (kInt8: routers in bf16, and 8 bytes of scales a row), norms and
+  // biases in f32. The embedding stays in the mapped file and is not counted, but a tied head is
+  // packed beside it. A machine without a product of bf16 or of bytes packs them in as many bytes
+  // as f32.
   std::int64_t PackedBytes(kernels::DType compute) const;
+
+  // dtype below is that of `compute`: K and V are of kernels::PairDType(dtype).
 
   // K and V of one prompt position in all layers and KV heads.
   std::int64_t KvBytesAPosition(kernels::DType dtype) const;
@@ -49,6 +52,9 @@ class Footprint {
   std::int64_t layers_, kv_heads_, head_dim_, hidden_;
   std::int64_t parameters_ = 0;
   std::int64_t packed_elements_ = 0;  // of matrices
+  std::int64_t packed_rows_ = 0;      // of matrices
+  std::int64_t router_elements_ = 0;  // of packed_elements_
+  std::int64_t router_rows_ = 0;      // of packed_rows_
   std::int64_t vector_elements_ = 0;  // of norms and biases
 };
 

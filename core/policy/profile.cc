@@ -197,8 +197,8 @@ absl::Status Validate(const ImportanceProfile& profile) {
   MASKKV_RETURN_IF_ERROR(CheckDataName(profile.creation.data));
   MASKKV_RETURN_IF_ERROR(CheckAtLeast("creation.masks", profile.creation.masks, 1));
   const std::string& dtype = profile.creation.dtype;
-  if (dtype != "f32" && dtype != "bf16") {
-    return FieldError("creation.dtype", "\"f32\" or \"bf16\"", Describe(json(dtype)));
+  if (dtype != "f32" && dtype != "bf16" && dtype != "int8") {
+    return FieldError("creation.dtype", "\"f32\", \"bf16\" or \"int8\"", Describe(json(dtype)));
   }
   return absl::OkStatus();
 }

@@ -43,7 +43,7 @@ struct ImportanceProfile {
   struct Creation {
     std::string data;        // calibration set: up to 256 bytes of UTF-8, no control characters
     std::int64_t masks = 0;  // n_m of every sample, >= 1
-    std::string dtype;       // "f32" or "bf16"
+    std::string dtype;       // "f32", "bf16" or "int8"
 
     bool operator==(const Creation&) const = default;
   } creation;

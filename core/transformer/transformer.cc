@@ -17,8 +17,8 @@ Transformer::Transformer(const Weights& weights, kernels::WorkerPool& pool,
     : weights_(weights),
       pool_(pool),
       shape_{weights.config().heads, weights.config().kv_heads, weights.config().head_dim,
-             weights.compute()},
-      rope_tables_(weights.config(), weights.compute(), max_positions),
+             weights.kv_dtype()},
+      rope_tables_(weights.config(), weights.kv_dtype(), max_positions),
       feed_forward_(weights.config(), pool) {}
 
 void Transformer::Embed(std::span<const std::int32_t> tokens, float* hidden) {
@@ -148,7 +148,7 @@ void Transformer::ProjectColumns(std::int64_t layer, kernels::Columns columns, c
       NormHeads(weights.key_norm, block, count, ld, shape_.kv_heads);
       Rotate(block, first, count, ld, shape_.kv_heads, positions, rotations);
     }
-    if (weights_.compute() != kernels::DType::kBF16) continue;
+    if (weights_.kv_dtype() != kernels::DType::kBF16) continue;
     for (std::int64_t row = 0; row < count; ++row) {
       kernels::RoundToBf16InPlace(block + row * ld + columns.begin, width);
     }

@@ -12,9 +12,10 @@
 // sequence. Rows are computed independently of each other, so a caller may advance a sequence in
 // blocks of rows: nothing larger than (block, ffn) is ever held.
 //
-// Activations are f32. With bf16 weights the GEMM inputs are rounded to bf16, and Q, K and V are
-// rounded after RoPE, so that a pair is the same number in an entry and in its own row, and
-// attention and the scores of mask rows see the same queries.
+// Activations are f32. With bf16 weights the GEMM inputs are rounded to bf16, with int8 weights
+// each row of them to int8 (kernels/gemm/quantise.h). In both cases Q, K and V are rounded to bf16
+// after RoPE, so that a pair is the same number in an entry and in its own row, and attention and
+// the scores of mask rows see the same queries.
 //
 // Ownership: borrows weights and pool, owns scratch memory that only grows. Not thread safe: one
 // caller at a time (it uses the whole pool). Results are bitwise independent of the pool's thread

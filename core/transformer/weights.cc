@@ -5,8 +5,10 @@
 #include <array>
 #include <utility>
 
+#include "absl/strings/str_format.h"
 #include "core/base/check.h"
 #include "core/base/status_macros.h"
+#include "kernels/gemm/quantise.h"
 
 namespace maskkv::transformer {
 namespace {
@@ -53,13 +55,12 @@ class Packer {
       : checkpoint_(checkpoint), compute_(compute), pool_(pool) {}
 
   absl::Status Pack(std::span<const model::TensorSpec> specs, kernels::PackedMatrix& out) const {
-    std::vector<kernels::MatrixSource> sources;
-    for (const model::TensorSpec& spec : specs) {
-      MASKKV_ASSIGN_OR_RETURN(const model::Weight weight, checkpoint_.Tensor(spec));
-      sources.push_back({weight.data, weight.dtype, weight.shape[0]});
-    }
-    out = kernels::PackedMatrix::Pack(pool_, sources, specs[0].shape[1], compute_);
-    return absl::OkStatus();
+    return PackAs(compute_, specs, out);
+  }
+
+  // A matrix that decides between experts.
+  absl::Status PackRouter(const model::TensorSpec& spec, kernels::PackedMatrix& out) const {
+    return PackAs(kernels::PairDType(compute_), {&spec, 1}, out);
   }
 
   absl::Status PackFfn(const model::TensorSpec& gate, const model::TensorSpec& up,
@@ -69,6 +70,23 @@ class Packer {
   }
 
  private:
+  absl::Status PackAs(DType compute, std::span<const model::TensorSpec> specs,
+                      kernels::PackedMatrix& out) const {
+    const std::int64_t in = specs[0].shape[1];
+    if (compute == DType::kInt8 && in > kernels::kLongestInt8) {
+      return absl::InvalidArgumentError(absl::StrFormat(
+          "tensor %s: expected rows of at most %d values with int8 weights, found %d",
+          specs[0].name, kernels::kLongestInt8, in));
+    }
+    std::vector<kernels::MatrixSource> sources;
+    for (const model::TensorSpec& spec : specs) {
+      MASKKV_ASSIGN_OR_RETURN(const model::Weight weight, checkpoint_.Tensor(spec));
+      sources.push_back({weight.data, weight.dtype, weight.shape[0]});
+    }
+    out = kernels::PackedMatrix::Pack(pool_, sources, in, compute);
+    return absl::OkStatus();
+  }
+
   const model::Checkpoint& checkpoint_;
   const DType compute_;
   kernels::WorkerPool& pool_;
@@ -87,7 +105,7 @@ absl::Status LoadBlock(const model::Checkpoint& source, const model::BlockTensor
   MASKKV_RETURN_IF_ERROR(LoadVector(source, block.query_norm, layer.query_norm));
   MASKKV_RETURN_IF_ERROR(LoadVector(source, block.key_norm, layer.key_norm));
   if (block.experts.empty()) return packer.PackFfn(block.gate, block.up, block.down, layer.ffn);
-  MASKKV_RETURN_IF_ERROR(packer.Pack(std::array{block.router}, layer.router));
+  MASKKV_RETURN_IF_ERROR(packer.PackRouter(block.router, layer.router));
   for (const model::ExpertTensors& expert : block.experts) {
     MASKKV_RETURN_IF_ERROR(
         packer.PackFfn(expert.gate, expert.up, expert.down, layer.experts.emplace_back()));

@@ -51,14 +51,18 @@ struct LayerWeights {
 
 class Weights {
  public:
-  // Reads every tensor that the configuration asks for and packs it for `compute`.
-  // Errors: what Checkpoint::Tensor reports (missing tensor, wrong shape or dtype).
+  // Reads every tensor that the configuration asks for and packs it for `compute`; with kInt8 the
+  // router of experts, whose choices are discrete, in bf16.
+  // Errors: what Checkpoint::Tensor reports (missing tensor, wrong shape or dtype);
+  // INVALID_ARGUMENT for rows longer than kernels::kLongestInt8 with kInt8.
   static absl::StatusOr<Weights> Load(model::Checkpoint checkpoint, kernels::DType compute,
                                       kernels::WorkerPool& pool);
 
   const model::ModelConfig& config() const { return checkpoint_.config(); }
   const model::Checkpoint& checkpoint() const { return checkpoint_; }
   kernels::DType compute() const { return compute_; }
+  // What keys and values are rounded to and stored as.
+  kernels::DType kv_dtype() const { return kernels::PairDType(compute_); }
   const LayerWeights& layer(std::int64_t index) const {
     return layers_[static_cast<std::size_t>(index)];
   }

@@ -10,7 +10,14 @@ namespace {
 // Elements that one item copies: about a microsecond, several times what claiming an item costs.
 constexpr std::int64_t kItemElements = 1 << 13;
 
-void CopyRow(const float* row, std::int64_t in, DType compute, DType storage, std::byte* target) {
+// scale: of an int8 matrix, written.
+void CopyRow(const float* row, std::int64_t in, DType compute, DType storage, std::byte* target,
+             float* scale) {
+  if (compute == DType::kInt8) {
+    *scale = storage == DType::kInt8 ? QuantiseRow(row, in, reinterpret_cast<std::uint8_t*>(target))
+                                     : QuantiseRow(row, in, reinterpret_cast<float*>(target));
+    return;
+  }
   if (storage == DType::kBF16) {
     ConvertProductInput(row, in, reinterpret_cast<Bf16*>(target));
     return;
@@ -40,22 +47,32 @@ InputTiles::InputTiles(WorkerPool& pool, const PanelProduct& product,
       last_height_(product.HeightFor(rows - (rows - 1) / tile_rows * tile_rows)),
       row_bytes_(product.in() * static_cast<std::int64_t>(SizeOf(product.storage()))),
       copied_from_(0),
-      in_place_(reinterpret_cast<const std::byte*>(row(0))) {
+      in_place_(reinterpret_cast<const std::byte*>(row(0))),
+      scales_(nullptr) {
   const std::int64_t last = Begin(count() - 1);
   if (contiguous && product.compute() == DType::kF32) {
     copied_from_ = rows - last == last_height_ ? rows : last;
   }
   const std::int64_t padded_rows = last + last_height_;
-  input.Resize(std::max<std::int64_t>(0, padded_rows - copied_from_) * row_bytes_);
+  const std::int64_t copied_bytes =
+      std::max<std::int64_t>(0, padded_rows - copied_from_) * row_bytes_;
+  const std::int64_t scales_at = (copied_bytes + 63) / 64 * 64;
+  const bool scaled = product.compute() == DType::kInt8;
+  input.Resize(scaled ? scales_at + padded_rows * static_cast<std::int64_t>(sizeof(float))
+                      : copied_bytes);
   copied_ = input.data();
+  float* const scales = scaled ? reinterpret_cast<float*>(input.data() + scales_at) : nullptr;
+  scales_ = scales;
   const std::int64_t copies = copied_from_ == rows ? 0 : padded_rows - copied_from_;
   const std::int64_t step = std::max<std::int64_t>(1, kItemElements / product.in());
   pool.ParallelFor((copies + step - 1) / step, [&](std::int64_t item, int) {
     for (std::int64_t i = item * step; i < std::min((item + 1) * step, copies); ++i) {
       std::byte* const target = input.data() + i * row_bytes_;
       if (copied_from_ + i < rows) {
-        CopyRow(row(copied_from_ + i), product.in(), product.compute(), product.storage(), target);
+        CopyRow(row(copied_from_ + i), product.in(), product.compute(), product.storage(), target,
+                scaled ? scales + i : nullptr);
       } else {
+        if (scaled) scales[i] = 0.0F;
         std::memset(target, 0, static_cast<std::size_t>(row_bytes_));
       }
     }

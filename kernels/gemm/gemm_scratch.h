@@ -42,6 +42,10 @@ class InputTiles {
   std::int64_t Height(std::int64_t tile) const {
     return tile + 1 == count() ? last_height_ : tile_rows_;
   }
+  // Of an int8 matrix: the scales of the tile's rows, (Height(tile)).
+  const float* Scales(std::int64_t tile) const {
+    return scales_ == nullptr ? nullptr : scales_ + Begin(tile);
+  }
   const void* Data(std::int64_t tile) const {
     return Begin(tile) < copied_from_ ? in_place_ + Begin(tile) * row_bytes_
                                       : copied_ + (Begin(tile) - copied_from_) * row_bytes_;
@@ -55,6 +59,7 @@ class InputTiles {
   std::int64_t copied_from_;  // rows before it are read in place
   const std::byte* in_place_;
   const std::byte* copied_;
+  const float* scales_;  // (rows of all tiles) at the end of the workspace's input, or null
 };
 
 }  // namespace maskkv::kernels

@@ -47,6 +47,14 @@ void StoreTile(const float* tile, std::int64_t rows, std::int64_t width, Store s
   for (std::int64_t row = 0; row < rows; ++row) store_row(tile + row * width, width, y + row * ldy);
 }
 
+void StoreIntegers(const std::int32_t* sums, const ColumnScales& columns, const float* row_scales,
+                   std::int64_t rows, std::int64_t width, Store store, float* y, std::int64_t ldy) {
+  const auto store_row = store == Store::kAdd ? AddSums : StoreSums;
+  for (std::int64_t row = 0; row < rows; ++row) {
+    store_row(sums + row * width, columns, row_scales[row], width, y + row * ldy);
+  }
+}
+
 // [first, last) of the panels that hold a column.
 struct Panels {
   std::int64_t first, last;
@@ -98,11 +106,17 @@ void MatMulColumns(WorkerPool& pool, const PackedMatrix& weights, Columns column
          tile < (chunk + 1) * tiles.count() / chunks; ++tile) {
       const std::int64_t height = tiles.Height(tile);
       float* const target = y + tiles.Begin(tile) * ldy + product.PanelBegin(panel);
+      if (product.compute() == DType::kInt8) {
+        StoreIntegers(product.MultiplyIntegers(panel, height, tiles.Data(tile), own),
+                      product.ScalesOf(panel), tiles.Scales(tile), tiles.Rows(tile),
+                      product.PanelWidth(panel), store, target, ldy);
+        continue;
+      }
       const bool direct = store == Store::kOverwrite && tiles.Rows(tile) == height &&
                           ldy == product.out() &&
                           product.MultiplyInto(panel, height, tiles.Data(tile), target, own);
       if (direct) continue;
-      const float* const result = product.Multiply(panel, height, tiles.Data(tile), own);
+      const float* const result = product.Multiply(panel, height, tiles.Data(tile), nullptr, own);
       StoreTile(result, tiles.Rows(tile), product.PanelWidth(panel), store, target, ldy);
     }
   });

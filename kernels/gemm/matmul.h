@@ -2,9 +2,10 @@
 //
 // MatMul: y = x W^T, or y += x W^T, on every worker of a pool. Inputs and outputs are f32; a bf16
 // matrix rounds x to the nearest bf16 once (products of bf16 are exact in f32) and accumulates in
-// f32. A row of y depends on its row of x and on W alone: bit for bit the same for any number of
-// rows in the call, any place in it and any number of threads (packed_matrix.h says how). Denormal
-// bf16 inputs count as zero on machines whose bf16 unit flushes them.
+// f32; an int8 matrix takes x in int8 and sums in s32 (quantise.h). A row of y depends on its row
+// of x and on W alone: bit for bit the same for any number of rows in the call, any place in it and
+// any number of threads (packed_matrix.h says how). Denormal bf16 inputs count as zero on machines
+// whose bf16 unit flushes them.
 //
 // Threads that multiply must not run signal handlers on their own stack: on AVX2 machines oneDNN's
 // kernels point the stack pointer into their scratch memory, and a handler's frame would overwrite
@@ -48,7 +49,8 @@ enum class Store {
 // x: (rows, weights.in()), row stride ldx >= in. y: (rows, weights.out()), row stride ldy >= out.
 // x and y do not overlap. rows == 0 does nothing. NaN and infinity propagate within their row.
 // Error of an element against the exact product of the (rounded) inputs: at most
-// (in + 2) * 2^-24 * sum_k |x_k| |w_k| to first order.
+// (in + 2) * 2^-24 * sum_k |x_k| |w_k| to first order; with int8 3 * 2^-24 * |y|, and a value that
+// is not finite makes its whole row of y NaN.
 void MatMul(WorkerPool& pool, const PackedMatrix& weights, const float* x, std::int64_t rows,
             std::int64_t ldx, float* y, std::int64_t ldy, Store store, GemmWorkspace& workspace);
 

@@ -50,7 +50,10 @@ class PackedMatrix {
   // `compute`: kF32 widens bf16 sources exactly; kBF16 rounds f32 sources to the nearest bf16.
   // Where the machine or ONEDNN_MAX_CPU_ISA has no bf16 product, kBF16 keeps the rounded values in
   // f32 (twice the bytes, the same inputs, so the same result within the f32 summation error).
-  // REQUIRES: in >= 1, every part's out >= 1, at least one part. Throws std::bad_alloc.
+  // kInt8 quantises every row of W (quantise.h); where there is no exact byte product the integers
+  // are kept in f32 (four times the bytes, the same bits of every result).
+  // REQUIRES: in >= 1, every part's out >= 1, at least one part; kInt8: in <= kLongestInt8. Throws
+  // std::bad_alloc.
   static PackedMatrix Pack(WorkerPool& pool, std::span<const MatrixSource> parts, std::int64_t in,
                            DType compute);
 
@@ -58,7 +61,7 @@ class PackedMatrix {
   std::int64_t in() const;
   // What inputs are rounded to: the `compute` of Pack.
   DType dtype() const;
-  // Memory held by the packed weights.
+  // Memory held by the packed weights, scales of int8 included.
   std::int64_t bytes() const;
 
   // Panels cover the columns [0, out()) of y in order, each at most kMaxPanelWidth wide.

@@ -2,6 +2,8 @@
 #include "kernels/gemm/panel_product.h"
 
 #include <algorithm>
+#include <numeric>
+#include <utility>
 
 #include "kernels/base/multiversion.h"
 #include "kernels/base/require.h"
@@ -24,15 +26,30 @@ std::int64_t PanelWidthFor(std::int64_t slab, DType storage) {
 }
 
 // Wider outputs have no direct kernels: the probe of a vocabulary's would need more memory than the
-// copy that they save is worth, and the head takes tiles anyway. Neither have sums of slabs.
+// copy that they save is worth, and the head takes tiles anyway. Neither have sums of slabs, nor
+// integers, which are not outputs yet.
 constexpr std::int64_t kWidestDirect = 1 << 15;
 
-std::int64_t DirectStride(std::int64_t out, std::int64_t slabs) {
-  return out <= kWidestDirect && slabs == 1 ? out : 0;
+std::int64_t DirectStride(DType compute, std::int64_t out, std::int64_t slabs) {
+  return compute != DType::kInt8 && out <= kWidestDirect && slabs == 1 ? out : 0;
 }
 
 MASKKV_MULTIVERSION void AddInPlace(const float* source, std::int64_t count, float* target) {
   for (std::int64_t i = 0; i < count; ++i) target[i] += source[i];
+}
+
+// f32 that hold integers.
+MASKKV_MULTIVERSION void AddExact(const float* source, std::int64_t count, std::int32_t* target) {
+  for (std::int64_t i = 0; i < count; ++i) target[i] += static_cast<std::int32_t>(source[i]);
+}
+
+// Modulo 2^32: sums of bytes + kInt8Offset may pass what the final differences fit.
+MASKKV_MULTIVERSION void AddWrapping(const std::int32_t* source, std::int64_t count,
+                                     std::int32_t* target) {
+  for (std::int64_t i = 0; i < count; ++i) {
+    target[i] = static_cast<std::int32_t>(static_cast<std::uint32_t>(target[i]) +
+                                          static_cast<std::uint32_t>(source[i]));
+  }
 }
 
 // Rows [begin, end) of the stacked parts, rounded to `compute` and stored as `storage` at `rows`.
@@ -69,9 +86,13 @@ void GatherRows(std::span<const MatrixSource> parts, std::int64_t in, std::int64
 
 PanelProduct::PanelProduct(std::int64_t out, std::int64_t in, DType compute)
     : out_(out), in_(in), compute_(compute), storage_(compute) {
-  slabs_ = (in + kSlab - 1) / kSlab;
+  MASKKV_REQUIRE(compute != DType::kInt8 || in <= kLongestInt8, "int8 rows are too long");
+}
+
+void PanelProduct::CutSlabs(std::int64_t longest) {
+  slabs_ = (in_ + longest - 1) / longest;
   // Equal slabs, whole column blocks long.
-  slab_ = slabs_ == 1 ? in : RoundUp((in + slabs_ - 1) / slabs_, kColumnBlock);
+  slab_ = slabs_ == 1 ? in_ : RoundUp((in_ + slabs_ - 1) / slabs_, kColumnBlock);
 }
 
 std::unique_ptr<const PanelProduct> PanelProduct::Pack(WorkerPool& pool,
@@ -91,7 +112,11 @@ std::unique_ptr<const PanelProduct> PanelProduct::Pack(WorkerPool& pool,
   });
   MASKKV_REQUIRE(found, "oneDNN has no f32 product on this machine");
   product->FindHeights();
-  product->packed_.Resize(product->panels() * product->panel_stride_);
+  const std::int64_t scale_bytes =
+      compute == DType::kInt8
+          ? out * static_cast<std::int64_t>(sizeof(float) + sizeof(std::int32_t))
+          : 0;
+  product->packed_.Resize(product->panels() * product->panel_stride_ + scale_bytes);
   std::vector<WorkerScratch> scratch(static_cast<std::size_t>(pool.threads()));
   pool.ParallelFor(product->panels(), [&](std::int64_t panel, int worker) {
     product->PackPanel(panel, parts, scratch[static_cast<std::size_t>(worker)]);
@@ -101,6 +126,7 @@ std::unique_ptr<const PanelProduct> PanelProduct::Pack(WorkerPool& pool,
 
 bool PanelProduct::FindLadders(DType storage) {
   storage_ = storage;
+  CutSlabs(compute_ == DType::kInt8 && storage == DType::kF32 ? kExactInF32 : kSlab);
   panel_width_ = PanelWidthFor(slab_, storage);
   for (const std::int64_t step : TileLadder::kSteps) {
     if (FindLaddersOfStep(step)) return true;
@@ -114,8 +140,9 @@ bool PanelProduct::FindLaddersOfStep(std::int64_t step) {
   for (auto& by_slab : ladders_) std::ranges::fill(by_slab, nullptr);
   for (const std::int64_t panel : {std::int64_t{0}, panels() - 1}) {
     for (const std::int64_t slab : {std::int64_t{0}, slabs_ - 1}) {
-      const TileLadder* const ladder = TileLadder::Get(
-          {SlabLength(slab), PanelWidth(panel), in_, DirectStride(out_, slabs_), storage_, step});
+      const TileLadder* const ladder =
+          TileLadder::Get({SlabLength(slab), PanelWidth(panel), in_,
+                           DirectStride(compute_, out_, slabs_), storage_, step});
       if (ladder == nullptr) return false;
       ladders_[panel + 1 == panels()][slab + 1 == slabs_] = ladder;
       const auto bytes = static_cast<std::int64_t>(ladder->base().packed_bytes());
@@ -141,16 +168,43 @@ void PanelProduct::FindHeights() {
 void PanelProduct::PackPanel(std::int64_t panel, std::span<const MatrixSource> parts,
                              WorkerScratch& scratch) {
   const auto size = static_cast<std::int64_t>(SizeOf(storage_));
+  const DType gathered = compute_ == DType::kInt8 ? DType::kF32 : storage_;
   const std::int64_t width = PanelWidth(panel);
-  AlignedBuffer<std::byte> rows(width * in_ * size);
-  GatherRows(parts, in_, PanelBegin(panel), PanelBegin(panel) + width, compute_, storage_,
+  AlignedBuffer<std::byte> rows(width * in_ * static_cast<std::int64_t>(SizeOf(gathered)));
+  GatherRows(parts, in_, PanelBegin(panel), PanelBegin(panel) + width, compute_, gathered,
              scratch.tile, rows.data());
+  if (compute_ == DType::kInt8) QuantisePanel(panel, rows);
   for (std::int64_t slab = 0; slab < slabs_; ++slab) {
     LadderOf(panel, slab)
         .base()
         .PackWeights(rows.data() + SlabBegin(slab) * size, in_, PackedAt(panel, slab),
                      scratch.runner);
   }
+}
+
+void PanelProduct::QuantisePanel(std::int64_t panel, AlignedBuffer<std::byte>& rows) {
+  const auto* const values = reinterpret_cast<float*>(rows.data());
+  const ColumnScales columns = ScalesOf(panel);
+  auto* const scales = const_cast<float*>(columns.scales);
+  auto* const offsets = const_cast<std::int32_t*>(columns.offsets);
+  if (storage_ == DType::kF32) {
+    for (std::int64_t i = 0; i < PanelWidth(panel); ++i) {
+      scales[i] =
+          QuantiseRow(values + i * in_, in_, reinterpret_cast<float*>(rows.data()) + i * in_);
+      offsets[i] = 0;
+    }
+    return;
+  }
+  AlignedBuffer<std::byte> bytes(PanelWidth(panel) * in_);
+  for (std::int64_t i = 0; i < PanelWidth(panel); ++i) {
+    auto* const q = reinterpret_cast<std::int8_t*>(bytes.data()) + i * in_;
+    scales[i] = QuantiseRow(values + i * in_, in_, q);
+    // Wrapping, as StoreSums takes it off.
+    offsets[i] =
+        static_cast<std::int32_t>(static_cast<std::uint32_t>(std::accumulate(q, q + in_, 0)) *
+                                  static_cast<std::uint32_t>(kInt8Offset));
+  }
+  rows = std::move(bytes);
 }
 
 const TileLadder& PanelProduct::LadderOf(std::int64_t panel, std::int64_t slab) const {
@@ -166,11 +220,52 @@ std::int64_t PanelProduct::HeightFor(std::int64_t rows) const {
   return at == heights_.end() ? heights_.back() : *at;
 }
 
+ColumnScales PanelProduct::ScalesOf(std::int64_t panel) const {
+  const auto* const scales =
+      reinterpret_cast<const float*>(packed_.data() + panels() * panel_stride_);
+  const auto* const offsets = reinterpret_cast<const std::int32_t*>(scales + out_);
+  return {scales + PanelBegin(panel), offsets + PanelBegin(panel)};
+}
+
+const std::int32_t* PanelProduct::MultiplyIntegers(std::int64_t panel, std::int64_t height,
+                                                   const void* x, WorkerScratch& scratch) const {
+  const std::int64_t index = height / step_ - 1;
+  const std::int64_t count = height * PanelWidth(panel);
+  scratch.sums.Resize(kRowTile * kMaxPanelWidth);
+  for (std::int64_t slab = 0; slab < slabs_; ++slab) {
+    const TileKernel& kernel = *LadderOf(panel, slab).kernel(index);
+    const std::byte* const from = static_cast<const std::byte*>(x) +
+                                  SlabBegin(slab) * static_cast<std::int64_t>(SizeOf(storage_));
+    if (storage_ == DType::kF32) {
+      scratch.slab.Resize(kRowTile * kMaxPanelWidth);
+      kernel.Run(from, PackedAt(panel, slab), scratch.slab.data(), scratch.runner);
+      if (slab == 0) std::fill_n(scratch.sums.data(), count, 0);
+      AddExact(scratch.slab.data(), count, scratch.sums.data());
+    } else if (slab == 0) {
+      kernel.Run(from, PackedAt(panel, slab), scratch.sums.data(), scratch.runner);
+    } else {
+      scratch.slab_sums.Resize(kRowTile * kMaxPanelWidth);
+      kernel.Run(from, PackedAt(panel, slab), scratch.slab_sums.data(), scratch.runner);
+      AddWrapping(scratch.slab_sums.data(), count, scratch.sums.data());
+    }
+  }
+  return scratch.sums.data();
+}
+
 float* PanelProduct::Multiply(std::int64_t panel, std::int64_t height, const void* x,
-                              WorkerScratch& scratch) const {
+                              const float* row_scales, WorkerScratch& scratch) const {
   const std::int64_t index = height / step_ - 1;
   const std::int64_t count = height * PanelWidth(panel);
   scratch.tile.Resize(kRowTile * kMaxPanelWidth);
+  if (compute_ == DType::kInt8) {
+    const std::int64_t width = PanelWidth(panel);
+    const std::int32_t* const sums = MultiplyIntegers(panel, height, x, scratch);
+    for (std::int64_t row = 0; row < height; ++row) {
+      StoreSums(sums + row * width, ScalesOf(panel), row_scales[row], width,
+                scratch.tile.data() + row * width);
+    }
+    return scratch.tile.data();
+  }
   LadderOf(panel, 0).kernel(index)->Run(x, PackedAt(panel, 0), scratch.tile.data(), scratch.runner);
   for (std::int64_t slab = 1; slab < slabs_; ++slab) {
     scratch.slab.Resize(kRowTile * kMaxPanelWidth);

@@ -3,7 +3,9 @@
 // PanelProduct: the packed panels of a matrix and the product of one row tile with one panel, on
 // the calling thread. MatMul and the vocabulary head loop over it. A panel's `in` is summed in
 // slabs of at most kSlab: oneDNN sums a slab in registers, slabs are added in ascending order
-// (longer sums make its bf16 kernels block, which costs more than the additions). Immutable and
+// (longer sums make its bf16 kernels block, which costs more than the additions). An int8 matrix
+// (quantise.h) where the machine's byte product is not exact keeps its integers in f32 and sums
+// slabs so short that f32 sums are exact: the same bits, four times the memory. Immutable and
 // thread safe after Pack.
 #ifndef MASKKV_KERNELS_GEMM_PANEL_PRODUCT_H_
 #define MASKKV_KERNELS_GEMM_PANEL_PRODUCT_H_
@@ -17,19 +19,23 @@
 #include "kernels/base/aligned_buffer.h"
 #include "kernels/base/dtype.h"
 #include "kernels/gemm/packed_matrix.h"
+#include "kernels/gemm/quantise.h"
 #include "kernels/gemm/tile_ladder.h"
 #include "kernels/parallel/worker_pool.h"
 
 namespace maskkv::kernels {
 
-// One worker's scratch: the finished tile and the slab being added to it.
+// One worker's scratch: the finished tile and the slab being added to it; the same in integers.
 struct WorkerScratch {
   AlignedBuffer<float> tile;
   AlignedBuffer<float> slab;
+  AlignedBuffer<std::int32_t> sums;
+  AlignedBuffer<std::int32_t> slab_sums;
   TileRunner runner;
 
   std::int64_t bytes() const {
-    return tile.capacity_bytes() + slab.capacity_bytes() + runner.bytes();
+    return tile.capacity_bytes() + slab.capacity_bytes() + sums.capacity_bytes() +
+           slab_sums.capacity_bytes() + runner.bytes();
   }
 };
 
@@ -46,8 +52,8 @@ class PanelProduct {
   std::int64_t out() const { return out_; }
   std::int64_t in() const { return in_; }
   DType compute() const { return compute_; }
-  // What tiles of x are stored as: compute(), or kF32 holding rounded values where bf16 is
-  // emulated.
+  // What tiles of x are stored as: compute() (kInt8: bytes + kInt8Offset), or kF32 holding rounded
+  // values where bf16 or int8 is emulated.
   DType storage() const { return storage_; }
   std::int64_t bytes() const { return packed_.capacity_bytes(); }
 
@@ -62,23 +68,30 @@ class PanelProduct {
   // The smallest allowed height >= rows, or the tallest there is.
   std::int64_t HeightFor(std::int64_t rows) const;
 
-  // tile = x W_panel^T. x: (height, in) of storage(), contiguous. Returns (height,
-  // PanelWidth(panel)) f32, contiguous, inside scratch.tile, until the next call with that scratch.
-  // REQUIRES: height is one of heights().
-  float* Multiply(std::int64_t panel, std::int64_t height, const void* x,
+  // tile = x W_panel^T. x: (height, in) of storage(), contiguous; row_scales: (height) of an int8
+  // matrix's x, not read by others. Returns (height, PanelWidth(panel)) f32, contiguous, inside
+  // scratch.tile, until the next call with that scratch. REQUIRES: height is one of heights().
+  float* Multiply(std::int64_t panel, std::int64_t height, const void* x, const float* row_scales,
                   WorkerScratch& scratch) const;
 
-  // The same bits stored straight into y, (height, PanelWidth(panel)) with row stride out().
-  // Returns false, having done nothing, where there is no such kernel.
+  // Of an int8 matrix the sums alone, inside scratch.sums; StoreSums makes outputs of them.
+  const std::int32_t* MultiplyIntegers(std::int64_t panel, std::int64_t height, const void* x,
+                                       WorkerScratch& scratch) const;
+  ColumnScales ScalesOf(std::int64_t panel) const;
+
+  // The same bits as Multiply stored straight into y, (height, PanelWidth(panel)) with row stride
+  // out(). Returns false, having done nothing, where there is no such kernel.
   bool MultiplyInto(std::int64_t panel, std::int64_t height, const void* x, float* y,
                     WorkerScratch& scratch) const;
 
  private:
   PanelProduct(std::int64_t out, std::int64_t in, DType compute);
+  void CutSlabs(std::int64_t longest);
   bool FindLadders(DType storage);
   bool FindLaddersOfStep(std::int64_t step);
   void FindHeights();
   void PackPanel(std::int64_t panel, std::span<const MatrixSource> parts, WorkerScratch& scratch);
+  void QuantisePanel(std::int64_t panel, AlignedBuffer<std::byte>& rows);
   const TileLadder& LadderOf(std::int64_t panel, std::int64_t slab) const;
   std::byte* PackedAt(std::int64_t panel, std::int64_t slab) const;
   std::int64_t SlabBegin(std::int64_t slab) const { return slab * slab_; }
@@ -97,9 +110,9 @@ class PanelProduct {
   // By [last panel?][last slab?]; owned by TileLadder.
   const TileLadder* ladders_[2][2] = {};
   std::vector<std::int64_t> heights_;
-  std::int64_t slab_stride_ = 0;   // bytes of a packed slab, padded to 64
-  std::int64_t panel_stride_ = 0;  // bytes of a packed panel
-  AlignedBuffer<std::byte> packed_;
+  std::int64_t slab_stride_ = 0;     // bytes of a packed slab, padded to 64
+  std::int64_t panel_stride_ = 0;    // bytes of a packed panel
+  AlignedBuffer<std::byte> packed_;  // panels; of int8, (out) scales and (out) offsets after them
 };
 
 }  // namespace maskkv::kernels

@@ -10,8 +10,22 @@ namespace {
 
 using dnnl::memory;
 
-memory::data_type TypeOf(DType dtype) {
-  return dtype == DType::kBF16 ? memory::data_type::bf16 : memory::data_type::f32;
+// Of x, of w and of y.
+struct Types {
+  memory::data_type x, w, y;
+};
+
+Types TypesOf(DType dtype) {
+  using Type = memory::data_type;
+  switch (dtype) {
+    case DType::kBF16:
+      return {Type::bf16, Type::bf16, Type::f32};
+    case DType::kInt8:
+      return {Type::u8, Type::s8, Type::s32};
+    case DType::kF32:
+      break;
+  }
+  return {Type::f32, Type::f32, Type::f32};
 }
 
 dnnl::primitive_attr UserScratchpad() {
@@ -39,9 +53,10 @@ TileKernel::TileKernel(const dnnl::matmul::primitive_desc& desc, std::int64_t k,
 std::unique_ptr<const TileKernel> TileKernel::Create(std::int64_t rows, std::int64_t k,
                                                      std::int64_t n, std::int64_t ldx,
                                                      std::int64_t ldy, DType dtype) try {
-  const memory::desc x({rows, k}, TypeOf(dtype), memory::dims{ldx, 1});
-  const memory::desc w({k, n}, TypeOf(dtype), memory::format_tag::any);
-  const memory::desc y({rows, n}, memory::data_type::f32, memory::dims{ldy, 1});
+  const Types types = TypesOf(dtype);
+  const memory::desc x({rows, k}, types.x, memory::dims{ldx, 1});
+  const memory::desc w({k, n}, types.w, memory::format_tag::any);
+  const memory::desc y({rows, n}, types.y, memory::dims{ldy, 1});
   const dnnl::matmul::primitive_desc desc({x, w, y}, UserScratchpad(), Processor());
   return std::unique_ptr<const TileKernel>(new TileKernel(desc, k, n, dtype));
 } catch (const dnnl::error& error) {
@@ -57,13 +72,13 @@ std::size_t TileKernel::packed_bytes() const { return desc_.weights_desc().get_s
 
 void TileKernel::PackWeights(const void* w, std::int64_t ldw, void* packed,
                              TileRunner& runner) const {
-  const memory::desc stored({k_, n_}, TypeOf(dtype_), memory::dims{1, ldw});
+  const memory::desc stored({k_, n_}, TypesOf(dtype_).w, memory::dims{1, ldw});
   memory from(stored, Processor(), const_cast<void*>(w));  // oneDNN takes no pointer to const
   memory to(desc_.weights_desc(), Processor(), packed);
   dnnl::reorder(from, to).execute(runner.stream_, from, to);
 }
 
-void TileKernel::Run(const void* x, const void* packed, float* y, TileRunner& runner) const {
+void TileKernel::Run(const void* x, const void* packed, void* y, TileRunner& runner) const {
   TileRunner::Arguments& arguments = runner.ArgumentsOf(*this);
   arguments.x.set_data_handle(const_cast<void*>(x));
   arguments.weights.set_data_handle(const_cast<void*>(packed));

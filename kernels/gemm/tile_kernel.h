@@ -23,6 +23,7 @@ class TileRunner;
 class TileKernel {
  public:
   // x: (rows, k) of `dtype`, row stride ldx elements. y: (rows, n) f32, row stride ldy elements.
+  // kInt8: x unsigned bytes, w signed bytes, y s32.
   // Returns null when oneDNN has no such product on this machine (bf16 below AVX-512).
   static std::unique_ptr<const TileKernel> Create(std::int64_t rows, std::int64_t k, std::int64_t n,
                                                   std::int64_t ldx, std::int64_t ldy, DType dtype);
@@ -37,7 +38,7 @@ class TileKernel {
 
   // REQUIRES: packed was written by PackWeights of a kernel that SharesWeightsWith this one; the
   // calling thread runs OpenMP single threaded (WorkerPool sees to it).
-  void Run(const void* x, const void* packed, float* y, TileRunner& runner) const;
+  void Run(const void* x, const void* packed, void* y, TileRunner& runner) const;
 
  private:
   friend class TileRunner;

@@ -8,6 +8,7 @@
 #include <random>
 
 #include "kernels/base/aligned_buffer.h"
+#include "kernels/gemm/quantise.h"
 
 namespace maskkv::kernels {
 namespace {
@@ -22,15 +23,31 @@ class Probe {
         x_(RowsOf(shape) * row_bytes_),
         packed_(static_cast<std::int64_t>(base.packed_bytes())),
         expected_(RowsOf(shape) * shape.n),
-        y_(RowsOf(shape) * std::max(shape.n, shape.ldy)) {
+        y_(RowsOf(shape) * std::max(shape.n, shape.ldy)),
+        w_(shape.n * shape.k * static_cast<std::int64_t>(SizeOf(shape.dtype))) {
     std::minstd_rand random(1);
-    Fill(RowsOf(shape) * shape.ldx, random, x_.data());
-    AlignedBuffer<std::byte> w(shape.n * shape.k * static_cast<std::int64_t>(SizeOf(shape.dtype)));
-    Fill(shape.n * shape.k, random, w.data());
-    base.PackWeights(w.data(), shape.k, packed_.data(), runner_);
+    if (shape.dtype == DType::kInt8) {
+      FillBytes(random);
+    } else {
+      Fill(RowsOf(shape) * shape.ldx, random, x_.data());
+      Fill(shape.n * shape.k, random, w_.data());
+    }
+    base.PackWeights(w_.data(), shape.k, packed_.data(), runner_);
     for (std::int64_t row = 0; row < RowsOf(shape); row += shape.step) {
       base.Run(RowOf(row), packed_.data(), expected_.data() + row * shape.n, runner_);
     }
+  }
+
+  // The first row of a product of bytes is exact. Its inputs are as large as any.
+  bool SumsAreExact() const {
+    const auto* const x = reinterpret_cast<const std::uint8_t*>(x_.data());
+    for (std::int64_t column = 0; column < shape_.n; ++column) {
+      const auto* const w = reinterpret_cast<const std::int8_t*>(w_.data()) + column * shape_.k;
+      std::int32_t sum = 0;
+      for (std::int64_t k = 0; k < shape_.k; ++k) sum += x[k] * w[k];
+      if (std::memcmp(&sum, expected_.data() + column, sizeof(sum)) != 0) return false;
+    }
+    return true;
   }
 
   // The base height gives a row the same bits at every place of its tile.
@@ -66,6 +83,21 @@ class Probe {
     }
   }
 
+  // A first row of the largest bytes and columns of the largest, the smallest and random weights;
+  // other rows random.
+  void FillBytes(std::minstd_rand& random) {
+    std::uniform_int_distribution<int> inputs(0, 255);
+    std::uniform_int_distribution<int> weights(-kLargestInt8, kLargestInt8);
+    for (std::int64_t i = 0; i < x_.size(); ++i) {
+      x_.data()[i] = static_cast<std::byte>(i < shape_.k ? 255 : inputs(random));
+    }
+    for (std::int64_t i = 0; i < w_.size(); ++i) {
+      const std::int64_t column = i / shape_.k;
+      const int sign = column % 2 == 0 ? 1 : -1;
+      w_.data()[i] = static_cast<std::byte>(column < 2 ? sign * kLargestInt8 : weights(random));
+    }
+  }
+
   // Rows of y, ldy apart, are the expected rows from `first` on, bit for bit.
   bool Same(std::int64_t first, std::int64_t rows, std::int64_t ldy) const {
     const auto bytes = static_cast<std::size_t>(shape_.n) * sizeof(float);
@@ -80,8 +112,9 @@ class Probe {
   const std::int64_t row_bytes_;
   AlignedBuffer<std::byte> x_;
   AlignedBuffer<std::byte> packed_;
-  AlignedBuffer<float> expected_;
+  AlignedBuffer<float> expected_;  // or s32: compared as bits
   AlignedBuffer<float> y_;
+  AlignedBuffer<std::byte> w_;
   TileRunner runner_;
 };
 
@@ -101,6 +134,7 @@ std::unique_ptr<const TileLadder> TileLadder::Build(const LadderShape& shape) {
   if (made[0] == nullptr) return nullptr;
   Kernels made_direct = shape.ldy == 0 ? Kernels() : Create(shape, shape.ldy);
   Probe probe(*made[0], shape);  // goes before the kernels that ran in it
+  if (shape.dtype == DType::kInt8 && !probe.SumsAreExact()) return nullptr;
   if (!probe.PlacesAgree(*made[0])) return nullptr;
   const auto passes = [&](const std::unique_ptr<const TileKernel>& kernel, std::size_t index,
                           std::int64_t ldy) {

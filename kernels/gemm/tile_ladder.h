@@ -6,7 +6,9 @@
 // documents neither. So the ladder probes: with random inputs every output of a height is compared,
 // bit for bit, with what the base height gives for the same row; a height with any difference is
 // left out. Another summation order shows in random data with near certainty (all height * n
-// outputs would have to round alike), and the order depends on shapes, never on values.
+// outputs would have to round alike), and the order depends on shapes, never on values. Sums of
+// bytes have no order, but oneDNN's code for machines without a byte product saturates them half
+// way: a ladder of int8 is refused unless extreme bytes give the exact sums.
 #ifndef MASKKV_KERNELS_GEMM_TILE_LADDER_H_
 #define MASKKV_KERNELS_GEMM_TILE_LADDER_H_
 
@@ -22,7 +24,7 @@ namespace maskkv::kernels {
 
 // What a ladder is made for: x (height, k) with row stride ldx, w (k, n), heights in multiples of
 // `step`; y (height, n) is contiguous, or has row stride ldy in the kernels that store directly
-// (ldy 0: there are none).
+// (ldy 0: there are none; so with kInt8, whose y is s32).
 struct LadderShape {
   std::int64_t k, n, ldx, ldy;
   DType dtype;
@@ -38,10 +40,10 @@ class TileLadder {
   // Heights are step, 2 step, ..., kHeights * step, by index.
   static constexpr std::int64_t kHeights = 8;
 
-  // The ladder of a shape, or null when the machine has no such product or when a row's place
-  // within the base height (`step`) changes its bits. Made once a process and kept: a memo of a
-  // pure function, as oneDNN's own cache of generated code is. Thread safe. REQUIRES: the calling
-  // thread runs OpenMP single threaded.
+  // The ladder of a shape, or null when the machine has no such product (of int8: no exact one) or
+  // when a row's place within the base height (`step`) changes its bits. Made once a process and
+  // kept: a memo of a pure function, as oneDNN's own cache of generated code is. Thread safe.
+  // REQUIRES: the calling thread runs OpenMP single threaded.
   static const TileLadder* Get(const LadderShape& shape);
 
   // The kernel of height (index + 1) * step; null if the probe refused it. Never null for index 0.

@@ -62,8 +62,9 @@ void ProjectVocabulary(WorkerPool& pool, const PackedMatrix& head, std::span<con
     const std::int64_t panel = item / tiles.count();
     const std::int64_t tile = item % tiles.count();
     const std::int64_t width = product.PanelWidth(panel);
-    float* const logits = product.Multiply(panel, tiles.Height(tile), tiles.Data(tile),
-                                           scratch.workers[static_cast<std::size_t>(worker)]);
+    float* const logits =
+        product.Multiply(panel, tiles.Height(tile), tiles.Data(tile), tiles.Scales(tile),
+                         scratch.workers[static_cast<std::size_t>(worker)]);
     for (std::int64_t i = 0; i < tiles.Rows(tile); ++i) {
       const std::int64_t row = tiles.Begin(tile) + i;
       std::byte* const state = state_of(row, panel);

@@ -87,7 +87,7 @@ def main():
     parser.add_argument("--lookalikes", type=float, default=0.0)
     parser.add_argument("--budgets", default="1,2,4,8")
     parser.add_argument("--gen-length", type=int, default=8)
-    parser.add_argument("--dtype", default="f32", choices=("f32", "bf16"))
+    parser.add_argument("--dtype", default="f32", choices=("f32", "bf16", "int8"))
     parser.add_argument("--markdown", type=pathlib.Path, default=pathlib.Path("docs/ablations.md"))
     parser.add_argument("--bin", default="build/release/bin/maskkv", help=argparse.SUPPRESS)
     args = parser.parse_args()

@@ -64,7 +64,7 @@ def parser():
                    help="share of people who have one name in common with another")
     p.add_argument("--gen-length", type=int, default=8)
     p.add_argument("--budgets", default="32", help="pairs a head and layer, beside every pair")
-    p.add_argument("--dtype", default="f32", choices=("f32", "bf16"))
+    p.add_argument("--dtype", default="f32", choices=("f32", "bf16", "int8"))
     p.add_argument("--threads", type=int, default=1)
     p.add_argument("--json", type=pathlib.Path, help="the cells, as they were measured")
     p.add_argument("--markdown", type=pathlib.Path, default=pathlib.Path("docs/decoding_rules.md"))

@@ -125,7 +125,7 @@ def parser():
     p.add_argument("--lookalikes", type=float, default=0.0,
                    help="share of people who have one name in common with another")
     p.add_argument("--gen-length", type=int, default=8)
-    p.add_argument("--dtype", default="f32", choices=("f32", "bf16"))
+    p.add_argument("--dtype", default="f32", choices=("f32", "bf16", "int8"))
     p.add_argument("--json", type=pathlib.Path, required=True)
     p.add_argument("--bin", default="build/release/bin/maskkv", help=argparse.SUPPRESS)
     return p

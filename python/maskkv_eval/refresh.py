@@ -214,7 +214,7 @@ def parser():
     p.add_argument("--every", default="4,2,1", help="K_p: steps over an entry")
     p.add_argument("--floors", default="1,0.97",
                    help="parts of the first step's attention below which an entry is refreshed")
-    p.add_argument("--dtype", default="f32", choices=("f32", "bf16"))
+    p.add_argument("--dtype", default="f32", choices=("f32", "bf16", "int8"))
     p.add_argument("--threads", type=int, default=1)
     p.add_argument("--long-model", type=pathlib.Path, help="checkpoint for long prompts of random ids")
     p.add_argument("--prompt-lengths", default="1024,4096,16384")

@@ -161,7 +161,7 @@ def parser():
                    help="rows of the long answers, comma-separated")
     p.add_argument("--prompt", type=int, default=1024, help="tokens before the long answers")
     p.add_argument("--steps", type=int, default=40, help="timed steps of the long answers")
-    p.add_argument("--dtype", default="f32", choices=("f32", "bf16"))
+    p.add_argument("--dtype", default="f32", choices=("f32", "bf16", "int8"))
     p.add_argument("--json", type=pathlib.Path, help="what was measured")
     p.add_argument("--markdown", type=pathlib.Path, default=pathlib.Path("docs/response_cache.md"))
     p.add_argument("--bench-model", required=True, help=argparse.SUPPRESS)

@@ -35,9 +35,10 @@ namespace maskkv::services {
 inline constexpr std::int64_t kLongestDefault = 131'072 + 4'096;
 
 struct ModelOptions {
-  std::string directory{};                      // checkpoint
-  kernels::DType dtype = kernels::DType::kF32;  // of weights, GEMM inputs and cached pairs
-  int threads = 0;                              // 0: one a hardware thread; for packing too
+  std::string directory{};  // checkpoint
+  // Of weights and GEMM inputs; cached pairs are of kernels::PairDType(dtype).
+  kernels::DType dtype = kernels::DType::kF32;
+  int threads = 0;  // 0: one a hardware thread; for packing too
   // Prompt + answer. 0: kLongestDefault, or the checkpoint's length if that is more.
   std::int64_t max_positions = 0;
   std::string profile{};  // "": maskkv_profile.json beside the weights
@@ -76,6 +77,7 @@ class ModelRuntime {
   const transformer::Weights& weights() const { return *weights_; }
   const model::ModelConfig& config() const { return weights_->config(); }
   kernels::DType dtype() const { return weights_->compute(); }
+  kernels::DType kv_dtype() const { return weights_->kv_dtype(); }  // of cached pairs
   int threads() const { return threads_; }
   std::int64_t max_positions() const { return max_positions_; }
   const std::string& name() const { return name_; }                // last part of the path

@@ -199,7 +199,7 @@ absl::Status GenerateHandler::PreparePrompt(Answer& answer) const {
   figures.kept_pairs = answer.prompt.pairs;
   figures.full_bytes =
       static_cast<std::uint64_t>(tokens * config.layers * config.kv_heads * 2 * config.head_dim) *
-      kernels::SizeOf(model.dtype());
+      kernels::SizeOf(model.kv_dtype());
   if (answer.prompt.prefill != nullptr) {
     figures.entry_bytes = answer.prompt.prefill->entry_bytes();
   } else if (answer.prompt.entry != nullptr) {

@@ -35,7 +35,7 @@ constexpr std::int64_t kMaxCount = 1'000'000, kMaxMs = 3'600'000;
 void DeclareModel(CLI::App& app, Flags& flags) {
   app.add_option("--model", flags.model.directory, "checkpoint directory")->required();
   app.add_option("--dtype", flags.dtype, "of weights and matrix products")
-      ->check(CLI::IsMember({"f32", "bf16"}))
+      ->check(CLI::IsMember({"f32", "bf16", "int8"}))
       ->capture_default_str();
   app.add_option("--threads", flags.model.threads, "of the step loop; 0: one a hardware thread")
       ->check(CLI::Range(0, 4096));
@@ -99,7 +99,7 @@ absl::Status Serve(Flags& flags) {
   telemetry::LogLevel level = telemetry::LogLevel::kInfo;
   telemetry::ParseLogLevel(flags.log_level, level);
   telemetry::ConfigureLog("decode", level);
-  flags.model.dtype = flags.dtype == "bf16" ? kernels::DType::kBF16 : kernels::DType::kF32;
+  flags.model.dtype = kernels::DTypeNamed(flags.dtype);
   flags.model.load_profile = false;
   flags.decode.longest_wait = std::chrono::milliseconds(flags.longest_wait_ms);
   flags.decode.stall_limit = std::chrono::milliseconds(flags.stall_limit_ms);
@@ -107,7 +107,8 @@ absl::Status Serve(Flags& flags) {
   MASKKV_ASSIGN_OR_RETURN(const std::shared_ptr<const services::ModelRuntime> model,
                           services::ModelRuntime::Load(flags.model));
   telemetry::Registry registry;
-  registry.SetConfigInfo(model->name(), model->fingerprint(), arena::LayoutHashText(), flags.dtype);
+  registry.SetConfigInfo(model->name(), model->fingerprint(), arena::LayoutHashText(),
+                         std::string(kernels::Name(model->kv_dtype())));
   MASKKV_ASSIGN_OR_RETURN(const std::unique_ptr<telemetry::Exposer> exposer,
                           telemetry::Exposer::Start(flags.metrics_listen, registry));
   MASKKV_ASSIGN_OR_RETURN(DecodeService service,

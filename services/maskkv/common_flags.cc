@@ -21,17 +21,15 @@ void ModelFlags::Declare(CLI::App& app) {
                  "Checkpoint directory: config.json, *.safetensors, tokenizer.json")
       ->required()
       ->type_name("DIR");
-  app.add_option("--dtype", dtype, "Type of weights, GEMM inputs and cached pairs")
-      ->check(OneOf({"f32", "bf16"}))
+  app.add_option("--dtype", dtype, "Type of weights, GEMM inputs and cached pairs (bf16 with int8)")
+      ->check(OneOf({"f32", "bf16", "int8"}))
       ->capture_default_str();
   app.add_option("--threads", threads, "Worker threads; 0 is one a hardware thread")
       ->check(IntegerIn(0, 1024))
       ->capture_default_str();
 }
 
-kernels::DType ModelFlags::compute() const {
-  return dtype == "bf16" ? kernels::DType::kBF16 : kernels::DType::kF32;
-}
+kernels::DType ModelFlags::compute() const { return kernels::DTypeNamed(dtype); }
 
 void PromptFlags::Declare(CLI::App& app) {
   CLI::Option* text = app.add_option("--document", document, "Text file, - for standard input");

@@ -25,7 +25,7 @@ namespace maskkv::cli {
 
 struct ModelFlags {
   std::string model;          // checkpoint directory
-  std::string dtype = "f32";  // f32 | bf16
+  std::string dtype = "f32";  // f32 | bf16 | int8
   int threads = 0;            // 0: one a hardware thread
 
   void Declare(CLI::App& app);

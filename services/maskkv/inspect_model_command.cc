@@ -83,8 +83,8 @@ class InspectModelCommand final : public Command {
     sub->add_option("--gen-length", gen_length_, "Masks that vote, for what fits this machine")
         ->check(IntegerIn(1, 1 << 16))
         ->capture_default_str();
-    sub->add_option("--dtype", dtype_, "Arithmetic and cache: f32 or bf16")
-        ->check(OneOf({"f32", "bf16"}))
+    sub->add_option("--dtype", dtype_, "Arithmetic and cache: f32, bf16 or int8 (cache in bf16)")
+        ->check(OneOf({"f32", "bf16", "int8"}))
         ->capture_default_str();
     sub->add_flag("--json", json_, "Print one JSON object");
   }
@@ -104,7 +104,7 @@ class InspectModelCommand final : public Command {
   }
 
  private:
-  DType dtype() const { return dtype_ == "f32" ? DType::kF32 : DType::kBF16; }
+  DType dtype() const { return kernels::DTypeNamed(dtype_); }
 
   Json Report(const model::ModelConfig& config, std::optional<std::int64_t> file_bytes) const {
     const model::Footprint footprint(config);
@@ -133,8 +133,10 @@ class InspectModelCommand final : public Command {
         {"weights",
          {{"file_bytes", file_bytes ? Json(*file_bytes) : Json()},
           {"packed_f32_bytes", footprint.PackedBytes(DType::kF32)},
-          {"packed_bf16_bytes", footprint.PackedBytes(DType::kBF16)}}},
+          {"packed_bf16_bytes", footprint.PackedBytes(DType::kBF16)},
+          {"packed_int8_bytes", footprint.PackedBytes(DType::kInt8)}}},
         {"dtype", dtype_},
+        {"kv_dtype", kernels::Name(kernels::PairDType(dtype()))},
         {"kv_bytes_a_position", footprint.KvBytesAPosition(dtype())},
         {"whole_kv", whole},
         {"budget", {{"pairs", budget_}, {"bytes", footprint.KvBytes(budget_, dtype())}}},
@@ -158,7 +160,8 @@ class InspectModelCommand final : public Command {
          weights["file_bytes"].is_null() ? "none" : bytes(weights["file_bytes"]));
     line("weights packed, f32", bytes(weights["packed_f32_bytes"]));
     line("weights packed, bf16", bytes(weights["packed_bf16_bytes"]));
-    line("K and V in", report["dtype"].get<std::string>());
+    line("weights packed, int8", bytes(weights["packed_int8_bytes"]));
+    line("K and V in", report["kv_dtype"].get<std::string>());
     line("  a position", bytes(report["kv_bytes_a_position"]));
     for (const Json& length : report["whole_kv"]) {
       line(absl::StrFormat("  %d tokens", length["prompt_tokens"].get<std::int64_t>()).c_str(),

@@ -34,7 +34,7 @@ class ModelHost {
   const model::ModelConfig& config() const { return runtime_->config(); }
   const model::Checkpoint& checkpoint() const { return runtime_->weights().checkpoint(); }
   const std::string& directory() const { return checkpoint().directory(); }
-  kernels::DType compute() const { return runtime_->dtype(); }
+  kernels::DType kv_dtype() const { return runtime_->kv_dtype(); }
   double load_seconds() const { return load_seconds_; }
   int threads() const { return pool_->threads(); }
 

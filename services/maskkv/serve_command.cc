@@ -118,7 +118,7 @@ class ServeCommand final : public Command {
     server_.listen.push_back(place.grpc());
     telemetry::Registry registry;
     registry.SetConfigInfo(model->name(), model->fingerprint(), arena::LayoutHashText(),
-                           model_.dtype);
+                           std::string(kernels::Name(model->kv_dtype())));
     MASKKV_ASSIGN_OR_RETURN(const std::unique_ptr<telemetry::Exposer> exposer,
                             telemetry::Exposer::Start(metrics_listen_, registry));
     return Serve(model, place, *exposer, registry);

@@ -21,7 +21,7 @@ namespace {
 
 engine::EntryShape ShapeOf(const services::ModelRuntime& model, const Job& job) {
   const model::ModelConfig& config = model.config();
-  return {config.layers, config.kv_heads, config.head_dim, model.dtype(), job.rope_scale};
+  return {config.layers, config.kv_heads, config.head_dim, model.kv_dtype(), job.rope_scale};
 }
 
 arena::Digest KeyOf(const services::ModelRuntime& model, const std::string& tenant,
@@ -139,7 +139,7 @@ absl::StatusOr<engine::PrefillResult> Compressor::RunInto(
                           .after_layer = [&](std::int64_t, std::int64_t) { return alive(); },
                           .on_scores = on_scores},
                          job.keep.plan,
-                         model_->dtype()},
+                         model_->kv_dtype()},
                         sink);
 }
 

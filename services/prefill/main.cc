@@ -40,8 +40,9 @@ constexpr std::int64_t kMaxCount = 1'000'000, kMaxMs = 3'600'000;
 
 void DeclareModel(CLI::App& app, Flags& flags) {
   app.add_option("--model", flags.model.directory, "checkpoint directory")->required();
-  app.add_option("--dtype", flags.dtype, "of weights, matrix products and cached pairs")
-      ->check(CLI::IsMember({"f32", "bf16"}))
+  app.add_option("--dtype", flags.dtype,
+                 "of weights and matrix products; cached pairs are bf16 with int8")
+      ->check(CLI::IsMember({"f32", "bf16", "int8"}))
       ->capture_default_str();
   app.add_option("--threads", flags.model.threads, "of the forward; 0: one a hardware thread")
       ->check(CLI::Range(0, 1024));
@@ -90,7 +91,7 @@ absl::Status Serve(Flags& flags) {
   telemetry::LogLevel level = telemetry::LogLevel::kInfo;
   telemetry::ParseLogLevel(flags.log_level, level);
   telemetry::ConfigureLog("prefill", level);
-  flags.model.dtype = flags.dtype == "bf16" ? kernels::DType::kBF16 : kernels::DType::kF32;
+  flags.model.dtype = kernels::DTypeNamed(flags.dtype);
 
   PrefillServiceOptions& options = flags.prefill;
   options.longest_wait = std::chrono::milliseconds(flags.longest_wait_ms);
@@ -101,7 +102,8 @@ absl::Status Serve(Flags& flags) {
   options.plans = services::PlanWatcher::Start(flags.budget, options.reporter);
   telemetry::Registry registry;
   registry.SetConfigInfo(options.model->name(), options.model->fingerprint(),
-                         arena::LayoutHashText(), flags.dtype);
+                         arena::LayoutHashText(),
+                         std::string(kernels::Name(options.model->kv_dtype())));
   options.registry = &registry;
   MASKKV_ASSIGN_OR_RETURN(const std::unique_ptr<telemetry::Exposer> exposer,
                           telemetry::Exposer::Start(flags.metrics_listen, registry));

@@ -137,8 +137,9 @@ void PrefillHandler::ModelInfo(v1::ModelInfoResponse& response) const {
   response.set_mask_id(config.mask_id);
   response.mutable_stop_ids()->Assign(model_->stop_ids().begin(), model_->stop_ids().end());
   response.set_max_positions(model_->max_positions());
-  response.set_dtype(model_->dtype() == kernels::DType::kBF16 ? "bf16" : "f32");
-  const engine::EntryShape shape{config.layers, config.kv_heads, config.head_dim, model_->dtype()};
+  response.set_dtype(std::string(kernels::Name(model_->dtype())));
+  const engine::EntryShape shape{config.layers, config.kv_heads, config.head_dim,
+                                 model_->kv_dtype()};
   response.set_pair_bytes(static_cast<std::uint64_t>(shape.PairBytes()));
   response.set_has_tokenizer(model_->tokenizer() != nullptr);
   response.set_layout(arena::LayoutHashText());

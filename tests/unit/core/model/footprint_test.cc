@@ -39,6 +39,9 @@ TEST(Footprint, PacksMatricesInTheComputeTypeAndVectorsInF32) {
   const Footprint small = Of(SmallConfig());
   EXPECT_EQ(small.PackedBytes(DType::kF32), 4 * (matrices + vectors));
   EXPECT_EQ(small.PackedBytes(DType::kBF16), 2 * matrices + 4 * vectors);
+  // A byte a weight and 8 bytes a row: query, key, value, output, gate, up, down; the head.
+  const std::int64_t rows = 2 * (4 * 8 + 2 * 12 + 8) + 10;
+  EXPECT_EQ(small.PackedBytes(DType::kInt8), matrices + 8 * rows + 4 * vectors);
   nlohmann::json tied = SmallConfig();
   tied["weight_tying"] = true;
   EXPECT_EQ(Of(tied).PackedBytes(DType::kF32), 4 * (matrices + vectors));
@@ -54,6 +57,9 @@ TEST(Footprint, APeakIsWhatItsHeaderSays) {
   EXPECT_EQ(small.PeakBytes(100, 32, 1000, DType::kBF16), packed + 132 * row + 100 * pair);
   EXPECT_EQ(small.PeakBytes(100, 32, 7, DType::kBF16), packed + 132 * row + 7 * pair);
   EXPECT_EQ(small.PeakBytes(0, 1, 7, DType::kBF16), packed + row);
+  // Pairs stay bf16 where weights are int8.
+  EXPECT_EQ(small.PeakBytes(100, 32, 7, DType::kInt8),
+            small.PackedBytes(DType::kInt8) + 132 * row + 7 * pair);
 }
 
 TEST(Footprint, TheLargestPromptFitsAndTheNextDoesNot) {

@@ -124,7 +124,7 @@ TEST(Profile, EveryFieldIsValidatedAndNamed) {
       {{"calibration.jsonl", "a\\tb"}, "field creation.data: expected at most 256 bytes"},
       {{"calibration.jsonl", "\x7f"}, "field creation.data: expected at most 256 bytes"},
       {{"32", "0"}, "field creation.masks: expected an integer >= 1, found 0"},
-      {{"\"f32\"", "\"f64\""}, "field creation.dtype: expected \"f32\" or \"bf16\""},
+      {{"\"f32\"", "\"f64\""}, "field creation.dtype: expected \"f32\", \"bf16\" or \"int8\""},
       {{"\"samples\": 64", "\"samples\": 64, \"samples\": 64"}, "expected every field once"},
       {{"\"samples\": 64", "\"samples\": 64, \"sample\": 64"},
        "field \"sample\": expected no such"},

@@ -84,7 +84,8 @@ TEST_P(BlockTest, StaysWithinTheRunningErrorOfItsSlowTwin) {
 }
 
 TEST_P(BlockTest, RowsAreTheSameBitsWithAnyThreadsAndNeighbours) {
-  for (const kernels::DType dtype : {kernels::DType::kF32, kernels::DType::kBF16}) {
+  for (const kernels::DType dtype :
+       {kernels::DType::kF32, kernels::DType::kBF16, kernels::DType::kInt8}) {
     std::vector<std::vector<float>> runs;
     for (const int threads : {1, 2, 4}) {
       kernels::WorkerPool pool(threads);
@@ -123,7 +124,8 @@ TEST_P(BlockTest, RowsAreTheSameBitsWithAnyThreadsAndNeighbours) {
 }
 
 TEST_P(BlockTest, HalvesOfThePairsAreTheSameBitsAndOutputsChangeNothing) {
-  for (const kernels::DType dtype : {kernels::DType::kF32, kernels::DType::kBF16}) {
+  for (const kernels::DType dtype :
+       {kernels::DType::kF32, kernels::DType::kBF16, kernels::DType::kInt8}) {
     kernels::WorkerPool pool(2);
     const Weights weights = Load(dtype, pool);
     Transformer transformer(weights, pool, kPositions);

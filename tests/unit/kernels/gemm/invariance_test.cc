@@ -74,11 +74,11 @@ TEST_P(GemmInvarianceTest, EveryTileHeightGivesTheSameBits) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Shapes, GemmInvarianceTest,
-                         ::testing::Combine(::testing::Values(DType::kF32, DType::kBF16),
-                                            ::testing::Values(Shape{1, 1}, Shape{37, 3},
-                                                              Shape{259, 259}, Shape{512, 512},
-                                                              Shape{4096, 100}, Shape{9000, 70})));
+INSTANTIATE_TEST_SUITE_P(
+    Shapes, GemmInvarianceTest,
+    ::testing::Combine(::testing::Values(DType::kF32, DType::kBF16, DType::kInt8),
+                       ::testing::Values(Shape{1, 1}, Shape{37, 3}, Shape{259, 259},
+                                         Shape{512, 512}, Shape{4096, 100}, Shape{9000, 70})));
 
 }  // namespace
 }  // namespace maskkv::kernels

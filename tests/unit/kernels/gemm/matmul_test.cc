@@ -102,26 +102,27 @@ std::string ShapeName(const ::testing::TestParamInfo<MatMulTest::ParamType>& inf
          "_out" + std::to_string(out);
 }
 
-INSTANTIATE_TEST_SUITE_P(Odd, MatMulTest,
-                         ::testing::Combine(::testing::Values(DType::kF32, DType::kBF16),
-                                            ::testing::Values(0, 1, 31, 33),
-                                            ::testing::Values(1, 3, 37, 259),
-                                            ::testing::Values(1, 3, 37, 259)),
-                         ShapeName);
+INSTANTIATE_TEST_SUITE_P(
+    Odd, MatMulTest,
+    ::testing::Combine(::testing::Values(DType::kF32, DType::kBF16, DType::kInt8),
+                       ::testing::Values(0, 1, 31, 33), ::testing::Values(1, 3, 37, 259),
+                       ::testing::Values(1, 3, 37, 259)),
+    ShapeName);
 INSTANTIATE_TEST_SUITE_P(Model, MatMulTest,
-                         ::testing::Combine(::testing::Values(DType::kF32, DType::kBF16),
+                         ::testing::Combine(::testing::Values(DType::kF32, DType::kBF16,
+                                                              DType::kInt8),
                                             ::testing::Values(70), ::testing::Values(512, 1376),
                                             ::testing::Values(192, 640)),
                          ShapeName);
 // Several slabs, the last one shorter.
-INSTANTIATE_TEST_SUITE_P(Long, MatMulTest,
-                         ::testing::Combine(::testing::Values(DType::kF32, DType::kBF16),
-                                            ::testing::Values(9), ::testing::Values(4097, 9001),
-                                            ::testing::Values(65)),
-                         ShapeName);
+INSTANTIATE_TEST_SUITE_P(
+    Long, MatMulTest,
+    ::testing::Combine(::testing::Values(DType::kF32, DType::kBF16, DType::kInt8),
+                       ::testing::Values(9), ::testing::Values(4097, 9001), ::testing::Values(65)),
+    ShapeName);
 
 TEST(MatMul, PropagatesNanAndInfinityWithinTheirRowOnly) {
-  for (const DType compute : {DType::kF32, DType::kBF16}) {
+  for (const DType compute : {DType::kF32, DType::kBF16, DType::kInt8}) {
     GemmProblem p{20, 64, 96};
     WorkerPool pool(2);
     const PackedMatrix weights = p.Pack(pool, compute);

@@ -59,7 +59,7 @@ TEST(PackedMatrix, StackedPartsEqualOneMatrixOfTheirRows) {
   const std::vector<MatrixSource> parts{{p.w.data(), DType::kF32, 100},
                                         {p.w.data() + 100 * p.in, DType::kF32, 1},
                                         {p.w.data() + 101 * p.in, DType::kF32, 99}};
-  for (const DType compute : {DType::kF32, DType::kBF16}) {
+  for (const DType compute : {DType::kF32, DType::kBF16, DType::kInt8}) {
     const PackedMatrix stacked = PackedMatrix::Pack(pool, parts, p.in, compute);
     EXPECT_EQ(stacked.dtype(), compute);
     EXPECT_EQ(RowsOf(pool, stacked, p, 0, 11), RowsOf(pool, p.Pack(pool, compute), p, 0, 11));
@@ -72,7 +72,7 @@ TEST(PackedMatrix, Bf16SourcesAreWidenedExactlyAndEqualRoundedF32Sources) {
   std::vector<Bf16> narrow(p.w.size());
   ConvertToBf16(p.w.data(), static_cast<std::int64_t>(p.w.size()), narrow.data());
   const MatrixSource source{narrow.data(), DType::kBF16, p.out};
-  for (const DType compute : {DType::kF32, DType::kBF16}) {
+  for (const DType compute : {DType::kF32, DType::kBF16, DType::kInt8}) {
     const PackedMatrix from_bf16 = PackedMatrix::Pack(pool, {&source, 1}, p.in, compute);
     GemmProblem rounded = p;
     RoundToBf16InPlace(rounded.w.data(), static_cast<std::int64_t>(rounded.w.size()));

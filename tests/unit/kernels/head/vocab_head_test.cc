@@ -127,10 +127,10 @@ TEST_P(VocabHeadTest, ARowsChoiceDoesNotDependOnOtherRowsOrThreads) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Shapes, VocabHeadTest,
-                         ::testing::Combine(::testing::Values(DType::kF32, DType::kBF16),
-                                            ::testing::Values(1, 37, 512),
-                                            ::testing::Values(1, 3, 259, 4096)));
+INSTANTIATE_TEST_SUITE_P(
+    Shapes, VocabHeadTest,
+    ::testing::Combine(::testing::Values(DType::kF32, DType::kBF16, DType::kInt8),
+                       ::testing::Values(1, 37, 512), ::testing::Values(1, 3, 259, 4096)));
 
 TEST(VocabHead, RowsOfOneCallMayHaveDifferentReducers) {
   const HeadProblem p{3, 64, 500};
