@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "core/model/tensor_names.h"
+#include "kernels/base/cached_row.h"
 
 namespace maskkv::model {
 namespace {
@@ -35,7 +36,7 @@ std::int64_t Footprint::PackedBytes(kernels::DType compute) const {
 }
 
 std::int64_t Footprint::KvBytesAPosition(kernels::DType dtype) const {
-  return layers_ * kv_heads_ * 2 * head_dim_ * Bytes(dtype);
+  return layers_ * kv_heads_ * 2 * kernels::CachedRowBytes(dtype, head_dim_);
 }
 
 std::int64_t Footprint::KvBytes(std::int64_t prompt_tokens, kernels::DType dtype) const {

@@ -27,7 +27,8 @@ class Footprint {
   // bf16 in as many bytes as f32.
   std::int64_t PackedBytes(kernels::DType compute) const;
 
-  // K and V of one prompt position in all layers and KV heads.
+  // K and V of one prompt position in all layers and KV heads, with their scales where dtype is
+  // int8.
   std::int64_t KvBytesAPosition(kernels::DType dtype) const;
   // K and V of a whole prompt; of `pairs` kept pairs in every KV head. REQUIRES: not negative, at
   // most kMaxPrompt.

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Element types of tensors and the one 16-bit float we compute with. Activations are f32
-// everywhere; weights and cached keys and values are f32 or bf16. bf16 is the upper half of an f32
-// (8 exponent bits, 7 stored mantissa bits), so widening is exact and narrowing rounds to the
-// nearest, ties to even. All functions are pure and thread safe.
+// everywhere; tensors of a checkpoint and cached keys and values are f32 or bf16; packed matrices
+// may be int8 too (kernels/gemm/quantise.h). bf16 is the upper half of an f32 (8 exponent bits, 7
+// stored mantissa bits), so widening is exact and narrowing rounds to the nearest, ties to even.
+// All functions are pure and thread safe.
 #ifndef MASKKV_KERNELS_BASE_DTYPE_H_
 #define MASKKV_KERNELS_BASE_DTYPE_H_
 
@@ -14,13 +15,30 @@
 
 namespace maskkv::kernels {
 
-enum class DType : std::uint8_t { kF32, kBF16 };
+enum class DType : std::uint8_t { kF32, kBF16, kInt8 };
 
 // Bytes of one element.
-constexpr std::size_t SizeOf(DType dtype) { return dtype == DType::kF32 ? 4 : 2; }
+constexpr std::size_t SizeOf(DType dtype) {
+  return dtype == DType::kF32 ? 4 : dtype == DType::kBF16 ? 2 : 1;
+}
 
-// "f32" or "bf16": the spelling of flags and of messages.
-constexpr std::string_view Name(DType dtype) { return dtype == DType::kF32 ? "f32" : "bf16"; }
+// "f32", "bf16" or "int8": the spelling of flags and of messages.
+constexpr std::string_view Name(DType dtype) {
+  return dtype == DType::kF32 ? "f32" : dtype == DType::kBF16 ? "bf16" : "int8";
+}
+
+// The type of that name. REQUIRES: there is one.
+constexpr DType DTypeNamed(std::string_view name) {
+  return name == Name(DType::kF32)    ? DType::kF32
+         : name == Name(DType::kBF16) ? DType::kBF16
+                                      : DType::kInt8;
+}
+
+// What a forward whose matrices compute in `compute` rounds keys and values to: int8 matrices go
+// with bf16 pairs.
+constexpr DType PairDType(DType compute) {
+  return compute == DType::kF32 ? DType::kF32 : DType::kBF16;
+}
 
 // Storage of a bf16 value. Not an arithmetic type on purpose: compute in f32.
 struct Bf16 {

@@ -246,7 +246,7 @@ absl::StatusOr<PromptIds> ModelRuntime::TokenizeForm(const v1::Prompt& prompt) c
 
 void ModelRuntime::FillProvenance(v1::Provenance& provenance) const {
   provenance.set_model_fingerprint(fingerprint_);
-  provenance.set_dtype(dtype() == kernels::DType::kBF16 ? "bf16" : "f32");
+  provenance.set_dtype(std::string(kernels::Name(dtype())));
   provenance.set_isa(std::string(KernelIsa()));
   provenance.set_build(MASKKV_VERSION);
 }
