@@ -105,7 +105,7 @@ TEST(CachedRow, ReadsARowWithAnElementThatIsNoNumberAsNoNumbers) {
   }
 }
 
-// What the documents say of memory: docs/memory.md.
+// What docs/kv_dtypes.md says.
 TEST(CachedRow, TakesLittleMoreThanHalfOfBf16AtAWidthOf128) {
   constexpr std::int64_t kPosition = 4;
   const auto pair = [](DType dtype) { return 2 * CachedRowBytes(dtype, 128) + kPosition; };
