@@ -8,7 +8,7 @@ from maskkv_eval import kv_dtypes
 # int8 gets the first question wrong, others none.
 FAKE = f"""#!{sys.executable}
 import json, sys
-flags = dict(zip(sys.argv[2::2], sys.argv[3::2]))
+flags = {{name: sys.argv[i + 1] for i, name in enumerate(sys.argv[:-1])}}
 asked = [json.loads(line) for line in open(flags["--questions"])]
 cells = []
 for budget in flags["--budgets"].split(","):
