@@ -45,12 +45,13 @@ def test_the_engine_answers_over_an_int8_entry_as_the_oracle_does(path, flags, e
             kv_dtype, "--json", *flags).json
 
     found = generate("int8")
-    committed = [entry for step in found["steps"] for entry in step["committed"]]
-    of_oracle = [entry for step in expected.steps for entry in step.committed]
+    # In the order of positions: of masks that are both as sure as f32 can say, any may be first.
+    committed = sorted(entry for step in found["steps"] for entry in step["committed"])
+    of_oracle = sorted(entry for step in expected.steps for entry in step.committed)
     assert [c[:2] for c in committed] == [list(c[:2]) for c in of_oracle]
-    # An element next to a tie may be rounded otherwise, to the next of 254 values: one kept element
-    # of hundreds, far below this; a scale that is not applied, far above.
-    assert np.allclose([c[2] for c in committed], [c[2] for c in of_oracle], rtol=0, atol=1e-3)
+    # An element next to a tie may be rounded otherwise, to the next of 255 values: one of thousands.
+    # What rounding all of them does to tiny-dream's confidences is thirty times as much.
+    assert np.allclose([c[2] for c in committed], [c[2] for c in of_oracle], rtol=0, atol=2e-4)
     # A pair takes a byte an element and two scales.
     width = model.config.head_dim
     bytes_of = {t: generate(t)["memory_bytes"]["entry"] for t in ("f32", "bf16")}
