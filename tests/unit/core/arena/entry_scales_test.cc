@@ -86,6 +86,18 @@ TEST(EntryScales, AreOfInt8Alone) {
   }
 }
 
+TEST(EntryScales, LeaveAnEntryOfWideHeadsLittleMoreThanHalfOfBf16WithTablesAndPadding) {
+  const auto bytes = [](kernels::DType dtype) {
+    std::mt19937_64 random(1);
+    EntryContent content;
+    content.shape = {.layers = 2, .kv_heads = 4, .head_dim = 128, .dtype = dtype};
+    content.pairs.assign(8, 32);
+    content.metadata.prompt_tokens = 200;
+    return static_cast<double>(EntryBytes(content, random).bytes().size());
+  };
+  EXPECT_LE(bytes(kernels::DType::kInt8), 0.53 * bytes(kernels::DType::kBF16));
+}
+
 TEST(EntryScales, AreLookedAtWithoutTheChecksumsToo) {
   EntryBytes entry = Valid();
   EntryExpectation expectation = entry.expectation();
