@@ -13,7 +13,7 @@ namespace {
 
 static_assert(std::endian::native == std::endian::little, "numbers are hashed as they lie");
 
-constexpr std::string_view kVersionTag = "maskkv cache key 5";
+constexpr std::string_view kVersionTag = "maskkv cache key 6";
 constexpr std::string_view kCopyTag = "over a copy of the document";
 constexpr std::byte kDocument{1}, kQuestion{2};  // roles of prompt tokens
 
@@ -91,6 +91,7 @@ Digest CacheKey(const CacheKeyFields& fields) {
   hash.Bytes(std::as_bytes(fields.response));
   hash.Bytes(std::as_bytes(fields.suffix));
   hash.Text(fields.rope_scaling);
+  hash.Text(kernels::Name(fields.compute));
   hash.Text(kernels::Name(fields.dtype));
   const CacheKeyPolicy policy = UsedPart(fields.policy);
   hash.Number(static_cast<std::uint64_t>(policy.selection));

@@ -52,8 +52,8 @@ struct CacheKeyFields {
   std::uint64_t copy_epoch = 0;
   std::uint64_t copy_entry_id = 0;
   std::string_view rope_scaling;  // "" for none; the rest of RoPE is under the fingerprint
-  // Of the forward's arithmetic. kInt8 and kBF16 both store bf16 pairs, but other ones.
-  kernels::DType dtype = kernels::DType::kF32;
+  kernels::DType compute = kernels::DType::kF32;  // of the forward
+  kernels::DType dtype = kernels::DType::kF32;    // of the entry
   CacheKeyPolicy policy;
 };
 

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -50,6 +51,19 @@ absl::Status CheckSize(std::span<const std::byte> memory, const EntryExpectation
   return absl::OkStatus();
 }
 
+std::optional<kernels::DType> DTypeOf(std::uint32_t code) {
+  switch (code) {
+    case kDtypeF32:
+      return kernels::DType::kF32;
+    case kDtypeBf16:
+      return kernels::DType::kBF16;
+    case kDtypeInt8:
+      return kernels::DType::kInt8;
+    default:
+      return std::nullopt;
+  }
+}
+
 absl::Status CheckFormat(const EntryHeader& header) {
   if (header.magic != kEntryMagic) {
     return Bad("magic", std::to_string(kEntryMagic), header.magic);
@@ -89,9 +103,7 @@ absl::Status CheckValues(const EntryHeader& header, std::uint64_t memory_bytes) 
                                      {"head_dim", header.head_dim}}) {
     if (value < 1 || value > kMaxInt32) return Bad(field, "1 to 2^31 - 1", value);
   }
-  if (header.dtype != kDtypeF32 && header.dtype != kDtypeBf16) {
-    return Bad("dtype", "1 or 2", header.dtype);
-  }
+  if (!DTypeOf(header.dtype)) return Bad("dtype", "1, 2 or 3", header.dtype);
   const auto prompt_tokens = static_cast<std::uint64_t>(kMaxPromptTokens);
   if (header.prompt_tokens > prompt_tokens) {
     return Bad("prompt_tokens", "0 to 2^31 - 1", header.prompt_tokens);
@@ -225,6 +237,12 @@ class TableCheck {
             CheckArray("keys", record.keys, record.pairs, row_bytes_, next, end));
         MASKKV_RETURN_IF_ERROR(
             CheckArray("values", record.values, record.pairs, row_bytes_, next, end));
+        if (index_.shape.HasScales()) {
+          MASKKV_RETURN_IF_ERROR(
+              CheckArray("scales", record.scales, record.pairs, 2 * sizeof(float), next, end));
+        } else if (record.scales != 0) {
+          return Bad("head scales", "0 where dtype has none", record.scales);
+        }
         MASKKV_RETURN_IF_ERROR(CheckArray("positions", record.positions, record.pairs,
                                           sizeof(std::int32_t), next, end));
         pairs_ += record.pairs;
@@ -277,6 +295,21 @@ absl::Status CheckPositions(std::span<const std::byte> memory, const EntryIndex&
   return absl::OkStatus();
 }
 
+// Whoever reads int8 pairs multiplies by them.
+absl::Status CheckScales(std::span<const std::byte> memory, const EntryIndex& index) {
+  if (!index.shape.HasScales()) return absl::OkStatus();
+  for (const HeadRecord& head : index.heads) {
+    const std::span scales(reinterpret_cast<const float*>(memory.data() + head.scales),
+                           2 * head.pairs);
+    for (const float scale : scales) {
+      if (scale >= kernels::kLeastScale && std::isfinite(scale)) continue;  // false for NaN
+      return Refuse(absl::StatusCode::kDataLoss, "BAD_HEADER", "scales",
+                    "finite numbers from 2^-126", absl::StrFormat("%g", scale));
+    }
+  }
+  return absl::OkStatus();
+}
+
 absl::Status CheckPayload(std::span<const std::byte> memory, const EntryIndex& index,
                           bool verify_checksums) {
   if (verify_checksums) {
@@ -290,6 +323,7 @@ absl::Status CheckPayload(std::span<const std::byte> memory, const EntryIndex& i
       return Bad("rest of the last page", "0", 1);
     }
   }
+  MASKKV_RETURN_IF_ERROR(CheckScales(memory, index));
   return CheckPositions(memory, index);
 }
 
@@ -311,7 +345,7 @@ EntryIndex IndexOf(std::span<const std::byte> memory, const EntryHeader& header)
   index.shape = {.layers = header.layers,
                  .kv_heads = header.kv_heads,
                  .head_dim = header.head_dim,
-                 .dtype = header.dtype == kDtypeF32 ? kernels::DType::kF32 : kernels::DType::kBF16,
+                 .dtype = DTypeOf(header.dtype).value(),
                  .rope_scale = header.rope_scale};
   index.total_bytes = header.total_bytes;
   index.extents = CopyRecords<ExtentRecord>(memory, header.extents_offset, header.extents);

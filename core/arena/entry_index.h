@@ -39,7 +39,7 @@ struct EntryIndex {
   EntryMetadata metadata;
   engine::EntryShape shape;
   std::int64_t pairs = 0;          // over all layers and heads
-  std::int64_t payload_bytes = 0;  // keys, values, positions, without padding
+  std::int64_t payload_bytes = 0;  // keys, values, scales, positions, without padding
   std::uint64_t total_bytes = 0;
   std::vector<ExtentRecord> extents;
   std::vector<HeadRecord> heads;  // (layers * kv_heads), layer by layer
@@ -48,7 +48,8 @@ struct EntryIndex {
 // memory: starts with the entry, 64-byte aligned, and ends less than a page after it.
 //
 // With verify_checksums a change of any byte of `memory` from a valid entry is refused. Without, a
-// change of keys, values or padding passes; addresses stay within the memory and positions ascend.
+// change of keys, values or padding passes; addresses stay within the memory, positions ascend and
+// scales are finite numbers from 2^-126.
 //
 // Errors, one line "entry: FIELD: expected ..., found ...", that holds no payload:
 // - FAILED_PRECONDITION LAYOUT_MISMATCH (another version or layout hash), MODEL_MISMATCH;

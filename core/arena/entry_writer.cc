@@ -13,8 +13,22 @@ namespace maskkv::arena {
 namespace {
 
 constexpr std::int64_t kMaxExtent = std::numeric_limits<std::int32_t>::max();
-// Keys, values and positions of a head each start at a multiple of kEntryAlignment.
-constexpr std::uint64_t kMaxPaddingOfHead = 3 * (kEntryAlignment - 1);
+// Keys, values, scales and positions of a head each start at a multiple of kEntryAlignment.
+std::uint64_t MaxPaddingOfHead(const engine::EntryShape& shape) {
+  return (shape.HasScales() ? 4 : 3) * (kEntryAlignment - 1);
+}
+
+std::uint32_t CodeOf(kernels::DType dtype) {
+  switch (dtype) {
+    case kernels::DType::kF32:
+      return kDtypeF32;
+    case kernels::DType::kBF16:
+      return kDtypeBf16;
+    case kernels::DType::kInt8:
+      break;
+  }
+  return kDtypeInt8;
+}
 
 std::uint64_t Unsigned(std::int64_t value) { return static_cast<std::uint64_t>(value); }
 std::uint32_t Short(std::int64_t value) { return static_cast<std::uint32_t>(value); }
@@ -70,7 +84,7 @@ absl::StatusOr<std::uint64_t> MaxEntryBytes(const engine::EntryShape& shape,
   // Padding: behind the extent table, behind the head table, at the end.
   std::uint64_t bytes = AlignUp(sizeof(EntryHeader)) + 3 * (kEntryAlignment - 1);
   if (!AddProduct(Unsigned(shape.layers), sizeof(ExtentRecord), bytes) ||
-      !AddProduct(heads, sizeof(HeadRecord) + kMaxPaddingOfHead, bytes) ||
+      !AddProduct(heads, sizeof(HeadRecord) + MaxPaddingOfHead(shape), bytes) ||
       !AddProduct(Unsigned(max_pairs), Unsigned(shape.PairBytes()), bytes)) {
     return TooLarge(shape, max_pairs);
   }
@@ -142,10 +156,17 @@ absl::StatusOr<std::span<const engine::HeadExtent>> EntryWriter::AllocateLayer(
   for (const std::int64_t pairs : pairs_per_head) {
     std::byte* const keys = Place(Unsigned(pairs) * row_bytes);
     std::byte* const values = Place(Unsigned(pairs) * row_bytes);
+    float* scales = nullptr;
+    if (shape_.HasScales()) {
+      scales = reinterpret_cast<float*>(Place(2 * Unsigned(pairs) * sizeof(float)));
+    }
     std::byte* const positions = Place(Unsigned(pairs) * sizeof(std::int32_t));
-    extents_.push_back({keys, values, reinterpret_cast<std::int32_t*>(positions), pairs});
-    WriteRecord(record,
-                HeadRecord{offset(keys), offset(values), offset(positions), Unsigned(pairs)});
+    extents_.push_back({keys, values, reinterpret_cast<std::int32_t*>(positions), pairs, scales,
+                        scales == nullptr ? nullptr : scales + pairs});
+    WriteRecord(
+        record,
+        HeadRecord{offset(keys), offset(values), offset(positions), Unsigned(pairs),
+                   scales == nullptr ? 0 : offset(reinterpret_cast<const std::byte*>(scales))});
     record += sizeof(HeadRecord);
   }
   ++layers_allocated_;
@@ -197,7 +218,7 @@ absl::StatusOr<std::uint64_t> EntryWriter::Complete(double kept_mass) {
   header.layers = Short(shape_.layers);
   header.kv_heads = Short(shape_.kv_heads);
   header.head_dim = Short(shape_.head_dim);
-  header.dtype = shape_.dtype == kernels::DType::kF32 ? kDtypeF32 : kDtypeBf16;
+  header.dtype = CodeOf(shape_.dtype);
   header.total_bytes = used_;
   header.pairs = Unsigned(pairs_);
   header.prompt_tokens = Unsigned(metadata_.prompt_tokens);

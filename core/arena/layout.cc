@@ -10,7 +10,7 @@ namespace {
 
 // layout_test.cc compares every line with the structs, docs/shm_format.md with every line.
 constexpr std::string_view kDescription =
-    "maskkv entry 3, little endian\n"
+    "maskkv entry 4, little endian\n"
     "header 0 8 magic\n"
     "header 8 4 format_version\n"
     "header 12 4 header_bytes\n"
@@ -56,11 +56,14 @@ constexpr std::string_view kDescription =
     "head 8 8 values\n"
     "head 16 8 positions\n"
     "head 24 8 pairs\n"
+    "head 32 8 scales\n"
     "dtype 1 f32\n"
     "dtype 2 bf16\n"
+    "dtype 3 int8\n"
     "checksum XXH3-64 seed 0\n"
     "align 64\n"
-    "extents tile the payload, in it by layer, head: keys, values, positions\n"
+    "extents tile the payload, in it by layer, head: keys, values, scales, positions\n"
+    "scales of int8 alone, f32: keys, then values; read as int8 * scale\n"
     "keys after RoPE, positions int32 strictly ascending\n";
 
 constexpr std::uint64_t Fnv1a(std::string_view text) {

@@ -4,9 +4,11 @@
 //
 //   header        320 bytes: identity, shape, counts, digests, where the rest is
 //   extent table  48 bytes an extent: a rectangle of layers and KV heads, its bytes and their
-//   checksum head table    32 bytes a layer and KV head: offsets of keys, values and positions,
-//   number of pairs payload       the extents one after the other; in each, by layer and head:
-//   keys, values, positions
+//                 checksum
+//   head table    40 bytes a layer and KV head: offsets of keys, values, positions and scales,
+//                 number of pairs
+//   payload       the extents one after the other; in each, by layer and head: keys, values,
+//                 scales (of int8), positions
 //
 // Tables, extents and arrays start at multiples of kEntryAlignment; padding is zero. EntryWriter
 // writes one extent a layer. Another division of the same heads (a shard of a tensor-parallel
@@ -33,7 +35,7 @@ namespace maskkv::arena {
 static_assert(std::endian::native == std::endian::little, "the format is little endian");
 
 inline constexpr std::uint64_t kEntryMagic = 0x59524E45564B534D;  // "MSKVENRY"
-inline constexpr std::uint32_t kEntryFormatVersion = 3;
+inline constexpr std::uint32_t kEntryFormatVersion = 4;
 inline constexpr std::uint64_t kEntryAlignment = 64;
 // Memory is given in units of at least this. An entry's memory is shorter than a page past its end.
 inline constexpr std::uint64_t kEntryPage = 4096;
@@ -56,7 +58,7 @@ struct EntryHeader {
   std::uint32_t layers;
   std::uint32_t kv_heads;
   std::uint32_t head_dim;
-  std::uint32_t dtype;        // of keys and values: kDtypeF32, kDtypeBf16
+  std::uint32_t dtype;        // of keys and values: kDtypeF32, kDtypeBf16, kDtypeInt8
   std::uint64_t total_bytes;  // from the first byte of the header to the last of the payload
   std::uint64_t pairs;        // over all layers and heads
   std::uint64_t prompt_tokens;
@@ -97,17 +99,21 @@ struct HeadRecord {
   // [prompt_tokens + masks, prompt_tokens + masks + suffix_tokens)
   std::uint64_t positions;
   std::uint64_t pairs;
+  // (2, pairs) f32: of the keys, then of the values; each a finite number from 2^-126. 0 unless
+  // dtype is int8.
+  std::uint64_t scales;
 };
 
 inline constexpr std::uint32_t kDtypeF32 = 1;
 inline constexpr std::uint32_t kDtypeBf16 = 2;
+inline constexpr std::uint32_t kDtypeInt8 = 3;
 
 inline constexpr std::size_t kChecksummedHeaderFrom = offsetof(EntryHeader, epoch);
 inline constexpr std::size_t kContentFrom = offsetof(EntryHeader, layers);
 
 static_assert(sizeof(EntryHeader) == 320 && alignof(EntryHeader) == 8);
 static_assert(sizeof(ExtentRecord) == 48 && alignof(ExtentRecord) == 8);
-static_assert(sizeof(HeadRecord) == 32 && alignof(HeadRecord) == 8);
+static_assert(sizeof(HeadRecord) == 40 && alignof(HeadRecord) == 8);
 static_assert(kChecksummedHeaderFrom == 32 && kContentFrom == 64);
 static_assert(std::is_trivially_copyable_v<EntryHeader> && std::is_standard_layout_v<EntryHeader>);
 

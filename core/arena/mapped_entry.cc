@@ -40,8 +40,13 @@ absl::StatusOr<std::shared_ptr<MappedEntry>> MappedEntry::Read(
   entry->memory_ = memory;
   entry->heads_.reserve(index.heads.size());
   for (const HeadRecord& head : index.heads) {
+    const float* scales = nullptr;
+    if (index.shape.HasScales()) {
+      scales = reinterpret_cast<const float*>(memory.data() + head.scales);
+    }
     entry->heads_.push_back({memory.data() + head.keys, memory.data() + head.values,
-                             static_cast<std::int64_t>(head.pairs)});
+                             static_cast<std::int64_t>(head.pairs), scales,
+                             scales == nullptr ? nullptr : scales + head.pairs});
   }
   entry->index_ = std::move(index);
   return entry;

@@ -47,7 +47,7 @@ class MappedEntry final : public engine::KvView {
   const engine::EntryShape& shape() const override { return index_.shape; }
   std::span<const kernels::CachedHead> Layer(std::int64_t layer) const override;
   std::span<const std::int32_t> Positions(std::int64_t layer, std::int64_t head) const override;
-  // Payload: keys, values, positions.
+  // Payload: keys, values, scales, positions.
   std::int64_t bytes() const override { return index_.payload_bytes; }
 
   const EntryMetadata& metadata() const { return index_.metadata; }

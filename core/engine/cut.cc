@@ -56,9 +56,10 @@ absl::Status WriteKept(kernels::WorkerPool& workers, const EntryShape& shape, st
     const std::vector<std::int32_t>& rows = kept.rows[static_cast<std::size_t>(head)];
     const HeadExtent& extent = extents[static_cast<std::size_t>(head)];
     const float* keys = kv + head * shape.head_dim;
-    kernels::GatherRows(keys, 2 * kv_width, shape.head_dim, rows, shape.dtype, extent.keys);
+    kernels::GatherRows(keys, 2 * kv_width, shape.head_dim, rows, shape.dtype, extent.keys,
+                        extent.key_scales);
     kernels::GatherRows(keys + kv_width, 2 * kv_width, shape.head_dim, rows, shape.dtype,
-                        extent.values);
+                        extent.values, extent.value_scales);
     for (std::size_t i = 0; i < rows.size(); ++i) {
       extent.positions[i] = positions[static_cast<std::size_t>(rows[i])];
     }

@@ -5,17 +5,20 @@
 
 #include "absl/strings/str_format.h"
 #include "core/base/error.h"
-#include "kernels/base/dtype.h"
+#include "kernels/base/cached_row.h"
 
 namespace maskkv::engine {
 namespace {
 
-// Columns of one head, (tokens, head_dim) at `from`, into rows `ld` apart.
-void ReadHead(const void* from, kernels::DType dtype, std::int64_t tokens, std::int64_t head_dim,
-              float* to, std::int64_t ld) {
+// Columns of one head, (tokens, head_dim) at `from`, into rows `ld` apart. scales: of int8 rows.
+void ReadHead(const void* from, const float* scales, kernels::DType dtype, std::int64_t tokens,
+              std::int64_t head_dim, float* to, std::int64_t ld) {
   for (std::int64_t token = 0; token < tokens; ++token, to += ld) {
     if (dtype == kernels::DType::kF32) {
       std::copy_n(static_cast<const float*>(from) + token * head_dim, head_dim, to);
+    } else if (dtype == kernels::DType::kInt8) {
+      kernels::DequantiseRow(static_cast<const std::int8_t*>(from) + token * head_dim,
+                             scales[token], head_dim, to);
     } else {
       kernels::ConvertToFloat(static_cast<const kernels::Bf16*>(from) + token * head_dim, head_dim,
                               to);
@@ -53,8 +56,9 @@ void DocumentCopy::ReadLayer(kernels::WorkerPool& workers, std::int64_t layer, f
   workers.ParallelFor(shape.kv_heads, [&](std::int64_t head, int) {
     const kernels::CachedHead& cached = heads[static_cast<std::size_t>(head)];
     float* const keys = kv + head * shape.head_dim;
-    ReadHead(cached.k, shape.dtype, tokens_, shape.head_dim, keys, 2 * width);
-    ReadHead(cached.v, shape.dtype, tokens_, shape.head_dim, keys + width, 2 * width);
+    ReadHead(cached.k, cached.k_scales, shape.dtype, tokens_, shape.head_dim, keys, 2 * width);
+    ReadHead(cached.v, cached.v_scales, shape.dtype, tokens_, shape.head_dim, keys + width,
+             2 * width);
   });
 }
 

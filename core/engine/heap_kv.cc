@@ -52,12 +52,16 @@ absl::StatusOr<std::span<const HeadExtent>> HeapKvEntry::AllocateLayer(
       shape_.head_dim * static_cast<std::int64_t>(kernels::SizeOf(shape_.dtype));
   store.payload.Resize(2 * total * row_bytes);
   store.positions.resize(static_cast<std::size_t>(total));
+  if (shape_.HasScales()) store.scales.resize(static_cast<std::size_t>(2 * total));
   std::byte* payload = store.payload.data();
   std::int32_t* positions = store.positions.data();
+  float* scales = shape_.HasScales() ? store.scales.data() : nullptr;
   for (const std::int64_t pairs : pairs_per_head) {
     std::byte* values = payload + pairs * row_bytes;
-    store.extents.push_back({payload, values, positions, pairs});
-    store.heads.push_back({payload, values, pairs});
+    float* const value_scales = scales == nullptr ? nullptr : scales + pairs;
+    store.extents.push_back({payload, values, positions, pairs, scales, value_scales});
+    store.heads.push_back({payload, values, pairs, scales, value_scales});
+    if (scales != nullptr) scales += 2 * pairs;
     payload = values + pairs * row_bytes;
     positions += pairs;
   }

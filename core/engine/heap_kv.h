@@ -39,8 +39,9 @@ class HeapKvEntry final : public KvSink, public KvView {
  private:
   struct LayerStore {
     kernels::AlignedBuffer<std::byte> payload;  // keys, then values, a head after the other
+    std::vector<float> scales;                  // of an int8 entry: keys, then values, by head
     std::vector<std::int32_t> positions;        // of all heads
-    std::vector<HeadExtent> extents;            // into the two above
+    std::vector<HeadExtent> extents;            // into those above
     std::vector<kernels::CachedHead> heads;     // the same, as the kernels read them
   };
 

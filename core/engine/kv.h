@@ -3,7 +3,8 @@
 // How the engines see the compressed prompt cache: prefill writes through a KvSink, decode reads
 // through a KvView, and neither knows what memory is behind it (the heap of this process, a shared
 // mapping, a device). One entry is the cache of one prompt: for each layer and KV head a list of
-// kept pairs, ascending by position, K after RoPE and V, each (pairs, head_dim) contiguous.
+// kept pairs, ascending by position, K after RoPE and V, each (pairs, head_dim) contiguous; an int8
+// entry has a scale for each key and each value.
 //
 // Invariants of a finished entry: positions strictly ascend within a head; every layer was
 // allocated exactly once, in order; it never changes afterwards.
@@ -17,6 +18,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "kernels/attention/attention.h"
+#include "kernels/base/cached_row.h"
 #include "kernels/base/dtype.h"
 
 namespace maskkv::engine {
@@ -33,10 +35,13 @@ struct EntryShape {
 
   bool operator==(const EntryShape&) const = default;
 
-  // Bytes of one pair of one head: K and V and the position.
+  bool HasScales() const { return dtype == kernels::DType::kInt8; }
+
+  // Bytes of one pair of one head: K and V with their scales.
+  std::int64_t KvBytes() const { return 2 * kernels::CachedRowBytes(dtype, head_dim); }
+  // The same with the position.
   std::int64_t PairBytes() const {
-    return 2 * head_dim * static_cast<std::int64_t>(kernels::SizeOf(dtype)) +
-           static_cast<std::int64_t>(sizeof(std::int32_t));
+    return KvBytes() + static_cast<std::int64_t>(sizeof(std::int32_t));
   }
 };
 
@@ -46,6 +51,10 @@ struct HeadExtent {
   std::byte* values = nullptr;        // (pairs, head_dim) of the entry's dtype
   std::int32_t* positions = nullptr;  // (pairs), ascending
   std::int64_t pairs = 0;
+  // (pairs) of an int8 entry: what QuantiseRow (kernels/base/cached_row.h) returned for each key
+  // and value; null for other types.
+  float* key_scales = nullptr;
+  float* value_scales = nullptr;
 };
 
 // Receives one entry. Used by one thread; the extents may be filled by several.
@@ -82,7 +91,7 @@ class KvView {
   // Positions of a head's pairs, ascending. REQUIRES: indices within the shape.
   virtual std::span<const std::int32_t> Positions(std::int64_t layer, std::int64_t head) const = 0;
 
-  // Bytes of payload: keys, values, positions.
+  // Bytes of payload: keys, values, their scales, positions.
   virtual std::int64_t bytes() const = 0;
 };
 

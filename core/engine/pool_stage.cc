@@ -27,6 +27,10 @@ void PoolStage::Shrink(Head& head, std::span<const std::int32_t> kept) const {
   for (std::size_t to = 0; to < kept.size(); ++to, ++from) {
     while (head.rows[from] != kept[to]) ++from;
     if (from == to) continue;
+    if (shape_.HasScales()) {
+      head.key_scales[to] = head.key_scales[from];
+      head.value_scales[to] = head.value_scales[from];
+    }
     head.mask_scores[to] = head.mask_scores[from];
     std::memcpy(head.keys.data() + to * bytes, head.keys.data() + from * bytes, bytes);
     std::memcpy(head.values.data() + to * bytes, head.values.data() + from * bytes, bytes);
@@ -35,6 +39,11 @@ void PoolStage::Shrink(Head& head, std::span<const std::int32_t> kept) const {
   head.mask_scores.resize(kept.size());
   for (std::vector<std::byte>* store : {&head.keys, &head.values}) {
     store->resize(kept.size() * bytes);
+    store->shrink_to_fit();
+  }
+  if (!shape_.HasScales()) return;
+  for (std::vector<float>* store : {&head.key_scales, &head.value_scales}) {
+    store->resize(kept.size());
     store->shrink_to_fit();
   }
 }
@@ -70,11 +79,15 @@ absl::Status PoolStage::AddLayer(kernels::WorkerPool& workers, const LayerScores
     head.rows = pool_.Kept(layer, h);
     head.keys.resize(head.rows.size() * RowBytes());
     head.values.resize(head.rows.size() * RowBytes());
+    if (shape_.HasScales()) {
+      head.key_scales.resize(head.rows.size());
+      head.value_scales.resize(head.rows.size());
+    }
     const float* from = kv + h * shape_.head_dim;
-    kernels::GatherRows(from, 2 * width, shape_.head_dim, head.rows, shape_.dtype,
-                        head.keys.data());
+    kernels::GatherRows(from, 2 * width, shape_.head_dim, head.rows, shape_.dtype, head.keys.data(),
+                        head.key_scales.data());
     kernels::GatherRows(from + width, 2 * width, shape_.head_dim, head.rows, shape_.dtype,
-                        head.values.data());
+                        head.values.data(), head.value_scales.data());
     for (const std::int32_t row : head.rows) {
       head.mask_scores.push_back(
           scores.masks[static_cast<std::size_t>(h) * keys + static_cast<std::size_t>(row)]);
@@ -108,6 +121,8 @@ absl::Status PoolStage::WriteLayer(std::span<const std::int32_t> positions, KvSi
     const Head& head = layer[h];
     std::ranges::copy(head.keys, extents[h].keys);
     std::ranges::copy(head.values, extents[h].values);
+    std::ranges::copy(head.key_scales, extents[h].key_scales);
+    std::ranges::copy(head.value_scales, extents[h].value_scales);
     std::ranges::transform(head.rows, extents[h].positions, [&](std::int32_t row) {
       return positions[static_cast<std::size_t>(row)];
     });
@@ -120,7 +135,10 @@ absl::Status PoolStage::WriteLayer(std::span<const std::int32_t> positions, KvSi
 std::int64_t PoolStage::bytes() const {
   std::size_t bytes = 0;
   for (const Layer& layer : layers_) {
-    for (const Head& head : layer) bytes += head.keys.capacity() + head.values.capacity();
+    for (const Head& head : layer) {
+      bytes += head.keys.capacity() + head.values.capacity() +
+               (head.key_scales.capacity() + head.value_scales.capacity()) * sizeof(float);
+    }
   }
   return static_cast<std::int64_t>(bytes);
 }

@@ -49,6 +49,8 @@ class PoolStage {
     std::vector<float> mask_scores;  // (rows)
     std::vector<std::byte> keys;     // (rows, head_dim) of the entry's dtype
     std::vector<std::byte> values;   // likewise
+    std::vector<float> key_scales;   // (rows) of an int8 entry, else empty
+    std::vector<float> value_scales;
     double preference = 0;
     double prompt_mass = 0;
   };

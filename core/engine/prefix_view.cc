@@ -18,7 +18,7 @@ PrefixView::PrefixView(std::shared_ptr<const KvView> base, std::int64_t position
       const auto all = base_->Positions(layer, head);
       const std::int64_t shown = std::lower_bound(all.begin(), all.end(), positions) - all.begin();
       const kernels::CachedHead& cached = of_base[static_cast<std::size_t>(head)];
-      heads_.push_back({cached.k, cached.v, shown});
+      heads_.push_back({cached.k, cached.v, shown, cached.k_scales, cached.v_scales});
       pairs_ += shown;
     }
   }

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "core/model/tensor_names.h"
+#include "kernels/base/cached_row.h"
 
 namespace maskkv::model {
 namespace {
@@ -53,7 +54,7 @@ std::int64_t Footprint::PackedBytes(kernels::DType compute) const {
 }
 
 std::int64_t Footprint::KvBytesAPosition(kernels::DType dtype) const {
-  return layers_ * kv_heads_ * 2 * head_dim_ * Bytes(kernels::PairDType(dtype));
+  return layers_ * kv_heads_ * 2 * kernels::CachedRowBytes(dtype, head_dim_);
 }
 
 std::int64_t Footprint::KvBytes(std::int64_t prompt_tokens, kernels::DType dtype) const {
@@ -67,7 +68,7 @@ std::int64_t Footprint::PeakBytes(std::int64_t prompt_tokens, std::int64_t masks
   const std::int64_t positions =
       pairs * layers_ * kv_heads_ * static_cast<std::int64_t>(sizeof(std::int32_t));
   return PackedBytes(dtype) + (prompt_tokens + masks) * floats_a_row * kF32Bytes +
-         KvBytes(pairs, dtype) + positions;
+         KvBytes(pairs, kernels::PairDType(dtype)) + positions;
 }
 
 std::int64_t Footprint::LargestPrompt(std::int64_t bytes, std::int64_t masks,

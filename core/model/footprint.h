@@ -28,9 +28,8 @@ class Footprint {
   // as f32.
   std::int64_t PackedBytes(kernels::DType compute) const;
 
-  // dtype below is that of `compute`: K and V are of kernels::PairDType(dtype).
-
-  // K and V of one prompt position in all layers and KV heads.
+  // K and V of one prompt position in all layers and KV heads, with their scales where dtype is
+  // int8.
   std::int64_t KvBytesAPosition(kernels::DType dtype) const;
   // K and V of a whole prompt; of `pairs` kept pairs in every KV head. REQUIRES: not negative, at
   // most kMaxPrompt.
@@ -38,7 +37,8 @@ class Footprint {
 
   // What a run holds at its peak, besides the mapped files: packed weights, one layer's K and V and
   // the hidden states of prompt and masks in f32, the votes, the rotation table, and an entry of
-  // min(pairs_a_head, prompt_tokens) pairs in every KV head with their positions.
+  // min(pairs_a_head, prompt_tokens) pairs in every KV head with their positions. dtype is the
+  // matrices', pairs are of kernels::PairDType(dtype).
   // REQUIRES: as above.
   std::int64_t PeakBytes(std::int64_t prompt_tokens, std::int64_t masks, std::int64_t pairs_a_head,
                          kernels::DType dtype) const;

@@ -51,6 +51,11 @@ void CheckRequest(const AttentionShape& shape, const AttentionRequest& request) 
   MASKKV_REQUIRE(
       request.cached.empty() || request.cached.size() == static_cast<std::size_t>(shape.kv_heads),
       "cached heads are neither absent nor kv_heads");
+  for (const CachedHead& head : request.cached) {
+    const bool scaled = head.k_scales != nullptr && head.v_scales != nullptr;
+    MASKKV_REQUIRE(request.cached_dtype != DType::kInt8 || head.pairs == 0 || scaled,
+                   "int8 pairs without scales");
+  }
 }
 
 void AttendToNothing(const AttendUnit& unit) {
@@ -66,6 +71,7 @@ AttendUnit MakeUnit(const AttentionShape& shape, const AttentionRequest& request
   const std::int64_t first_head = kv_head * HeadsPerGroup(shape);
   CachedHead cached = {nullptr, nullptr, 0};
   if (!request.cached.empty()) cached = request.cached[static_cast<std::size_t>(kv_head)];
+  const bool int8 = request.cached_dtype == DType::kInt8;
   // Without own rows k and v may be null, and null plus an offset is undefined.
   const std::int64_t own = request.own_rows == 0 ? 0 : kv_head * shape.head_dim;
   return {.q = request.q + first_head * shape.head_dim,
@@ -78,7 +84,8 @@ AttendUnit MakeUnit(const AttentionShape& shape, const AttentionRequest& request
           .end = end,
           .head_dim = shape.head_dim,
           .segments = {{cached.k, cached.v, cached.pairs, shape.head_dim,
-                        request.cached_dtype == DType::kBF16},
+                        request.cached_dtype == DType::kBF16, int8 ? cached.k_scales : nullptr,
+                        int8 ? cached.v_scales : nullptr},
                        {request.k + own, request.v + own, request.own_rows, request.ldkv, false}},
           .scratch = scratch};
 }

@@ -55,11 +55,16 @@ struct AttentionShape {
 
 // The kept pairs of one KV head: k and v are (pairs, head_dim), contiguous, of the request's
 // cached_dtype, aligned to their element. pairs may be 0 (then the pointers may be null) and may
-// differ from head to head.
+// differ from head to head. int8 pairs have scales, (pairs) each, and are read as int8 * scale,
+// rounded to f32 (kernels/base/cached_row.h) and, where products are of bf16 numbers, to bf16:
+// attention over them equals, bit for bit, attention over the same numbers given as f32 pairs.
+// Other types have none.
 struct CachedHead {
   const void* k;
   const void* v;
   std::int64_t pairs;
+  const float* k_scales = nullptr;
+  const float* v_scales = nullptr;
 };
 
 // One request of a call. Leading dimensions are in elements. Nothing is owned.

@@ -12,12 +12,27 @@ namespace {
 
 using Row = std::vector<double>;
 
-Row LoadRow(const void* data, DType dtype, std::int64_t row, std::int64_t width) {
+// scales: of the rows of int8 data, which products of bf16 take as the nearest bf16 numbers.
+float Element(const void* data, DType dtype, const float* scales, DType products, std::int64_t row,
+              std::int64_t width, std::int64_t i) {
+  const std::int64_t at = row * width + i;
+  switch (dtype) {
+    case DType::kF32:
+      return static_cast<const float*>(data)[at];
+    case DType::kBF16:
+      return ToFloat(static_cast<const Bf16*>(data)[at]);
+    case DType::kInt8:
+      break;
+  }
+  const float value = static_cast<float>(static_cast<const std::int8_t*>(data)[at]) * scales[row];
+  return products == DType::kBF16 ? ToFloat(ToBf16(value)) : value;
+}
+
+Row LoadRow(const void* data, DType dtype, const float* scales, DType products, std::int64_t row,
+            std::int64_t width) {
   Row values(static_cast<std::size_t>(width));
   for (std::int64_t i = 0; i < width; ++i) {
-    values[static_cast<std::size_t>(i)] =
-        dtype == DType::kF32 ? static_cast<const float*>(data)[row * width + i]
-                             : ToFloat(static_cast<const Bf16*>(data)[row * width + i]);
+    values[static_cast<std::size_t>(i)] = Element(data, dtype, scales, products, row, width, i);
   }
   return values;
 }
@@ -35,12 +50,15 @@ std::vector<Row> Gather(const AttentionShape& shape, const AttentionRequest& req
   if (!request.cached.empty()) {
     const CachedHead& head = request.cached[static_cast<std::size_t>(kv_head)];
     for (std::int64_t j = 0; j < head.pairs; ++j) {
-      rows.push_back(LoadRow(values ? head.v : head.k, request.cached_dtype, j, shape.head_dim));
+      rows.push_back(LoadRow(values ? head.v : head.k, request.cached_dtype,
+                             values ? head.v_scales : head.k_scales, shape.products, j,
+                             shape.head_dim));
     }
   }
   for (std::int64_t j = 0; j < request.own_rows; ++j) {
     const float* own = (values ? request.v : request.k) + j * request.ldkv;
-    rows.push_back(LoadRow(own + kv_head * shape.head_dim, DType::kF32, 0, shape.head_dim));
+    rows.push_back(LoadRow(own + kv_head * shape.head_dim, DType::kF32, nullptr, shape.products, 0,
+                           shape.head_dim));
   }
   return rows;
 }
@@ -81,7 +99,8 @@ void MaskQueryScores(const AttentionShape& shape, const float* q, std::int64_t l
   const std::int64_t group = shape.heads / shape.kv_heads;
   for (std::int64_t g = 0; g < shape.kv_heads; ++g) {
     for (std::int64_t j = 0; j < keys; ++j) {
-      const Row key = LoadRow(k + j * ldk + g * shape.head_dim, DType::kF32, 0, shape.head_dim);
+      const Row key =
+          LoadRow(k + j * ldk + g * shape.head_dim, DType::kF32, nullptr, 0, shape.head_dim);
       double score = 0;
       for (std::int64_t h = g * group; h < (g + 1) * group; ++h) {
         for (std::int64_t i = 0; i < mask_rows; ++i) {

@@ -25,14 +25,16 @@ namespace maskkv::kernels {
 // that the machine may lack, so they must not instantiate inline functions that other sources
 // share.
 
-// Rows of keys and values of one KV head; (rows, head_dim), rows `stride` elements apart, f32 or
-// bf16.
+// Rows of keys and values of one KV head; (rows, head_dim), rows `stride` elements apart, f32, bf16
+// or, where there are scales, int8 with a scale a row.
 struct KeySegment {
   const void* k;
   const void* v;
   std::int64_t rows;
   std::int64_t stride;
   bool bf16;
+  const float* k_scales = nullptr;
+  const float* v_scales = nullptr;
 };
 
 // Keys that a tile of scores spans; tiles are cut from the first key of the first segment.

@@ -39,13 +39,30 @@ MASKKV_INLINE void NarrowRow(const std::uint16_t* from, std::int64_t dims, std::
   }
 }
 
-// to (count, padded) = rows [first, first + count) of a segment.
-MASKKV_INLINE void NarrowRows(const KeySegment& segment, const void* data, std::int64_t first,
-                              std::int64_t count, std::int64_t dims, std::int64_t padded,
-                              std::uint16_t* to) {
+// Each element times the scale of its row, in two roundings.
+MASKKV_INLINE void NarrowRow(const std::int8_t* from, float scale, std::int64_t dims,
+                             std::int64_t padded, std::uint16_t* to) {
+  for (std::int64_t c = 0; c < padded; c += 16) {
+    const __mmask16 read = dims > c ? FirstLanes(dims - c) : __mmask16{0};
+    const __m512i whole = _mm512_maskz_cvtepi8_epi32(read, _mm_maskz_loadu_epi8(read, from + c));
+    // Lanes that are not read stay zero, whatever the scale.
+    const __m512 row =
+        _mm512_maskz_mul_ps(read, _mm512_maskz_cvtepi32_ps(read, whole), _mm512_set1_ps(scale));
+    const __m256bh narrow = _mm512_cvtneps_pbh(row);
+    _mm256_mask_storeu_epi16(to + c, FirstLanes(padded - c),
+                             reinterpret_cast<const __m256i&>(narrow));
+  }
+}
+
+// to (count, padded) = rows [first, first + count) of a segment. scales: of int8 rows, else null.
+MASKKV_INLINE void NarrowRows(const KeySegment& segment, const void* data, const float* scales,
+                              std::int64_t first, std::int64_t count, std::int64_t dims,
+                              std::int64_t padded, std::uint16_t* to) {
   for (std::int64_t j = 0; j < count; ++j, to += padded) {
     const std::int64_t at = (first + j) * segment.stride;
-    if (segment.bf16) {
+    if (scales != nullptr) {
+      NarrowRow(static_cast<const std::int8_t*>(data) + at, scales[first + j], dims, padded, to);
+    } else if (segment.bf16) {
       NarrowRow(static_cast<const std::uint16_t*>(data) + at, dims, padded, to);
     } else {
       NarrowRow(static_cast<const float*>(data) + at, dims, padded, to);
@@ -64,13 +81,14 @@ MASKKV_INLINE Bf16Rows NarrowTile(const AttendUnit& unit, std::int64_t first, st
   const KeySegment& own = unit.segments[1];
   const void* cached_data = kKeys ? cached.k : cached.v;
   const void* own_data = kKeys ? own.k : own.v;
+  const float* scales = kKeys ? cached.k_scales : cached.v_scales;
   std::int64_t head = cached.rows - first;
   head = head < 0 ? 0 : head < count ? head : count;
   if (head == count && cached.bf16 && padded == dims) {
     return {static_cast<const std::uint16_t*>(cached_data) + first * cached.stride, cached.stride};
   }
-  NarrowRows(cached, cached_data, first, head, dims, padded, copy);
-  NarrowRows(own, own_data, first + head - cached.rows, count - head, dims, padded,
+  NarrowRows(cached, cached_data, scales, first, head, dims, padded, copy);
+  NarrowRows(own, own_data, nullptr, first + head - cached.rows, count - head, dims, padded,
              copy + head * padded);
   return {copy, padded};
 }

@@ -12,13 +12,15 @@
 
 namespace maskkv::kernels {
 
-// out(i, :) = rows(kept[i], :), exact for kF32, rounded to nearest even for kBF16.
+// out(i, :) = rows(kept[i], :), exact for kF32, rounded to nearest even for kBF16, quantised with a
+// scale a row for kInt8 (kernels/base/cached_row.h).
 // rows  (n, head_dim) f32, rows ld elements apart: one head's columns of (n, kv_heads * head_dim).
 // kept  row numbers in [0, n), any order, repetition allowed. Empty: nothing is read or written.
 // out   (kept.size(), head_dim) of `dtype`, contiguous, aligned to its element; overwritten; must
 //       not overlap rows.
+// scales (kept.size()), overwritten for kInt8; not touched and may be null for others.
 void GatherRows(const float* rows, std::int64_t ld, std::int64_t head_dim,
-                std::span<const std::int32_t> kept, DType dtype, void* out);
+                std::span<const std::int32_t> kept, DType dtype, void* out, float* scales);
 
 }  // namespace maskkv::kernels
 

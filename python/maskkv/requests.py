@@ -14,6 +14,8 @@ _SELECTIONS = {"maskkv": common_pb2.SELECTION_MASKKV, "full": common_pb2.SELECTI
                "random": common_pb2.SELECTION_RANDOM}
 _LAYER_RULES = {"plan": common_pb2.LAYER_RULE_PLAN, "offline": common_pb2.LAYER_RULE_OFFLINE,
                 "online": common_pb2.LAYER_RULE_ONLINE, "uniform": common_pb2.LAYER_RULE_UNIFORM}
+_KV_DTYPES = {"f32": common_pb2.KV_DTYPE_F32, "bf16": common_pb2.KV_DTYPE_BF16,
+              "int8": common_pb2.KV_DTYPE_INT8}
 _CONFIDENCE = {"rule": decode_pb2.CONFIDENCE_SOURCE_UNSPECIFIED,
                "raw": decode_pb2.CONFIDENCE_SOURCE_RAW,
                "filtered": decode_pb2.CONFIDENCE_SOURCE_FILTERED}
@@ -76,10 +78,11 @@ def canvas(value):
 
 
 def keep(selection=None, budget=None, coverage=None, max_budget=0, alpha=None, beta=None,
-         layer_rule=None, random_seed=0, policy=None):
+         layer_rule=None, random_seed=0, policy=None, kv_dtype=None):
     """A KeepPolicy, or None when everything is left to the plan.
 
     policy: a name of docs/policies.md or "VOTERS/LAYERS/HEADS"; then no selection, no layer_rule.
+    kv_dtype: how pairs are stored, "f32", "bf16" or "int8"; None: as the server says.
     """
     if budget is not None and coverage is not None:
         raise ValueError("keep: expected budget or coverage, found both")
@@ -97,6 +100,8 @@ def keep(selection=None, budget=None, coverage=None, max_budget=0, alpha=None, b
         message.selection = _choice("selection", selection, _SELECTIONS)
     if layer_rule is not None:
         message.layer_rule = _choice("layer_rule", layer_rule, _LAYER_RULES)
+    if kv_dtype is not None:
+        message.kv_dtype = _choice("kv_dtype", kv_dtype, _KV_DTYPES)
     return message if message.ByteSize() else None
 
 
@@ -138,7 +143,7 @@ def grammar(kwargs):
 
 _PROMPT = ("messages", "document", "question", "tokens", "document_tokens", "text", "suffix")
 _KEEP = ("selection", "budget", "coverage", "max_budget", "alpha", "beta", "layer_rule",
-         "random_seed", "policy")
+         "random_seed", "policy", "kv_dtype")
 _SAMPLER = tuple(field.name for field in decode_pb2.Sampler.DESCRIPTOR.fields)
 
 

@@ -5,12 +5,17 @@ say what each means; handles stay the opaque messages that the server gave."""
 from dataclasses import dataclass, fields
 from typing import Any, Union
 
-from maskkv.v1 import decode_pb2
+from maskkv.v1 import common_pb2, decode_pb2
 
 _FINISH_REASONS = {
     decode_pb2.FINISH_REASON_STOP: "stop",
     decode_pb2.FINISH_REASON_LENGTH: "length",
     decode_pb2.FINISH_REASON_STOP_STRING: "stop_string",
+}
+_KV_DTYPES = {
+    common_pb2.KV_DTYPE_F32: "f32",
+    common_pb2.KV_DTYPE_BF16: "bf16",
+    common_pb2.KV_DTYPE_INT8: "int8",
 }
 
 
@@ -183,6 +188,7 @@ class Prefilled:
     document_tokens: int
     provenance: Provenance
     rope_scale: float
+    kv_dtype: str  # "" from a server that does not say
 
 
 @dataclass(frozen=True)
@@ -224,6 +230,7 @@ class ModelInfo:
     pair_bytes: int
     has_tokenizer: bool
     layout: str
+    kv_dtype: str  # of kept pairs where a request says nothing; "" from a server that does not say
 
 
 @dataclass(frozen=True)
@@ -291,6 +298,7 @@ def policy(message):
 
 def prefilled(message):
     return _convert(Prefilled, message, kept=kept(message.kept),
+                    kv_dtype=_KV_DTYPES.get(message.kv_dtype, ""),
                     provenance=_convert(Provenance, message.provenance))
 
 
@@ -301,7 +309,7 @@ def explanation(message):
 
 
 def model_info(message):
-    return _convert(ModelInfo, message)
+    return _convert(ModelInfo, message, kv_dtype=_KV_DTYPES.get(message.kv_dtype, ""))
 
 
 def cache_stat(message):

@@ -35,10 +35,9 @@ namespace maskkv::services {
 inline constexpr std::int64_t kLongestDefault = 131'072 + 4'096;
 
 struct ModelOptions {
-  std::string directory{};  // checkpoint
-  // Of weights and GEMM inputs; cached pairs are of kernels::PairDType(dtype).
-  kernels::DType dtype = kernels::DType::kF32;
-  int threads = 0;  // 0: one a hardware thread; for packing too
+  std::string directory{};                      // checkpoint
+  kernels::DType dtype = kernels::DType::kF32;  // of weights and GEMM inputs
+  int threads = 0;                              // 0: one a hardware thread; for packing too
   // Prompt + answer. 0: kLongestDefault, or the checkpoint's length if that is more.
   std::int64_t max_positions = 0;
   std::string profile{};  // "": maskkv_profile.json beside the weights

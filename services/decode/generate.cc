@@ -197,9 +197,11 @@ absl::Status GenerateHandler::PreparePrompt(Answer& answer) const {
   RequestFigures& figures = answer.figures;
   figures.prompt_tokens = tokens;
   figures.kept_pairs = answer.prompt.pairs;
+  engine::EntryShape stored{config.layers, config.kv_heads, config.head_dim,
+                            kernels::PairDType(model.dtype())};
+  if (answer.prompt.entry != nullptr) stored = answer.prompt.entry->shape();
   figures.full_bytes =
-      static_cast<std::uint64_t>(tokens * config.layers * config.kv_heads * 2 * config.head_dim) *
-      kernels::SizeOf(model.kv_dtype());
+      static_cast<std::uint64_t>(tokens * config.layers * config.kv_heads * stored.KvBytes());
   if (answer.prompt.prefill != nullptr) {
     figures.entry_bytes = answer.prompt.prefill->entry_bytes();
   } else if (answer.prompt.entry != nullptr) {

@@ -290,10 +290,15 @@ class BenchCommand final : public Command {
                       {"shares", OpsJson(item.ops)}});
     }
     if (json_) {
-      const Json report = {{"model", host_->directory()}, {"dtype", model_.dtype},
-                           {"threads", host_->threads()}, {"batch", batch_},
-                           {"budget", budget_},           {"gen_length", gen_length_},
-                           {"cases", std::move(rows)},    {"memory", std::move(memory)}};
+      const Json report = {{"model", host_->directory()},
+                           {"dtype", model_.dtype},
+                           {"kv_dtype", kernels::Name(model_.pairs())},
+                           {"threads", host_->threads()},
+                           {"batch", batch_},
+                           {"budget", budget_},
+                           {"gen_length", gen_length_},
+                           {"cases", std::move(rows)},
+                           {"memory", std::move(memory)}};
       PrintJson(report);
       return;
     }

@@ -21,15 +21,22 @@ void ModelFlags::Declare(CLI::App& app) {
                  "Checkpoint directory: config.json, *.safetensors, tokenizer.json")
       ->required()
       ->type_name("DIR");
-  app.add_option("--dtype", dtype, "Type of weights, GEMM inputs and cached pairs (bf16 with int8)")
+  app.add_option("--dtype", dtype, "Type of weights and GEMM inputs")
       ->check(OneOf({"f32", "bf16", "int8"}))
       ->capture_default_str();
+  app.add_option("--kv-dtype", kv_dtype,
+                 "Type of cached pairs: f32, bf16, or int8 with a scale for each [--dtype]")
+      ->check(OneOf({"f32", "bf16", "int8"}));
   app.add_option("--threads", threads, "Worker threads; 0 is one a hardware thread")
       ->check(IntegerIn(0, 1024))
       ->capture_default_str();
 }
 
 kernels::DType ModelFlags::compute() const { return kernels::DTypeNamed(dtype); }
+
+kernels::DType ModelFlags::pairs() const {
+  return kv_dtype.empty() ? kernels::PairDType(compute()) : kernels::DTypeNamed(kv_dtype);
+}
 
 void PromptFlags::Declare(CLI::App& app) {
   CLI::Option* text = app.add_option("--document", document, "Text file, - for standard input");

@@ -26,10 +26,13 @@ namespace maskkv::cli {
 struct ModelFlags {
   std::string model;          // checkpoint directory
   std::string dtype = "f32";  // f32 | bf16 | int8
+  std::string kv_dtype;       // f32 | bf16 | int8; "": as dtype, bf16 for int8
   int threads = 0;            // 0: one a hardware thread
 
   void Declare(CLI::App& app);
   kernels::DType compute() const;
+  // Of cached pairs.
+  kernels::DType pairs() const;
 };
 
 struct PromptFlags {

@@ -251,6 +251,7 @@ class EvaluateCommand final : public Command {
                {"max_gen_length", params_.front().longest()},
                {"temperature", decode_.temperature},
                {"dtype", model_.dtype},
+               {"kv_dtype", kernels::Name(model_.pairs())},
                {"layers", base_.layers},
                {"alpha", base_.alpha},
                {"beta", base_.beta},

@@ -33,7 +33,7 @@ absl::StatusOr<std::vector<PrefilledPrompt>> PrefillRows(
   std::vector<engine::PrefillCut> cuts;
   for (const engine::EvictionPlan& plan : plans) {
     entries.push_back(std::make_shared<engine::HeapKvEntry>());
-    cuts.push_back({plan, host.kv_dtype(), entries.back().get()});
+    cuts.push_back({plan, host.pairs(), entries.back().get()});
   }
   engine::Prefiller prefiller(host.transformer());
   MASKKV_ASSIGN_OR_RETURN(std::vector<engine::PrefillResult> results,

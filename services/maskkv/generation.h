@@ -27,7 +27,7 @@ struct PrefilledPrompt {
   double seconds = 0;
 };
 
-// Prefills prompt + masks by `plan` into the heap; the entry has the model's compute type.
+// Prefills prompt + masks by `plan` into the heap; the entry is of host.pairs().
 // rope_scale: of model::ResolveRopeScale.
 absl::StatusOr<PrefilledPrompt> PrefillPrompt(ModelHost& host, std::span<const std::int32_t> prompt,
                                               std::int64_t masks, const engine::EvictionPlan& plan,

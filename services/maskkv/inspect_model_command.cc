@@ -105,13 +105,15 @@ class InspectModelCommand final : public Command {
 
  private:
   DType dtype() const { return kernels::DTypeNamed(dtype_); }
+  DType pair_dtype() const { return kernels::PairDType(dtype()); }
 
   Json Report(const model::ModelConfig& config, std::optional<std::int64_t> file_bytes) const {
     const model::Footprint footprint(config);
     const std::int64_t available = services::AvailableMemoryBytes();
     Json whole = Json::array();
     for (const std::int64_t tokens : lengths_) {
-      whole.push_back({{"prompt_tokens", tokens}, {"bytes", footprint.KvBytes(tokens, dtype())}});
+      whole.push_back(
+          {{"prompt_tokens", tokens}, {"bytes", footprint.KvBytes(tokens, pair_dtype())}});
     }
     // Null where not even the weights fit.
     const auto largest = [&](std::int64_t pairs) -> Json {
@@ -136,10 +138,10 @@ class InspectModelCommand final : public Command {
           {"packed_bf16_bytes", footprint.PackedBytes(DType::kBF16)},
           {"packed_int8_bytes", footprint.PackedBytes(DType::kInt8)}}},
         {"dtype", dtype_},
-        {"kv_dtype", kernels::Name(kernels::PairDType(dtype()))},
-        {"kv_bytes_a_position", footprint.KvBytesAPosition(dtype())},
+        {"kv_dtype", kernels::Name(pair_dtype())},
+        {"kv_bytes_a_position", footprint.KvBytesAPosition(pair_dtype())},
         {"whole_kv", whole},
-        {"budget", {{"pairs", budget_}, {"bytes", footprint.KvBytes(budget_, dtype())}}},
+        {"budget", {{"pairs", budget_}, {"bytes", footprint.KvBytes(budget_, pair_dtype())}}},
         {"machine",
          {{"available_bytes", available},
           {"gen_length", gen_length_},

@@ -14,6 +14,7 @@ namespace maskkv::cli {
 absl::StatusOr<std::unique_ptr<ModelHost>> ModelHost::Load(const ModelFlags& flags) {
   const auto start = std::chrono::steady_clock::now();
   std::unique_ptr<ModelHost> host(new ModelHost());
+  host->pairs_ = flags.pairs();
   // Subcommands read the profile that their flags name, and know how long their prompts are.
   const services::ModelOptions options{.directory = flags.model,
                                        .dtype = flags.compute(),

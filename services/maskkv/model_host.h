@@ -34,7 +34,8 @@ class ModelHost {
   const model::ModelConfig& config() const { return runtime_->config(); }
   const model::Checkpoint& checkpoint() const { return runtime_->weights().checkpoint(); }
   const std::string& directory() const { return checkpoint().directory(); }
-  kernels::DType kv_dtype() const { return runtime_->kv_dtype(); }
+  kernels::DType compute() const { return runtime_->dtype(); }
+  kernels::DType pairs() const { return pairs_; }  // of entries
   double load_seconds() const { return load_seconds_; }
   int threads() const { return pool_->threads(); }
 
@@ -63,6 +64,7 @@ class ModelHost {
   ModelHost() = default;
 
   double load_seconds_ = 0;
+  kernels::DType pairs_ = kernels::DType::kF32;
   std::shared_ptr<const services::ModelRuntime> runtime_;
   std::unique_ptr<kernels::WorkerPool> pool_;
   std::unique_ptr<transformer::Transformer> transformer_;

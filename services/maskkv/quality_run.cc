@@ -56,7 +56,7 @@ absl::StatusOr<budget::QualityCurve> MeasureQuality(
   decode.gen_length = gen_length;
   engine::GenerateParams params = decode.params();
   params.stop_ids = host.StopIds();
-  engine::QualityMeter meter(host.transformer(), std::move(plans), params, host.kv_dtype());
+  engine::QualityMeter meter(host.transformer(), std::move(plans), params, host.pairs());
   ProgressBar progress("prompts", static_cast<std::int64_t>(prompts.size()));
   for (const std::vector<std::int32_t>& prompt : prompts) {
     MASKKV_ASSIGN_OR_RETURN(

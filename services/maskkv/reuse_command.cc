@@ -144,6 +144,7 @@ class ReuseCommand final : public Command {
                  {"policy", cache_.policy},
                  {"gen_length", decode_.gen_length},
                  {"dtype", model_.dtype},
+                 {"kv_dtype", kernels::Name(model_.pairs())},
                  {"cells", std::move(cells)}});
       return;
     }

@@ -243,7 +243,7 @@ class DocumentRun {
     }
     if (cell.mode.kind == ReuseKind::kOver) {
       auto entry = std::make_shared<engine::HeapKvEntry>();
-      const engine::PrefillCut cut{cell.plan, host_.kv_dtype(), entry.get()};
+      const engine::PrefillCut cut{cell.plan, host_.pairs(), entry.get()};
       MASKKV_RETURN_IF_ERROR(
           VoteOver(*copies_.at(cell.mode.copy).whole, prompt, {&cut, 1}, {}).status());
       const auto bytes = static_cast<double>(entry->bytes());

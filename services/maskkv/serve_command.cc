@@ -118,7 +118,7 @@ class ServeCommand final : public Command {
     server_.listen.push_back(place.grpc());
     telemetry::Registry registry;
     registry.SetConfigInfo(model->name(), model->fingerprint(), arena::LayoutHashText(),
-                           std::string(kernels::Name(model->kv_dtype())));
+                           std::string(kernels::Name(model_.pairs())));
     MASKKV_ASSIGN_OR_RETURN(const std::unique_ptr<telemetry::Exposer> exposer,
                             telemetry::Exposer::Start(metrics_listen_, registry));
     return Serve(model, place, *exposer, registry);
@@ -143,6 +143,7 @@ class ServeCommand final : public Command {
 
     prefill::PrefillServiceOptions prefill_options;
     prefill_options.model = model;
+    prefill_options.kv_dtype = model_.pairs();
     MASKKV_ASSIGN_OR_RETURN(prefill_options.cache, services::CacheClient::Create(client));
     prefill_options.plans = services::PlanWatcher::Start(place.grpc(), "prefill");
     prefill_options.registry = &registry;

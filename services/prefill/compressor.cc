@@ -21,7 +21,7 @@ namespace {
 
 engine::EntryShape ShapeOf(const services::ModelRuntime& model, const Job& job) {
   const model::ModelConfig& config = model.config();
-  return {config.layers, config.kv_heads, config.head_dim, model.kv_dtype(), job.rope_scale};
+  return {config.layers, config.kv_heads, config.head_dim, job.keep.kv_dtype, job.rope_scale};
 }
 
 arena::Digest KeyOf(const services::ModelRuntime& model, const std::string& tenant,
@@ -38,7 +38,8 @@ arena::Digest KeyOf(const services::ModelRuntime& model, const std::string& tena
                           .copy_epoch = job.document ? job.document->metadata().epoch : 0,
                           .copy_entry_id = job.document ? job.document->metadata().entry_id : 0,
                           .rope_scaling = rope_scaling,
-                          .dtype = model.dtype(),
+                          .compute = model.dtype(),
+                          .dtype = job.keep.kv_dtype,
                           .policy = {.selection = plan.selection,
                                      .voters = plan.voters,
                                      .layer_rule = plan.layer_rule,
@@ -139,7 +140,7 @@ absl::StatusOr<engine::PrefillResult> Compressor::RunInto(
                           .after_layer = [&](std::int64_t, std::int64_t) { return alive(); },
                           .on_scores = on_scores},
                          job.keep.plan,
-                         model_->kv_dtype()},
+                         job.keep.kv_dtype},
                         sink);
 }
 

@@ -4,8 +4,8 @@
 #include <numeric>
 
 #include "core/base/sha256.h"
-#include "kernels/base/dtype.h"
 #include "maskkv/v1/prefill.pb.h"
+#include "services/common/dtype_proto.h"
 #include "services/common/handle_proto.h"
 
 namespace maskkv::prefill {
@@ -21,9 +21,9 @@ EntryFacts FactsOf(const arena::MappedEntry& entry, std::uint64_t bytes) {
     for (const kernels::CachedHead& head : entry.Layer(layer)) facts.per_head.push_back(head.pairs);
   }
   facts.bytes = bytes;
+  facts.kv_dtype = shape.dtype;
   facts.full_bytes = static_cast<std::uint64_t>(facts.prompt_tokens() * shape.layers *
-                                                shape.kv_heads * 2 * shape.head_dim) *
-                     kernels::SizeOf(shape.dtype);
+                                                shape.kv_heads * shape.KvBytes());
   facts.digest = entry.ContentDigest();
   return facts;
 }
@@ -50,6 +50,7 @@ void FillAnswer(const EntryFacts& facts, const arena::Handle& handle, bool cache
            *answer.mutable_kept());
   answer.set_entry_bytes(facts.bytes);
   answer.set_full_bytes(facts.full_bytes);
+  answer.set_kv_dtype(services::ToProto(facts.kv_dtype));
   answer.set_cached(cached);
   answer.set_budget(facts.metadata.budget);
   answer.set_document_tokens(facts.metadata.document_tokens);

@@ -26,8 +26,9 @@ struct EntryFacts {
   double rope_scale = 1;
   std::vector<std::int64_t> per_head;  // (layers * kv_heads) pairs, layer by layer
   std::uint64_t bytes = 0;             // in shared memory
-  std::uint64_t full_bytes = 0;        // K and V of the whole prompt
-  arena::Digest digest{};              // of the entry's content
+  std::uint64_t full_bytes = 0;        // K and V of the whole prompt, stored alike
+  kernels::DType kv_dtype = kernels::DType::kF32;
+  arena::Digest digest{};  // of the entry's content
 
   // Before and after the answer.
   std::int64_t prompt_tokens() const { return metadata.prompt_tokens + metadata.suffix_tokens; }

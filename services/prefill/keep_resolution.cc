@@ -8,6 +8,7 @@
 #include "core/base/error.h"
 #include "core/base/status_macros.h"
 #include "maskkv/v1/common.pb.h"
+#include "services/common/dtype_proto.h"
 
 namespace maskkv::prefill {
 namespace {
@@ -40,6 +41,10 @@ absl::Status CheckFields(const v1::KeepPolicy& keep) {
   if (!v1::LayerRule_IsValid(keep.layer_rule())) {
     return BadKeep("layer_rule",
                    absl::StrFormat("expected a known value, found %d", int{keep.layer_rule()}));
+  }
+  if (!v1::KvDtype_IsValid(keep.kv_dtype())) {
+    return BadKeep("kv_dtype",
+                   absl::StrFormat("expected a known value, found %d", int{keep.kv_dtype()}));
   }
   if (keep.has_budget()) MASKKV_RETURN_IF_ERROR(CheckBudget("budget", keep.budget(), 1));
   if (keep.has_coverage() && !(keep.coverage() > 0 && keep.coverage() <= 1)) {
@@ -242,6 +247,7 @@ absl::StatusOr<ResolvedKeep> ResolveKeep(const v1::KeepPolicy* keep, const KeepS
   if (plan != nullptr) resolved.plan_generation = plan->generation;
   MASKKV_RETURN_IF_ERROR(asked.policy().empty() ? ResolveSelection(asked, sources, plan, resolved)
                                                 : ResolveNamed(asked, sources, plan, resolved));
+  resolved.kv_dtype = services::FromProto(asked.kv_dtype(), sources.kv_dtype);
   const engine::EvictionPlan& out = resolved.plan;
   if (absl::Status status = engine::Validate(out, sources.layers, sources.kv_heads); !status.ok()) {
     return BadKeep("plan", std::string(status.message()));

@@ -14,6 +14,7 @@
 #include "core/engine/eviction_plan.h"
 #include "core/model/config.h"
 #include "core/policy/profile.h"
+#include "kernels/base/dtype.h"
 
 namespace maskkv::v1 {
 class KeepPolicy;
@@ -27,6 +28,7 @@ struct KeepSources {
   std::string_view model_fingerprint;
   const budget::Plan* plan = nullptr;                  // of the controller; null without one
   const policy::ImportanceProfile* profile = nullptr;  // of this model; null without one
+  kernels::DType kv_dtype = kernels::DType::kF32;      // of pairs, where a request says nothing
 };
 
 struct ResolvedKeep {
@@ -35,6 +37,7 @@ struct ResolvedKeep {
   std::uint64_t plan_generation = 0;
   // The amount is the plan's: what the controller learns from.
   bool plan_amount = false;
+  kernels::DType kv_dtype = kernels::DType::kF32;  // of the entry's pairs
 
   // B; 0 under a coverage target or when everything is kept.
   std::int64_t budget() const;

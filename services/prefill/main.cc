@@ -30,6 +30,7 @@ struct Flags {
   services::CacheClientOptions cache;
   PrefillServiceOptions prefill;
   std::string dtype = "f32";
+  std::string kv_dtype;
   std::string metrics_listen = "127.0.0.1:0";
   std::string budget;
   std::string log_level = "info";
@@ -40,10 +41,12 @@ constexpr std::int64_t kMaxCount = 1'000'000, kMaxMs = 3'600'000;
 
 void DeclareModel(CLI::App& app, Flags& flags) {
   app.add_option("--model", flags.model.directory, "checkpoint directory")->required();
-  app.add_option("--dtype", flags.dtype,
-                 "of weights and matrix products; cached pairs are bf16 with int8")
+  app.add_option("--dtype", flags.dtype, "of weights and matrix products")
       ->check(CLI::IsMember({"f32", "bf16", "int8"}))
       ->capture_default_str();
+  app.add_option("--kv-dtype", flags.kv_dtype,
+                 "of cached pairs, where a request says nothing [--dtype]")
+      ->check(CLI::IsMember({"f32", "bf16", "int8"}));
   app.add_option("--threads", flags.model.threads, "of the forward; 0: one a hardware thread")
       ->check(CLI::Range(0, 1024));
   app.add_option(
@@ -100,10 +103,11 @@ absl::Status Serve(Flags& flags) {
   MASKKV_ASSIGN_OR_RETURN(options.model, services::ModelRuntime::Load(flags.model));
   MASKKV_ASSIGN_OR_RETURN(options.cache, services::CacheClient::Create(flags.cache));
   options.plans = services::PlanWatcher::Start(flags.budget, options.reporter);
+  options.kv_dtype = flags.kv_dtype.empty() ? kernels::PairDType(options.model->dtype())
+                                            : kernels::DTypeNamed(flags.kv_dtype);
   telemetry::Registry registry;
   registry.SetConfigInfo(options.model->name(), options.model->fingerprint(),
-                         arena::LayoutHashText(),
-                         std::string(kernels::Name(options.model->kv_dtype())));
+                         arena::LayoutHashText(), std::string(kernels::Name(*options.kv_dtype)));
   options.registry = &registry;
   MASKKV_ASSIGN_OR_RETURN(const std::unique_ptr<telemetry::Exposer> exposer,
                           telemetry::Exposer::Start(flags.metrics_listen, registry));

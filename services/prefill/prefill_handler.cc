@@ -14,6 +14,7 @@
 #include "maskkv/v1/budget.pb.h"
 #include "maskkv/v1/prefill.pb.h"
 #include "services/common/document_reuse.h"
+#include "services/common/dtype_proto.h"
 #include "services/common/handle_proto.h"
 #include "services/common/plan_proto.h"
 #include "services/common/rope_proto.h"
@@ -76,6 +77,7 @@ absl::StatusOr<std::vector<std::int32_t>> ResponseOf(std::span<const std::int32_
 PrefillHandler::PrefillHandler(const HandlerOptions& options, const Metrics& metrics)
     : model_(options.model),
       cache_(options.cache),
+      kv_dtype_(options.kv_dtype),
       plans_(options.plans),
       max_message_bytes_(options.max_message_bytes),
       clock_(*options.clock),
@@ -138,8 +140,8 @@ void PrefillHandler::ModelInfo(v1::ModelInfoResponse& response) const {
   response.mutable_stop_ids()->Assign(model_->stop_ids().begin(), model_->stop_ids().end());
   response.set_max_positions(model_->max_positions());
   response.set_dtype(std::string(kernels::Name(model_->dtype())));
-  const engine::EntryShape shape{config.layers, config.kv_heads, config.head_dim,
-                                 model_->kv_dtype()};
+  const engine::EntryShape shape{config.layers, config.kv_heads, config.head_dim, kv_dtype_};
+  response.set_kv_dtype(services::ToProto(kv_dtype_));
   response.set_pair_bytes(static_cast<std::uint64_t>(shape.PairBytes()));
   response.set_has_tokenizer(model_->tokenizer() != nullptr);
   response.set_layout(arena::LayoutHashText());
@@ -202,7 +204,8 @@ absl::StatusOr<Job> PrefillHandler::MakeJob(const v1::Prompt* prompt, std::int64
                                                        .kv_heads = model_->config().kv_heads,
                                                        .model_fingerprint = model_->fingerprint(),
                                                        .plan = plan,
-                                                       .profile = model_->profile()}));
+                                                       .profile = model_->profile(),
+                                                       .kv_dtype = kv_dtype_}));
   return job;
 }
 

@@ -45,8 +45,9 @@ namespace maskkv::prefill {
 struct HandlerOptions {
   std::shared_ptr<const services::ModelRuntime> model;
   std::shared_ptr<services::CacheClient> cache;
-  std::shared_ptr<services::PlanWatcher> plans;  // null: no controller
-  schedule::AdmissionLimits queue;               // places is 1
+  std::shared_ptr<services::PlanWatcher> plans;    // null: no controller
+  kernels::DType kv_dtype = kernels::DType::kF32;  // of pairs, where a request says nothing
+  schedule::AdmissionLimits queue;                 // places is 1
   RequestLedger::Limits remember;
   std::uint64_t max_message_bytes = 64 << 20;
   const Clock* clock = nullptr;  // outlives the handler
@@ -104,6 +105,7 @@ class PrefillHandler {
 
   const std::shared_ptr<const services::ModelRuntime> model_;
   const std::shared_ptr<services::CacheClient> cache_;
+  const kernels::DType kv_dtype_;
   const std::shared_ptr<services::PlanWatcher> plans_;
   const std::uint64_t max_message_bytes_;
   const Clock& clock_;

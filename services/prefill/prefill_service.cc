@@ -32,6 +32,7 @@ HandlerOptions HandlerOptionsOf(const PrefillServiceOptions& options, const Cloc
   return {.model = options.model,
           .cache = options.cache,
           .plans = options.plans,
+          .kv_dtype = options.kv_dtype.value_or(kernels::PairDType(options.model->dtype())),
           .queue = {.places = 1,
                     .capacity = options.queue_capacity,
                     .memory_bytes = bytes,

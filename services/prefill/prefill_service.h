@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 
@@ -30,7 +31,9 @@ struct PrefillServiceOptions {
   std::shared_ptr<const services::ModelRuntime> model;
   std::shared_ptr<services::CacheClient> cache;
   std::shared_ptr<services::PlanWatcher> plans;  // null: no controller
-  telemetry::Registry* registry = nullptr;       // null: no metrics; it outlives the service
+  // Of the pairs of entries, where a request says nothing; none: as the model rounds them.
+  std::optional<kernels::DType> kv_dtype;
+  telemetry::Registry* registry = nullptr;  // null: no metrics; it outlives the service
 
   // Requests that wait for their forward, and working memory of all that wait or run.
   std::int64_t queue_capacity = 64;

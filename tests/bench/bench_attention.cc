@@ -22,6 +22,7 @@
 #include "kernels/attention/attention.h"
 #include "kernels/attention/mask_scores.h"
 #include "kernels/base/aligned_buffer.h"
+#include "kernels/base/cached_row.h"
 #include "tests/bench/onednn_matmul.h"
 
 namespace maskkv::kernels {
@@ -110,6 +111,12 @@ void BM_Decode(benchmark::State& state, DType dtype, DType products) {
   const AlignedBuffer<float> cached = Normal(2 * pairs * width);
   AlignedBuffer<Bf16> narrow(cached.size());
   ConvertToBf16(cached.data(), cached.size(), narrow.data());
+  AlignedBuffer<std::int8_t> bytes(cached.size());
+  AlignedBuffer<float> scales(2 * pairs * shape.heads);
+  for (std::int64_t row = 0; row < scales.size(); ++row) {
+    scales.data()[row] = QuantiseRow(cached.data() + row * shape.head_dim, shape.head_dim,
+                                     bytes.data() + row * shape.head_dim);
+  }
   AlignedBuffer<float> out(rows * width);
   std::vector<CachedHead> heads;
   for (std::int64_t h = 0; h < shape.heads; ++h) {
@@ -117,6 +124,10 @@ void BM_Decode(benchmark::State& state, DType dtype, DType products) {
     const std::int64_t v = k + pairs * shape.head_dim;
     if (dtype == DType::kF32) heads.push_back({cached.data() + k, cached.data() + v, pairs});
     if (dtype == DType::kBF16) heads.push_back({narrow.data() + k, narrow.data() + v, pairs});
+    const float* scale = scales.data() + 2 * h * pairs;
+    if (dtype == DType::kInt8) {
+      heads.push_back({bytes.data() + k, bytes.data() + v, pairs, scale, scale + pairs});
+    }
   }
   const AttentionRequest request{.q = qkv.data(),
                                  .ldq = 3 * width,
@@ -217,6 +228,10 @@ BENCHMARK_CAPTURE(BM_Decode, bf16, DType::kBF16, DType::kBF16)
     ->Args({32, 256, 64, 8, 1})
     ->Args({32, 256, 128, 8, 1})
     ->Args({32, 256, 128, 8, 2})
+    ->UseRealTime();
+BENCHMARK_CAPTURE(BM_Decode, int8, DType::kInt8)
+    ->Args({32, 256, 64, 8, 1})
+    ->Args({32, 256, 128, 8, 1})
     ->UseRealTime();
 // n, head_dim, heads, threads
 BENCHMARK_CAPTURE(BM_Prefill, f32, DType::kF32)

@@ -63,14 +63,15 @@ void BM_GatherRows(benchmark::State& state) {
     kept.push_back(static_cast<std::int32_t>(i * (kRows / kKept) + i % 7));
   }
   std::vector<float> out(static_cast<std::size_t>(kKept * kDim));
+  std::vector<float> scales(static_cast<std::size_t>(kKept));
   for (auto _ : state) {
-    GatherRows(rows.data(), kLd, kDim, kept, dtype, out.data());
+    GatherRows(rows.data(), kLd, kDim, kept, dtype, out.data(), scales.data());
     benchmark::DoNotOptimize(out.data());
   }
   state.SetLabel(std::string(Name(dtype)));
   state.SetBytesProcessed(state.iterations() * kKept * kDim * 4);
 }
-BENCHMARK(BM_GatherRows)->Arg(0)->Arg(1);
+BENCHMARK(BM_GatherRows)->Arg(0)->Arg(1)->Arg(2);
 
 void BM_Memcpy(benchmark::State& state) {
   const std::vector<float> from = Scores(256 * 128);

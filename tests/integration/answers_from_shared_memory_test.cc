@@ -101,6 +101,7 @@ class SharedMemoryTest : public ::testing::Test {
       keep.set_selection(v1::SELECTION_RANDOM);
       keep.set_random_seed(seed);
     }
+    if (seed % 3 == 0) keep.set_kv_dtype(v1::KV_DTYPE_INT8);
     if (seed % 4 == 3) request.set_cache(v1::CACHE_NONE);
     return request;
   }

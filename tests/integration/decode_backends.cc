@@ -16,6 +16,7 @@
 #include "core/engine/prefill.h"
 #include "kernels/base/aligned_buffer.h"
 #include "maskkv/v1/prefill.grpc.pb.h"
+#include "services/common/dtype_proto.h"
 #include "services/common/status.h"
 
 namespace maskkv::testing {
@@ -80,7 +81,8 @@ struct DecodeBackends::Impl final : v1::PrefillService::Service {
     metadata.suffix_digest = arena::TokenDigest(prompt.suffix);
 
     StoredEntry& stored = entries[metadata.entry_id];
-    const engine::EntryShape shape{config.layers, config.kv_heads, config.head_dim, model->dtype(),
+    const kernels::DType kv_dtype = services::FromProto(request.keep().kv_dtype(), model->dtype());
+    const engine::EntryShape shape{config.layers, config.kv_heads, config.head_dim, kv_dtype,
                                    rope_scale};
     MASKKV_ASSIGN_OR_RETURN(
         const std::uint64_t bytes,
@@ -95,7 +97,7 @@ struct DecodeBackends::Impl final : v1::PrefillService::Service {
     prefill.rows = rows;
     prefill.rope_scale = rope_scale;
     prefill.plan = PlanOf(request.keep());
-    prefill.kv_dtype = model->dtype();
+    prefill.kv_dtype = kv_dtype;
     MASKKV_ASSIGN_OR_RETURN(const engine::PrefillResult result,
                             engine::Prefiller(transformer).Run(prefill, writer));
     MASKKV_ASSIGN_OR_RETURN(stored.bytes, writer.Complete(result.kept_mass()));

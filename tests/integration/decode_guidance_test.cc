@@ -34,6 +34,7 @@ class GuidanceServiceTest : public ::testing::Test {
     sampler.set_ignore_eos(true);
     sampler.set_cfg_scale(cfg_scale);
     request.mutable_keep()->set_budget(6);
+    if (temperature == 0) request.mutable_keep()->set_kv_dtype(v1::KV_DTYPE_INT8);
     return request;
   }
 

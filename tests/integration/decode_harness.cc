@@ -10,6 +10,7 @@
 #include "core/engine/heap_kv.h"
 #include "core/engine/prefill.h"
 #include "core/engine/prompt.h"
+#include "services/common/dtype_proto.h"
 #include "services/common/status.h"
 
 namespace maskkv::testing {
@@ -156,7 +157,7 @@ Trace EngineAlone::Run(const std::vector<std::int32_t>& prompt,
     prefill.rows = rows;
     prefill.rope_scale = rope_scale;
     prefill.plan = PlanOf(*keep);
-    prefill.kv_dtype = model_->dtype();
+    prefill.kv_dtype = services::FromProto(keep->kv_dtype(), model_->dtype());
     auto entry = std::make_shared<engine::HeapKvEntry>();
     EXPECT_TRUE(engine::Prefiller(transformer_).Run(prefill, *entry).ok());
     return entry;

@@ -36,6 +36,7 @@ class RefreshServiceTest : public ::testing::Test {
     sampler.set_refresh_every(every);
     sampler.set_refresh_floor(floor);
     request.mutable_keep()->set_budget(6);
+    if (temperature == 0) request.mutable_keep()->set_kv_dtype(v1::KV_DTYPE_INT8);
     return request;
   }
 

@@ -34,10 +34,11 @@ v1::PrefillRequest Ask(const model::ModelConfig& config, std::uint64_t question)
 
 class PrefillDocumentTest : public ::testing::Test {
  protected:
-  v1::Handle Copy(std::uint64_t question) {
+  v1::Handle Copy(std::uint64_t question, v1::KvDtype kv_dtype = v1::KV_DTYPE_UNSPECIFIED) {
     v1::PrefillRequest request = Ask(config(), question);
     request.mutable_keep()->Clear();
     request.mutable_keep()->set_selection(v1::SELECTION_FULL);
+    request.mutable_keep()->set_kv_dtype(kv_dtype);
     const auto answer = harness_.Prefill(request);
     EXPECT_THAT(answer, IsOk());
     return answer.ok() ? answer->handle() : v1::Handle();
@@ -50,9 +51,15 @@ class PrefillDocumentTest : public ::testing::Test {
   PrefillHarness harness_;
 };
 
-TEST_F(PrefillDocumentTest, TheEntryIsWhatTheEngineAloneKeepsOverTheCopyBitForBit) {
+class CopyOfTypeTest : public PrefillDocumentTest,
+                       public ::testing::WithParamInterface<v1::KvDtype> {};
+
+INSTANTIATE_TEST_SUITE_P(Types, CopyOfTypeTest,
+                         ::testing::Values(v1::KV_DTYPE_F32, v1::KV_DTYPE_INT8));
+
+TEST_P(CopyOfTypeTest, TheEntryIsWhatTheEngineAloneKeepsOverTheCopyBitForBit) {
   v1::PrefillRequest request = Ask(config(), 3);
-  *request.mutable_document() = Copy(2);
+  *request.mutable_document() = Copy(2, GetParam());
   const auto answer = harness_.Prefill(request);
   ASSERT_THAT(answer, IsOk());
   EXPECT_FALSE(answer->cached());

@@ -260,7 +260,8 @@ std::unique_ptr<EngineEntry> EngineAlone(const services::ModelRuntime& model,
 
 std::unique_ptr<EngineEntry> EngineAlone(const services::ModelRuntime& model,
                                          std::span<const engine::Row> rows,
-                                         const engine::EvictionPlan& plan, double rope_scale) {
+                                         const engine::EvictionPlan& plan, double rope_scale,
+                                         std::optional<kernels::DType> kv_dtype) {
   kernels::WorkerPool pool(2);
   transformer::Transformer transformer(model.weights(), pool, std::ssize(rows));
   engine::Prefiller prefiller(transformer);
@@ -269,7 +270,7 @@ std::unique_ptr<EngineEntry> EngineAlone(const services::ModelRuntime& model,
   request.rows = rows;
   request.rope_scale = rope_scale;
   request.plan = plan;
-  request.kv_dtype = model.dtype();
+  request.kv_dtype = kv_dtype.value_or(model.dtype());
   auto result = prefiller.Run(request, alone->entry);
   EXPECT_THAT(result, IsOk());
   alone->result = *std::move(result);
@@ -292,6 +293,11 @@ void ExpectSameEntry(const engine::KvView& expected, const engine::KvView& found
       if (bytes == 0) continue;
       EXPECT_EQ(std::memcmp(a.k, b.k, bytes), 0) << "layer " << layer << " head " << head;
       EXPECT_EQ(std::memcmp(a.v, b.v, bytes), 0) << "layer " << layer << " head " << head;
+      if (!shape.HasScales()) continue;
+      for (const auto& [x, y] : {std::pair{a.k_scales, b.k_scales}, {a.v_scales, b.v_scales}}) {
+        EXPECT_EQ(std::memcmp(x, y, static_cast<std::size_t>(a.pairs) * sizeof(float)), 0)
+            << "layer " << layer << " head " << head;
+      }
     }
   }
 }

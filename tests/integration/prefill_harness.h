@@ -125,7 +125,8 @@ std::unique_ptr<EngineEntry> EngineAlone(const services::ModelRuntime& model,
                                          const engine::EvictionPlan& plan, double rope_scale = 1);
 std::unique_ptr<EngineEntry> EngineAlone(const services::ModelRuntime& model,
                                          std::span<const engine::Row> rows,
-                                         const engine::EvictionPlan& plan, double rope_scale = 1);
+                                         const engine::EvictionPlan& plan, double rope_scale = 1,
+                                         std::optional<kernels::DType> kv_dtype = std::nullopt);
 // Positions, keys and values, bit for bit.
 void ExpectSameEntry(const engine::KvView& expected, const engine::KvView& found);
 

@@ -17,6 +17,7 @@ USAGE, BAD_INPUT, NO_RESOURCES = 2, 3, 4
 # (flag, value, what the message says)
 BAD_VALUES = [
     ("--dtype", "f16", "expected one of f32, bf16, int8, found f16"),
+    ("--kv-dtype", "f16", "expected one of f32, bf16, int8, found f16"),
     ("--threads", "-1", "expected an integer from 0 to 1024, found -1"),
     ("--threads", "1025", "expected an integer from 0 to 1024, found 1025"),
     ("--gen-length", "0", "expected an integer from 1 to 16777216, found 0"),

@@ -73,7 +73,8 @@ class Decode(decode_pb2_grpc.DecodeServiceServicer):
 
 class Prefill(prefill_pb2_grpc.PrefillServiceServicer):
     def Prefill(self, request, context):
-        return prefill_pb2.PrefillResponse(masks=request.masks, budget=request.keep.budget)
+        return prefill_pb2.PrefillResponse(masks=request.masks, budget=request.keep.budget,
+                                           kv_dtype=request.keep.kv_dtype)
 
     def Explain(self, request, context):
         head = prefill_pb2.HeadExplanation(layer=1, positions=[2, 5], scores=[0.5])
@@ -198,6 +199,8 @@ def test_the_other_services_answer_with_values(server):
         assert client.model_info().model_name == "tiny"
         assert client.tokenize(document="four", question="") == (4, 2)
         assert client.prefill(tokens=[1, 2], masks=5, budget=3).budget == 3
+        assert client.prefill(tokens=[1], kv_dtype="int8").kv_dtype == "int8"
+        assert client.prefill(tokens=[1]).kv_dtype == ""
         assert client.explain(tokens=[1], with_scores=True).heads[0].scores == (0.5,)
         assert client.cache_stat().capacity_bytes == 100
         plan, policy = client.plan()

@@ -6,6 +6,7 @@
 #define MASKKV_TESTS_SUPPORT_ENTRY_BYTES_H_
 
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -40,7 +41,7 @@ inline EntryContent RandomContent(std::mt19937_64& random) {
   content.shape.layers = static_cast<std::int64_t>(1 + random() % 3);
   content.shape.kv_heads = static_cast<std::int64_t>(1 + random() % 3);
   content.shape.head_dim = static_cast<std::int64_t>(1 + random() % 9);
-  content.shape.dtype = random() % 2 == 0 ? kernels::DType::kF32 : kernels::DType::kBF16;
+  content.shape.dtype = static_cast<kernels::DType>(random() % 3);
   content.shape.rope_scale = random() % 2 == 0 ? 1 : 1 + static_cast<double>(random() % 100) / 8;
   for (std::int64_t i = 0; i < content.shape.layers * content.shape.kv_heads; ++i) {
     content.pairs.push_back(static_cast<std::int64_t>(random() % 7));
@@ -62,7 +63,8 @@ inline EntryContent RandomContent(std::mt19937_64& random) {
   return content;
 }
 
-// Fills the extents of every layer with random bytes and ascending positions.
+// Fills the extents of every layer with random bytes, scales that are good for any of them, and
+// ascending positions.
 inline absl::Status WriteContent(const EntryContent& content, std::mt19937_64& random,
                                  engine::KvSink& sink) {
   const engine::EntryShape& shape = content.shape;
@@ -77,6 +79,10 @@ inline absl::Status WriteContent(const EntryContent& content, std::mt19937_64& r
       for (std::size_t i = 0; i < static_cast<std::size_t>(extent.pairs) * row; ++i) {
         extent.keys[i] = static_cast<std::byte>(random());
         extent.values[i] = static_cast<std::byte>(random());
+      }
+      for (std::int64_t i = 0; shape.HasScales() && i < extent.pairs; ++i) {
+        extent.key_scales[i] = static_cast<float>(1 + random() % 1000) / 64;
+        extent.value_scales[i] = static_cast<float>(1 + random() % 1000) / 64;
       }
       for (std::int64_t i = 0; i < extent.pairs; ++i) {
         extent.positions[i] =
@@ -168,6 +174,16 @@ inline void CheckIndex(std::span<const std::byte> memory, const arena::EntryInde
     MASKKV_CHECK(inside(head.keys, head.pairs * row), "keys lie inside");
     MASKKV_CHECK(inside(head.values, head.pairs * row), "values lie inside");
     MASKKV_CHECK(inside(head.positions, head.pairs * 4), "positions lie inside");
+    if (index.shape.HasScales()) {
+      MASKKV_CHECK(inside(head.scales, head.pairs * 8), "scales lie inside");
+      for (std::uint64_t i = 0; i < 2 * head.pairs; ++i) {
+        float scale = 0;
+        std::memcpy(&scale, memory.data() + head.scales + 4 * i, 4);
+        MASKKV_CHECK(std::isnormal(scale) && scale > 0, "scales are good for a product");
+      }
+    } else {
+      MASKKV_CHECK(head.scales == 0, "no scales");
+    }
     std::int64_t last = -1;
     for (std::uint64_t i = 0; i < head.pairs; ++i) {
       std::int32_t position = 0;

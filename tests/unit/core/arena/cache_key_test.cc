@@ -29,6 +29,7 @@ CacheKeyFields Example() {
   fields.document_tokens = 2;
   fields.masks = 32;
   fields.rope_scaling = "linear 2";
+  fields.compute = kernels::DType::kInt8;
   fields.dtype = kernels::DType::kBF16;
   fields.policy = {.selection = engine::Selection::kMaskKv,
                    .layer_rule = engine::LayerRule::kWeights,
@@ -47,7 +48,7 @@ CacheKeyFields Example() {
 // Computed with Python's hashlib from the encoding that docs/shm_format.md describes.
 TEST(CacheKey, IsTheDocumentedDigest) {
   EXPECT_EQ(Hex(CacheKey(Example())),
-            "833c43ad32fa98231ca4aca3574583ee74915858677136828e1741c46d37f9c2");
+            "52a721b8736cc560735a0154d282207c2231e7853f983170072f578a36c9dfa3");
 }
 
 using Change = std::function<void(CacheKeyFields&)>;
@@ -94,6 +95,7 @@ TEST(CacheKey, EveryFieldThatIsUsedChangesIt) {
         f.copy_epoch = 1;
       },
       [](auto& f) { f.rope_scaling = ""; },
+      [](auto& f) { f.compute = kernels::DType::kBF16; },
       [](auto& f) { f.dtype = kernels::DType::kF32; },
       [](auto& f) { f.policy.layer_rule = engine::LayerRule::kOnline; },
       [](auto& f) { f.policy.layer_rule = engine::LayerRule::kOffline; },

@@ -117,7 +117,7 @@ TEST(ValidateEntry, RefusesAHeaderThatIsWrong) {
       {"width negative", header(&H::head_dim, ~0U), kLost, "BAD_HEADER", "head_dim"},
       {"width huge", header(&H::head_dim, ~0U >> 1), kLost, "BAD_HEADER", "head pairs"},
       {"dtype none", header(&H::dtype, 0U), kLost, "BAD_HEADER", "dtype"},
-      {"dtype other", header(&H::dtype, 3U), kLost, "BAD_HEADER", "dtype"},
+      {"dtype other", header(&H::dtype, 4U), kLost, "BAD_HEADER", "dtype"},
       {"pairs", header(&H::pairs, 10U), kLost, "BAD_HEADER", "pairs"},
       {"prompt huge", header(&H::prompt_tokens, kHuge), kLost, "BAD_HEADER", "prompt_tokens"},
       {"prompt short",
@@ -204,6 +204,7 @@ TEST(ValidateEntry, RefusesTablesThatAreWrong) {
        "head pairs"},
       {"pairs more", head(&H::pairs, 20), kLost, "BAD_HEADER", "head pairs"},
       {"pairs fewer", head(&H::pairs, 2), kLost, "BAD_HEADER", "pairs"},
+      {"scales of f32", head(&H::scales, 64), kLost, "BAD_HEADER", "head scales"},
   };
   for (const Damage& damage : damages) EXPECT_EQ(Reasoned(damage, true), "");
 }
@@ -309,7 +310,7 @@ EntryBytes Divide(EntryBytes& entry, const std::vector<ExtentRecord>& rectangles
         const HeadRecord from = entry.head(i);
         heads[i] = {append(from.keys, from.pairs * header.head_dim * 4),
                     append(from.values, from.pairs * header.head_dim * 4),
-                    append(from.positions, from.pairs * 4), from.pairs};
+                    append(from.positions, from.pairs * 4), from.pairs, 0};
       }
     }
     extent.bytes = bytes.size() - extent.offset;

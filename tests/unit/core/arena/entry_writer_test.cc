@@ -47,6 +47,13 @@ void ExpectSamePairs(const engine::KvView& a, const engine::KvView& b) {
       if (x.pairs == 0) continue;
       const std::size_t bytes = static_cast<std::size_t>(x.pairs) * row;
       EXPECT_EQ(std::memcmp(x.k, y.k, bytes), 0) << "keys of layer " << layer << " head " << head;
+      for (const auto& [scales, others] :
+           {std::pair{x.k_scales, y.k_scales}, {x.v_scales, y.v_scales}}) {
+        ASSERT_EQ(scales != nullptr, a.shape().HasScales());
+        if (scales == nullptr) continue;
+        EXPECT_EQ(std::memcmp(scales, others, static_cast<std::size_t>(x.pairs) * sizeof(float)), 0)
+            << "scales of layer " << layer << " head " << head;
+      }
       EXPECT_EQ(std::memcmp(x.v, y.v, bytes), 0) << "values of layer " << layer << " head " << head;
     }
   }
@@ -60,7 +67,8 @@ TEST(MaxEntryBytes, IsEnoughAndTightForRandomContent) {
     MASKKV_ASSERT_OK_AND_ASSIGN(const std::uint64_t most,
                                 MaxEntryBytes(content.shape, content.Pairs()));
     maskkv::testing::EntryBytes entry(content, random);  // checks that it fits
-    EXPECT_LE(most - entry.bytes().size(), static_cast<std::uint64_t>(192 * (heads + 1)));
+    const std::int64_t arrays = content.shape.HasScales() ? 4 : 3;
+    EXPECT_LE(most - entry.bytes().size(), static_cast<std::uint64_t>(64 * arrays * (heads + 1)));
   }
 }
 
@@ -225,8 +233,10 @@ std::vector<std::int32_t> Decode(engine::TestModel& model, const engine::GoldenC
 
 TEST_P(GoldenEntryTest, PrefillWritesTheHeapsPairsAndDecodeGivesTheSameTokens) {
   const engine::GoldenCase golden(GetParam());
-  for (const kernels::DType dtype : {kernels::DType::kF32, kernels::DType::kBF16}) {
-    engine::TestModel model(golden.model_directory(), dtype, 2, golden.positions());
+  for (const kernels::DType dtype :
+       {kernels::DType::kF32, kernels::DType::kBF16, kernels::DType::kInt8}) {
+    const kernels::DType compute = dtype == kernels::DType::kBF16 ? dtype : kernels::DType::kF32;
+    engine::TestModel model(golden.model_directory(), compute, 2, golden.positions());
     const auto rows =
         engine::PromptThenMasks(golden.prompt, golden.params.gen_length, model.weights.config());
     engine::PrefillRequest request;

@@ -47,11 +47,10 @@ TEST(HeapKvEntry, GivesBackWhatWasWrittenForRandomShapes) {
   const std::uint64_t seed = maskkv::testing::Seed();
   std::mt19937_64 random(seed);
   for (int run = 0; run < 100; ++run) {
-    const EntryShape shape{
-        .layers = static_cast<std::int64_t>(1 + random() % 3),
-        .kv_heads = static_cast<std::int64_t>(1 + random() % 4),
-        .head_dim = static_cast<std::int64_t>(1 + random() % 5),
-        .dtype = random() % 2 == 0 ? kernels::DType::kF32 : kernels::DType::kBF16};
+    const EntryShape shape{.layers = static_cast<std::int64_t>(1 + random() % 3),
+                           .kv_heads = static_cast<std::int64_t>(1 + random() % 4),
+                           .head_dim = static_cast<std::int64_t>(1 + random() % 5),
+                           .dtype = static_cast<kernels::DType>(random() % 3)};
     HeapKvEntry entry;
     ASSERT_TRUE(entry.Begin(shape, 1000).ok());
     const std::size_t row_bytes =
@@ -72,6 +71,11 @@ TEST(HeapKvEntry, GivesBackWhatWasWrittenForRandomShapes) {
         if (bytes == 0) continue;
         std::memset(extent.keys, ++stamp, bytes);
         std::memset(extent.values, ++stamp, bytes);
+        ASSERT_EQ(extent.key_scales != nullptr, shape.HasScales());
+        for (std::int64_t i = 0; shape.HasScales() && i < extent.pairs; ++i) {
+          extent.key_scales[i] = static_cast<float>(stamp);
+          extent.value_scales[i] = static_cast<float>(-stamp);
+        }
         for (std::int64_t i = 0; i < extent.pairs; ++i) {
           extent.positions[i] = static_cast<std::int32_t>(2 * i);
         }
@@ -93,6 +97,10 @@ TEST(HeapKvEntry, GivesBackWhatWasWrittenForRandomShapes) {
         EXPECT_EQ(std::memcmp(cached.k, keys.data(), keys.size()), 0) << "seed " << seed;
         const std::vector<unsigned char> values(keys.size(), ++stamp);
         EXPECT_EQ(std::memcmp(cached.v, values.data(), values.size()), 0) << "seed " << seed;
+        for (std::int64_t i = 0; shape.HasScales() && i < cached.pairs; ++i) {
+          EXPECT_EQ(cached.k_scales[i], static_cast<float>(stamp));
+          EXPECT_EQ(cached.v_scales[i], static_cast<float>(-stamp));
+        }
         EXPECT_EQ(entry.Positions(layer, head).back(), 2 * (cached.pairs - 1));
       }
     }

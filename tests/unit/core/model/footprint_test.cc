@@ -23,6 +23,7 @@ TEST(Footprint, OfLlada8BIsThePublishedOne) {
   EXPECT_EQ(llada.KvBytes(32768, DType::kBF16), 16 * kGiB);
   EXPECT_EQ(llada.KvBytes(256, DType::kBF16), 128 * kMiB);
   EXPECT_EQ(llada.KvBytesAPosition(DType::kF32), 1024 * kKiB);
+  EXPECT_EQ(llada.KvBytesAPosition(DType::kInt8), 264 * kKiB);  // 128 bytes and a scale
 }
 
 TEST(Footprint, OfDream7BIsThePublishedOne) {

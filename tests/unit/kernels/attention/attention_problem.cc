@@ -32,6 +32,15 @@ std::vector<Bf16> Narrow(const std::vector<float>& values) {
   return narrow;
 }
 
+Int8Rows Quantise(const std::vector<float>& values, std::int64_t width) {
+  Int8Rows narrow;
+  narrow.rows.resize(values.size());
+  for (std::int64_t at = 0; at < std::ssize(values); at += width) {
+    narrow.scales.push_back(QuantiseRow(values.data() + at, width, narrow.rows.data() + at));
+  }
+  return narrow;
+}
+
 }  // namespace
 
 std::string ProblemSpec::ToString() const {
@@ -40,7 +49,7 @@ std::string ProblemSpec::ToString() const {
        << "/" << shape.kv_heads << " x " << shape.head_dim << ", queries " << query_rows << ", own "
        << own_rows << ", cached";
   for (const std::int64_t count : pairs) text << ' ' << count;
-  text << (cached_dtype == DType::kBF16 ? " bf16" : " f32") << ", query scale " << query_scale;
+  text << ' ' << Name(cached_dtype) << ", query scale " << query_scale;
   return text.str();
 }
 
@@ -58,6 +67,8 @@ AttentionProblem::AttentionProblem(ProblemSpec spec, std::uint64_t seed) : spec_
     cached_v.push_back(Normal(count * shape.head_dim, 1.0F, random));
     cached_k16.push_back(Narrow(cached_k.back()));
     cached_v16.push_back(Narrow(cached_v.back()));
+    cached_k8.push_back(Quantise(cached_k.back(), shape.head_dim));
+    cached_v8.push_back(Quantise(cached_v.back(), shape.head_dim));
   }
 }
 
@@ -76,10 +87,14 @@ AttentionRequest AttentionProblem::Request(AttentionOutput& output) {
   output.lse.assign(At(spec_.query_rows * spec_.shape.heads), kGuard);
   heads_.clear();
   for (std::size_t g = 0; g < spec_.pairs.size(); ++g) {
-    const bool narrow = spec_.cached_dtype == DType::kBF16;
-    const void* k = narrow ? static_cast<const void*>(cached_k16[g].data()) : cached_k[g].data();
-    const void* v = narrow ? static_cast<const void*>(cached_v16[g].data()) : cached_v[g].data();
-    heads_.push_back({k, v, spec_.pairs[g]});
+    if (spec_.cached_dtype == DType::kF32) {
+      heads_.push_back({cached_k[g].data(), cached_v[g].data(), spec_.pairs[g]});
+    } else if (spec_.cached_dtype == DType::kBF16) {
+      heads_.push_back({cached_k16[g].data(), cached_v16[g].data(), spec_.pairs[g]});
+    } else {
+      heads_.push_back({cached_k8[g].rows.data(), cached_v8[g].rows.data(), spec_.pairs[g],
+                        cached_k8[g].scales.data(), cached_v8[g].scales.data()});
+    }
   }
   return {.q = q.data(),
           .ldq = ldq,
@@ -103,6 +118,10 @@ double AttentionProblem::Key(std::int64_t kv_head, std::int64_t j, std::int64_t 
   const std::int64_t cached = Keys(kv_head) - spec_.own_rows;
   if (j >= cached) return own_k[At((j - cached) * ldkv + kv_head * spec_.shape.head_dim + c)];
   const std::size_t at = At(j * spec_.shape.head_dim + c);
+  if (spec_.cached_dtype == DType::kInt8) {
+    const float key = cached_k8[At(kv_head)].At(j, spec_.shape.head_dim, c);
+    return spec_.shape.products == DType::kBF16 ? ToFloat(ToBf16(key)) : key;
+  }
   return spec_.cached_dtype == DType::kBF16 ? ToFloat(cached_k16[At(kv_head)][at])
                                             : cached_k[At(kv_head)][at];
 }
@@ -128,6 +147,9 @@ void AttentionProblem::MakeValuesPositive() {
   }
   for (std::vector<Bf16>& head : cached_v16) {
     for (Bf16& value : head) value.bits &= 0x7fff;
+  }
+  for (Int8Rows& head : cached_v8) {
+    for (std::int8_t& value : head.rows) value = static_cast<std::int8_t>(std::abs(value));
   }
 }
 

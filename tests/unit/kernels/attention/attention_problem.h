@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "kernels/attention/attention.h"
+#include "kernels/base/cached_row.h"
 
 namespace maskkv::kernels {
 
@@ -24,6 +25,17 @@ struct ProblemSpec {
   float query_scale = 1.0F;  // standard deviation of the query elements
 
   std::string ToString() const;
+};
+
+// Rows of a head with their scales.
+struct Int8Rows {
+  std::vector<std::int8_t> rows;
+  std::vector<float> scales;
+
+  float At(std::int64_t row, std::int64_t width, std::int64_t c) const {
+    return static_cast<float>(rows[static_cast<std::size_t>(row * width + c)]) *
+           scales[static_cast<std::size_t>(row)];
+  }
 };
 
 // What a kernel wrote for a problem.
@@ -52,9 +64,10 @@ class AttentionProblem {
   // Row-major with a gap after each row.
   std::vector<float> q, own_k, own_v;
   std::int64_t ldq, ldkv, ldo;
-  // One entry a KV head; the f32 or the bf16 pair is in use.
+  // One entry a KV head; those of cached_dtype are in use.
   std::vector<std::vector<float>> cached_k, cached_v;
   std::vector<std::vector<Bf16>> cached_k16, cached_v16;
+  std::vector<Int8Rows> cached_k8, cached_v8;
 
  private:
   void RoundInputs();

@@ -87,7 +87,7 @@ TEST_P(RaggedAttentionTest, EqualsTheTwinAroundTheBordersOfTilesAndBlocks) {
 }
 
 TEST_P(RaggedAttentionTest, EqualsTheTwinWithRaggedCachedHeads) {
-  for (const DType dtype : {DType::kF32, DType::kBF16}) {
+  for (const DType dtype : {DType::kF32, DType::kBF16, DType::kInt8}) {
     ExpectCloseToTwin({Shape(4, 4, 16), 8, 8, {0, 1, 63, 130}, dtype}, 1);
     ExpectCloseToTwin({Shape(6, 2, 10), 33, 33, {64, 5}, dtype}, 2);
     ExpectCloseToTwin({Shape(8, 1, 64), 40, 0, {100}, dtype}, 3);
@@ -104,7 +104,7 @@ TEST_P(RaggedAttentionTest, EqualsTheTwinOnRandomShapes) {
     spec.shape.kv_heads = 1 + below(3);
     spec.shape.heads = spec.shape.kv_heads * (1 + below(3));
     spec.shape.head_dim = 1 + below(40);
-    spec.cached_dtype = below(2) == 0 ? DType::kF32 : DType::kBF16;
+    spec.cached_dtype = static_cast<DType>(below(3));
     for (std::int64_t g = 0; g < spec.shape.kv_heads; ++g) spec.pairs.push_back(below(150));
     if (below(4) == 0) spec.pairs.clear();
     if (spec.own_rows == 0 && spec.pairs.empty()) spec.own_rows = 1;
@@ -312,10 +312,39 @@ TEST(RaggedAttention, TakesBf16NumbersAsF32WhereThereIsNoUnit) {
   }
 }
 
+TEST_P(RaggedAttentionTest, ReturnsTheSameBitsForInt8PairsAndForWhatTheyAreReadAs) {
+  for (const std::int64_t head_dim : {1, 5, 16, 17, 64, 80, 128}) {
+    const ProblemSpec spec{Shape(4, 2, head_dim), 21, 40, {150, 64}, DType::kInt8};
+    AttentionProblem narrow(spec, static_cast<std::uint64_t>(head_dim));
+    ProblemSpec wide_spec = spec;
+    wide_spec.cached_dtype = DType::kF32;
+    AttentionProblem wide(wide_spec, static_cast<std::uint64_t>(head_dim));
+    for (std::size_t g = 0; g < 2; ++g) {
+      for (std::int64_t at = 0; at < std::ssize(wide.cached_k[g]); ++at) {
+        const auto to = static_cast<std::size_t>(at);
+        const std::int64_t row = at / head_dim;
+        wide.cached_k[g][to] = narrow.cached_k8[g].At(row, head_dim, at % head_dim);
+        wide.cached_v[g][to] = narrow.cached_v8[g].At(row, head_dim, at % head_dim);
+      }
+    }
+    ExpectSameBits(Run(narrow), Run(wide), spec.ToString());
+  }
+}
+
+TEST_P(RaggedAttentionTest, ShowsAScaleThatIsNoNumberInEveryRow) {
+  AttentionProblem problem({Shape(1, 1, 8), 20, 3, {80}, DType::kInt8}, 25);
+  problem.cached_k8[0].scales[71] = std::nanf("");
+  const AttentionOutput output = Run(problem);
+  for (std::int64_t i = 0; i < 20; ++i) {
+    EXPECT_TRUE(std::isnan(output.out[static_cast<std::size_t>(i * problem.ldo)]));
+  }
+}
+
 TEST(RaggedAttention, ReturnsTheSameBitsOnEveryInstructionSetWithFma) {
   WorkerPool pool(1);
-  for (const std::int64_t head_dim : {6, 64, 128}) {
-    AttentionProblem problem({{6, 2, head_dim}, 50, 50, {0, 100}, DType::kBF16}, 23);
+  for (const auto& [head_dim, dtype] :
+       {std::pair{6, DType::kBF16}, {64, DType::kInt8}, {128, DType::kBF16}, {120, DType::kInt8}}) {
+    AttentionProblem problem({{6, 2, head_dim}, 50, 50, {0, 100}, dtype}, 23);
     std::vector<AttentionOutput> outputs;
     for (const LaneKernels* lanes : SupportedLaneKernels()) {
       if (std::string(lanes->name) == "portable") continue;
@@ -337,6 +366,9 @@ TEST(RaggedAttentionDeathTest, RefusesImpossibleShapes) {
   AttentionRequest request = problem.Request(output);
   request.cached = request.cached.subspan(1);
   EXPECT_DEATH(RaggedAttention(pool, {2, 2, 8}, {&request, 1}, workspace), "cached heads");
+  request = problem.Request(output);
+  request.cached_dtype = DType::kInt8;
+  EXPECT_DEATH(RaggedAttention(pool, {2, 2, 8}, {&request, 1}, workspace), "without scales");
 }
 
 }  // namespace

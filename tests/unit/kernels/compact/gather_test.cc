@@ -8,6 +8,8 @@
 #include <random>
 #include <vector>
 
+#include "kernels/base/cached_row.h"
+
 namespace maskkv::kernels {
 namespace {
 
@@ -30,7 +32,7 @@ TEST(GatherRows, CopiesTheChosenRowsOfAStridedHead) {
   const std::vector<std::int32_t> kept = {0, 3, 4, 49, 7, 7};
   for (const std::int64_t head_dim : {1, 6, 16}) {
     std::vector<float> out(kept.size() * static_cast<std::size_t>(head_dim) + 1, -5.0F);
-    GatherRows(rows.values.data() + 2, rows.ld, head_dim, kept, DType::kF32, out.data());
+    GatherRows(rows.values.data() + 2, rows.ld, head_dim, kept, DType::kF32, out.data(), nullptr);
     std::size_t at = 0;
     for (const std::int32_t row : kept) {
       for (std::int64_t c = 0; c < head_dim; ++c) EXPECT_EQ(out[at++], rows.At(row, c + 2));
@@ -44,7 +46,7 @@ TEST(GatherRows, RoundsToTheNearestBf16) {
   const std::vector<std::int32_t> kept = {1, 2, 48};
   for (const std::int64_t head_dim : {1, 6, 21}) {
     std::vector<Bf16> out(kept.size() * static_cast<std::size_t>(head_dim) + 1, Bf16{0x1234});
-    GatherRows(rows.values.data(), rows.ld, head_dim, kept, DType::kBF16, out.data());
+    GatherRows(rows.values.data(), rows.ld, head_dim, kept, DType::kBF16, out.data(), nullptr);
     std::size_t at = 0;
     for (const std::int32_t row : kept) {
       for (std::int64_t c = 0; c < head_dim; ++c) {
@@ -55,8 +57,28 @@ TEST(GatherRows, RoundsToTheNearestBf16) {
   }
 }
 
+TEST(GatherRows, QuantisesEachRowWithAScaleOfItsOwn) {
+  const Rows rows(50, 21);
+  const std::vector<std::int32_t> kept = {1, 2, 48, 2};
+  for (const std::int64_t head_dim : {1, 6, 18}) {
+    std::vector<std::int8_t> out(kept.size() * static_cast<std::size_t>(head_dim) + 1, 99);
+    std::vector<float> scales(kept.size() + 1, -3.0F);
+    GatherRows(rows.values.data() + 3, rows.ld, head_dim, kept, DType::kInt8, out.data(),
+               scales.data());
+    std::size_t at = 0;
+    for (std::size_t i = 0; i < kept.size(); ++i) {
+      std::vector<std::int8_t> alone(static_cast<std::size_t>(head_dim));
+      const float* row = rows.values.data() + 3 + kept[i] * rows.ld;
+      EXPECT_EQ(scales[i], QuantiseRow(row, head_dim, alone.data()));
+      for (const std::int8_t element : alone) EXPECT_EQ(out[at++], element);
+    }
+    EXPECT_EQ(out[at], 99);
+    EXPECT_EQ(scales.back(), -3.0F);
+  }
+}
+
 TEST(GatherRows, TouchesNothingWhenNothingIsKept) {
-  GatherRows(nullptr, 8, 8, {}, DType::kF32, nullptr);
+  GatherRows(nullptr, 8, 8, {}, DType::kF32, nullptr, nullptr);
 }
 
 }  // namespace

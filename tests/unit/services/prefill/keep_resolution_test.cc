@@ -292,6 +292,8 @@ TEST_F(KeepResolutionTest, ValuesOutOfRangeAreRefusedByName) {
     EXPECT_THAT(status, testing::StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr(field)));
   };
   const double nan = std::numeric_limits<double>::quiet_NaN();
+  refused("kv_dtype",
+          [](v1::KeepPolicy& keep) { keep.set_kv_dtype(static_cast<v1::KvDtype>(77)); });
   refused("budget", [](v1::KeepPolicy& keep) { keep.set_budget(0); });
   refused("budget", [](v1::KeepPolicy& keep) { keep.set_budget(-5); });
   refused("budget", [](v1::KeepPolicy& keep) { keep.set_budget(std::int64_t{1} << 31); });
