@@ -98,7 +98,7 @@ class EntryBytes {
  public:
   explicit EntryBytes(std::span<const std::byte> bytes)
       : memory_(static_cast<std::int64_t>(bytes.size())) {
-    if (!bytes.empty()) std::memcpy(memory_.data(), bytes.data(), bytes.size());
+    std::copy_n(bytes.data(), memory_.size(), memory_.data());
   }
   EntryBytes(const EntryContent& content, std::mt19937_64& random) {
     const auto most = arena::MaxEntryBytes(content.shape, content.Pairs());

@@ -17,6 +17,7 @@
 #include "core/policy/named_policy.h"
 #include "tests/support/status_matchers.h"
 #include "tests/unit/core/engine/golden_file.h"
+#include "tests/unit/core/engine/test_model.h"
 
 namespace maskkv::engine::golden_policies_test {
 namespace {
