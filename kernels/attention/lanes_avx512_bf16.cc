@@ -93,6 +93,26 @@ MASKKV_INLINE Bf16Rows NarrowTile(const AttendUnit& unit, std::int64_t first, st
   return {copy, padded};
 }
 
+// Asks for the own rows among the keys from `next` on in the second-level cache, as many of a tile
+// as lanes [lane, lane + lanes) are of `padded`: rows of a wide matrix lie pages apart, and each
+// would be waited for when its tile comes. (The processor sees kept pairs coming by itself.)
+MASKKV_INLINE void PrefetchOwnRows(const AttendUnit& unit, std::int64_t next, std::int64_t lane,
+                                   std::int64_t lanes, std::int64_t padded) {
+  const KeySegment& own = unit.segments[1];
+  const std::int64_t first = next - unit.segments[0].rows;
+  if (first < 0 || first >= own.rows) return;
+  const std::int64_t count = own.rows - first < kKeyTile ? own.rows - first : kKeyTile;
+  const auto* k = static_cast<const float*>(own.k);
+  const auto* v = static_cast<const float*>(own.v);
+  const std::int64_t end = first + count * (lane + lanes) / padded;
+  for (std::int64_t j = first + count * lane / padded; j < end; ++j) {
+    for (std::int64_t c = 0; c < unit.head_dim; c += 16) {
+      _mm_prefetch(k + j * own.stride + c, _MM_HINT_T1);
+      _mm_prefetch(v + j * own.stride + c, _MM_HINT_T1);
+    }
+  }
+}
+
 // pairs (count / 2 rounded up, dims) = (row 2 j, row 2 j + 1), zero where there is no such row.
 MASKKV_INLINE void PairRows(const Bf16Rows& rows, std::int64_t count, std::int64_t dims,
                             float* pairs) {
@@ -159,6 +179,7 @@ void AttendBf16Avx512(const AttendUnit& unit) {
     PairRows(NarrowTile<false>(unit, first, count, reinterpret_cast<std::uint16_t*>(value_copy)),
              count, dims, value_pairs);
     ForEachGroup<Avx512>(padded, [&]<unsigned kVecs>(std::int64_t lane) {
+      PrefetchOwnRows(unit, first + kKeyTile, lane, kVecs * Avx512::kWidth, padded);
       ScorePairTile<kVecs>(q + lane * pairs, k.data, k.stride, count, pairs, s);
       SoftmaxPairTile<kVecs>(count, scale, s, max + lane, sum + lane, rescale);
       OutputPairTile<kVecs>(s, value_pairs, count, dims, rescale, out + lane * dims);
