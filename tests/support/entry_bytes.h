@@ -80,8 +80,7 @@ inline absl::Status WriteContent(const EntryContent& content, std::mt19937_64& r
         extent.values[i] = static_cast<std::byte>(random());
       }
       for (std::int64_t i = 0; i < extent.pairs; ++i) {
-        if (shape.HasScales()) extent.key_scales[i] = static_cast<float>(1 + random() % 99) / 64;
-        if (shape.HasScales()) extent.value_scales[i] = static_cast<float>(1 + random() % 99);
+        if (shape.HasScales()) extent.key_scales[i] = 0.25F, extent.value_scales[i] = 3.0F;
         extent.positions[i] =
             static_cast<std::int32_t>(5 * i + static_cast<std::int64_t>(random() % 5));
       }
@@ -174,8 +173,7 @@ inline void CheckIndex(std::span<const std::byte> memory, const arena::EntryInde
     const std::uint64_t scales = index.shape.HasScales() ? 2 * head.pairs : 0;
     MASKKV_CHECK(inside(head.scales, 4 * scales), "scales lie inside");
     for (std::uint64_t i = 0; i < scales; ++i) {
-      float scale = 0;
-      std::memcpy(&scale, memory.data() + head.scales + 4 * i, 4);
+      const float scale = reinterpret_cast<const float*>(memory.data() + head.scales)[i];
       MASKKV_CHECK(std::isnormal(scale) && scale > 0, "scales are good for a product");
     }
     std::int64_t last = -1;
