@@ -63,8 +63,7 @@ inline EntryContent RandomContent(std::mt19937_64& random) {
   return content;
 }
 
-// Fills the extents of every layer with random bytes, scales that are good for any of them, and
-// ascending positions.
+// Fills the extents of every layer with random bytes, good scales and ascending positions.
 inline absl::Status WriteContent(const EntryContent& content, std::mt19937_64& random,
                                  engine::KvSink& sink) {
   const engine::EntryShape& shape = content.shape;
@@ -80,11 +79,8 @@ inline absl::Status WriteContent(const EntryContent& content, std::mt19937_64& r
         extent.keys[i] = static_cast<std::byte>(random());
         extent.values[i] = static_cast<std::byte>(random());
       }
-      for (std::int64_t i = 0; shape.HasScales() && i < extent.pairs; ++i) {
-        extent.key_scales[i] = static_cast<float>(1 + random() % 1000) / 64;
-        extent.value_scales[i] = static_cast<float>(1 + random() % 1000) / 64;
-      }
       for (std::int64_t i = 0; i < extent.pairs; ++i) {
+        if (shape.HasScales()) extent.key_scales[i] = 0.25F, extent.value_scales[i] = 3.0F;
         extent.positions[i] =
             static_cast<std::int32_t>(5 * i + static_cast<std::int64_t>(random() % 5));
       }
@@ -174,15 +170,11 @@ inline void CheckIndex(std::span<const std::byte> memory, const arena::EntryInde
     MASKKV_CHECK(inside(head.keys, head.pairs * row), "keys lie inside");
     MASKKV_CHECK(inside(head.values, head.pairs * row), "values lie inside");
     MASKKV_CHECK(inside(head.positions, head.pairs * 4), "positions lie inside");
-    if (index.shape.HasScales()) {
-      MASKKV_CHECK(inside(head.scales, head.pairs * 8), "scales lie inside");
-      for (std::uint64_t i = 0; i < 2 * head.pairs; ++i) {
-        float scale = 0;
-        std::memcpy(&scale, memory.data() + head.scales + 4 * i, 4);
-        MASKKV_CHECK(std::isnormal(scale) && scale > 0, "scales are good for a product");
-      }
-    } else {
-      MASKKV_CHECK(head.scales == 0, "no scales");
+    const std::uint64_t scales = index.shape.HasScales() ? 2 * head.pairs : 0;
+    MASKKV_CHECK(inside(head.scales, 4 * scales), "scales lie inside");
+    for (std::uint64_t i = 0; i < scales; ++i) {
+      const float scale = reinterpret_cast<const float*>(memory.data() + head.scales)[i];
+      MASKKV_CHECK(std::isnormal(scale) && scale > 0, "scales are good for a product");
     }
     std::int64_t last = -1;
     for (std::uint64_t i = 0; i < head.pairs; ++i) {
