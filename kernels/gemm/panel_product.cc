@@ -74,15 +74,9 @@ PanelProduct::PanelProduct(std::int64_t out, std::int64_t in, DType compute)
   slab_ = slabs_ == 1 ? in : RoundUp((in + slabs_ - 1) / slabs_, kColumnBlock);
 }
 
-std::unique_ptr<const PanelProduct> PanelProduct::Pack(WorkerPool& pool,
-                                                       std::span<const MatrixSource> parts,
-                                                       std::int64_t in, DType compute) {
-  MASKKV_REQUIRE(!parts.empty() && in >= 1, "an empty matrix");
-  std::int64_t out = 0;
-  for (const MatrixSource& part : parts) {
-    MASKKV_REQUIRE(part.out >= 1, "an empty part");
-    out += part.out;
-  }
+std::unique_ptr<PanelProduct> PanelProduct::Plan(WorkerPool& pool, std::int64_t out,
+                                                 std::int64_t in, DType compute) {
+  MASKKV_REQUIRE(out >= 1 && in >= 1, "an empty matrix");
   std::unique_ptr<PanelProduct> product(new PanelProduct(out, in, compute));
   bool found = false;
   // One item: the probes run on the caller, as a worker with single-threaded OpenMP.
@@ -91,12 +85,34 @@ std::unique_ptr<const PanelProduct> PanelProduct::Pack(WorkerPool& pool,
   });
   MASKKV_REQUIRE(found, "oneDNN has no f32 product on this machine");
   product->FindHeights();
-  product->packed_.Resize(product->panels() * product->panel_stride_);
-  std::vector<WorkerScratch> scratch(static_cast<std::size_t>(pool.threads()));
-  pool.ParallelFor(product->panels(), [&](std::int64_t panel, int worker) {
-    product->PackPanel(panel, parts, scratch[static_cast<std::size_t>(worker)]);
-  });
   return product;
+}
+
+void PanelProduct::Pack(WorkerPool& pool, std::span<const MatrixSource> parts, std::byte* packed) {
+  std::vector<WorkerScratch> scratch(static_cast<std::size_t>(pool.threads()));
+  pool.ParallelFor(panels(), [&](std::int64_t panel, int worker) {
+    PackPanel(panel, parts, packed + panel * panel_stride_,
+              scratch[static_cast<std::size_t>(worker)]);
+  });
+  packed_ = packed;
+}
+
+std::string PanelProduct::Layout() const {
+  const dnnl_version_t& version = *dnnl_version();
+  std::string text;
+  for (const std::int64_t value :
+       {std::int64_t{version.major}, std::int64_t{version.minor}, std::int64_t{version.patch}, out_,
+        in_, static_cast<std::int64_t>(compute_), static_cast<std::int64_t>(storage_), panel_width_,
+        slab_, slab_stride_, panel_stride_}) {
+    text += std::to_string(value) + ',';
+  }
+  for (const auto& by_slab : ladders_) {
+    for (const TileLadder* ladder : by_slab) {
+      text += '|';
+      if (ladder != nullptr) text += ladder->base().WeightsLayout();
+    }
+  }
+  return text;
 }
 
 bool PanelProduct::FindLadders(DType storage) {
@@ -139,7 +155,7 @@ void PanelProduct::FindHeights() {
 }
 
 void PanelProduct::PackPanel(std::int64_t panel, std::span<const MatrixSource> parts,
-                             WorkerScratch& scratch) {
+                             std::byte* packed, WorkerScratch& scratch) const {
   const auto size = static_cast<std::int64_t>(SizeOf(storage_));
   const std::int64_t width = PanelWidth(panel);
   AlignedBuffer<std::byte> rows(width * in_ * size);
@@ -148,17 +164,13 @@ void PanelProduct::PackPanel(std::int64_t panel, std::span<const MatrixSource> p
   for (std::int64_t slab = 0; slab < slabs_; ++slab) {
     LadderOf(panel, slab)
         .base()
-        .PackWeights(rows.data() + SlabBegin(slab) * size, in_, PackedAt(panel, slab),
+        .PackWeights(rows.data() + SlabBegin(slab) * size, in_, packed + slab * slab_stride_,
                      scratch.runner);
   }
 }
 
 const TileLadder& PanelProduct::LadderOf(std::int64_t panel, std::int64_t slab) const {
   return *ladders_[panel + 1 == panels()][slab + 1 == slabs_];
-}
-
-std::byte* PanelProduct::PackedAt(std::int64_t panel, std::int64_t slab) const {
-  return const_cast<std::byte*>(packed_.data()) + panel * panel_stride_ + slab * slab_stride_;
 }
 
 std::int64_t PanelProduct::HeightFor(std::int64_t rows) const {

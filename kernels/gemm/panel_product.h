@@ -3,8 +3,8 @@
 // PanelProduct: the packed panels of a matrix and the product of one row tile with one panel, on
 // the calling thread. MatMul and the vocabulary head loop over it. A panel's `in` is summed in
 // slabs of at most kSlab: oneDNN sums a slab in registers, slabs are added in ascending order
-// (longer sums make its bf16 kernels block, which costs more than the additions). Immutable and
-// thread safe after Pack.
+// (longer sums make its bf16 kernels block, which costs more than the additions). Immutable
+// and thread safe once it has its packed bytes.
 #ifndef MASKKV_KERNELS_GEMM_PANEL_PRODUCT_H_
 #define MASKKV_KERNELS_GEMM_PANEL_PRODUCT_H_
 
@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "kernels/base/aligned_buffer.h"
@@ -38,10 +39,13 @@ class PanelProduct {
   // The longest slab of `in`.
   static constexpr std::int64_t kSlab = 4096;
 
-  // As PackedMatrix::Pack.
-  static std::unique_ptr<const PanelProduct> Pack(WorkerPool& pool,
-                                                  std::span<const MatrixSource> parts,
-                                                  std::int64_t in, DType compute);
+  // As PackedMatrix::Plan.
+  static std::unique_ptr<PanelProduct> Plan(WorkerPool& pool, std::int64_t out, std::int64_t in,
+                                            DType compute);
+  // As those of PackedMatrix.
+  std::string Layout() const;
+  void Pack(WorkerPool& pool, std::span<const MatrixSource> parts, std::byte* packed);
+  void Borrow(const std::byte* packed) { packed_ = packed; }
 
   std::int64_t out() const { return out_; }
   std::int64_t in() const { return in_; }
@@ -49,7 +53,8 @@ class PanelProduct {
   // What tiles of x are stored as: compute(), or kF32 holding rounded values where bf16 is
   // emulated.
   DType storage() const { return storage_; }
-  std::int64_t bytes() const { return packed_.capacity_bytes(); }
+  std::int64_t bytes() const { return panels() * panel_stride_; }
+  const std::byte* packed() const { return packed_; }
 
   std::int64_t panels() const { return (out_ + panel_width_ - 1) / panel_width_; }
   std::int64_t PanelBegin(std::int64_t panel) const { return panel * panel_width_; }
@@ -78,9 +83,12 @@ class PanelProduct {
   bool FindLadders(DType storage);
   bool FindLaddersOfStep(std::int64_t step);
   void FindHeights();
-  void PackPanel(std::int64_t panel, std::span<const MatrixSource> parts, WorkerScratch& scratch);
+  void PackPanel(std::int64_t panel, std::span<const MatrixSource> parts, std::byte* packed,
+                 WorkerScratch& scratch) const;
   const TileLadder& LadderOf(std::int64_t panel, std::int64_t slab) const;
-  std::byte* PackedAt(std::int64_t panel, std::int64_t slab) const;
+  const std::byte* PackedAt(std::int64_t panel, std::int64_t slab) const {
+    return packed_ + panel * panel_stride_ + slab * slab_stride_;
+  }
   std::int64_t SlabBegin(std::int64_t slab) const { return slab * slab_; }
   std::int64_t SlabLength(std::int64_t slab) const {
     return slab + 1 == slabs_ ? in_ - SlabBegin(slab) : slab_;
@@ -97,9 +105,9 @@ class PanelProduct {
   // By [last panel?][last slab?]; owned by TileLadder.
   const TileLadder* ladders_[2][2] = {};
   std::vector<std::int64_t> heights_;
-  std::int64_t slab_stride_ = 0;   // bytes of a packed slab, padded to 64
-  std::int64_t panel_stride_ = 0;  // bytes of a packed panel
-  AlignedBuffer<std::byte> packed_;
+  std::int64_t slab_stride_ = 0;       // bytes of a packed slab, padded to 64
+  std::int64_t panel_stride_ = 0;      // bytes of a packed panel
+  const std::byte* packed_ = nullptr;  // bytes() of them, of PackedMatrix or of its borrower
 };
 
 }  // namespace maskkv::kernels
