@@ -24,6 +24,9 @@ void ModelFlags::Declare(CLI::App& app) {
   app.add_option("--dtype", dtype, "Type of weights, GEMM inputs and cached pairs")
       ->check(OneOf({"f32", "bf16"}))
       ->capture_default_str();
+  app.add_option("--weights-cache", weights_cache,
+                 "Folder of packed weights: packed once, mapped by every process [none]")
+      ->type_name("DIR");
   app.add_option("--threads", threads, "Worker threads; 0 is one a hardware thread")
       ->check(IntegerIn(0, 1024))
       ->capture_default_str();

@@ -27,6 +27,7 @@ struct ModelFlags {
   std::string model;          // checkpoint directory
   std::string dtype = "f32";  // f32 | bf16
   int threads = 0;            // 0: one a hardware thread
+  std::string weights_cache;  // folder; "": none
 
   void Declare(CLI::App& app);
   kernels::DType compute() const;
