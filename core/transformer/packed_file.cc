@@ -2,6 +2,7 @@
 #include "core/transformer/packed_file.h"
 
 #include <fcntl.h>
+#include <linux/mman.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 
@@ -168,6 +169,12 @@ absl::Status PackedFile::Map(const std::string& path, const PackedPlan& plan) {
   return absl::OkStatus();
 }
 
+void PackedFile::AskForHugePages() const {
+#ifdef MADV_COLLAPSE
+  ::madvise(mapped_, (reserved_.size() - kHugePage) / kHugePage * kHugePage, MADV_COLLAPSE);
+#endif
+}
+
 absl::Status PackedFile::Verify(const std::string& path, const PackedPlan& plan,
                                 kernels::WorkerPool& pool) {
   PackedHeader header;
@@ -262,6 +269,8 @@ absl::Status PackedFileWriter::Finish(const PackedSource& source, const std::str
     return SystemError(path_, "write");
   }
   if (::fsync(file_.get()) != 0) return SystemError(path_, "flush");
+  // Out of the cache: written pages are small ones. Readers get them back in huge pages.
+  ::posix_fadvise(file_.get(), 0, 0, POSIX_FADV_DONTNEED);
   if (std::rename(path_.c_str(), path.c_str()) != 0)
     return SystemError(path, "rename a file to it");
   return absl::OkStatus();

@@ -77,6 +77,10 @@ class PackedFile {
   ~PackedFile();
 
   const PackedSource& source() const { return source_; }
+  // Where files are kept in memory alone (tmpfs), puts them into huge pages, for all processes; the
+  // caches of other file systems refuse it. Takes about as long as writing did.
+  void AskForHugePages() const;
+
   // The bytes at an offset of the plan; aligned to pages.
   const std::byte* At(std::int64_t offset) const { return mapped_ + offset; }
 

@@ -187,6 +187,7 @@ WeightsOrigin TakeFromCache(const std::string& folder, const model::Checkpoint& 
       if (!written.ok()) origin.notes.emplace_back(written.message());
       origin.written = written.ok();
       if (written.ok()) file = cache.Open(origin.path);
+      if (written.ok() && file.ok()) file->AskForHugePages();
     }
   }
   if (!file.ok()) {
