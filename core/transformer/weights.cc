@@ -48,52 +48,56 @@ absl::Status LoadVector(const model::Checkpoint& checkpoint, const model::Tensor
   return LoadVectors(checkpoint, {&spec, 1}, out);
 }
 
-// Stacks tensors by rows and packs them.
+// Lists the matrices that are to be packed, with the tensors that each stacks by rows.
 class Packer {
  public:
-  Packer(const model::Checkpoint& checkpoint, DType compute, kernels::WorkerPool& pool)
-      : checkpoint_(checkpoint), compute_(compute), pool_(pool) {}
+  Packer(const model::Checkpoint& checkpoint, DType compute)
+      : checkpoint_(checkpoint), compute_(compute) {}
 
-  absl::Status Pack(std::span<const model::TensorSpec> specs, kernels::PackedMatrix& out) const {
+  // out: stays where it is until the weights are loaded.
+  absl::Status Pack(std::span<const model::TensorSpec> specs, kernels::PackedMatrix& out) {
     return PackAs(compute_, specs, out);
   }
 
   // A matrix that decides between experts.
-  absl::Status PackRouter(const model::TensorSpec& spec, kernels::PackedMatrix& out) const {
+  absl::Status PackRouter(const model::TensorSpec& spec, kernels::PackedMatrix& out) {
     return PackAs(kernels::PairDType(compute_), {&spec, 1}, out);
   }
 
   absl::Status PackFfn(const model::TensorSpec& gate, const model::TensorSpec& up,
-                       const model::TensorSpec& down, FfnWeights& out) const {
+                       const model::TensorSpec& down, FfnWeights& out) {
     MASKKV_RETURN_IF_ERROR(Pack(std::array{gate, up}, out.gate_up));
     return Pack(std::array{down}, out.down);
   }
 
+  std::span<const MatrixToPack> matrices() const { return matrices_; }
+
  private:
   absl::Status PackAs(DType compute, std::span<const model::TensorSpec> specs,
-                      kernels::PackedMatrix& out) const {
+                      kernels::PackedMatrix& out) {
     const std::int64_t in = specs[0].shape[1];
     if (compute == DType::kInt8 && in > kernels::kLongestInt8) {
       return absl::InvalidArgumentError(absl::StrFormat(
           "tensor %s: expected rows of at most %d values with int8 weights, found %d",
           specs[0].name, kernels::kLongestInt8, in));
     }
-    std::vector<kernels::MatrixSource> sources;
+    MatrixToPack matrix{.name = "", .parts = {}, .in = in, .compute = compute, .matrix = &out};
     for (const model::TensorSpec& spec : specs) {
       MASKKV_ASSIGN_OR_RETURN(const model::Weight weight, checkpoint_.Tensor(spec));
-      sources.push_back({weight.data, weight.dtype, weight.shape[0]});
+      matrix.parts.push_back({weight.data, weight.dtype, weight.shape[0]});
+      matrix.name += (matrix.name.empty() ? "" : "|") + spec.name;
     }
-    out = kernels::PackedMatrix::Pack(pool_, sources, in, compute);
+    matrices_.push_back(std::move(matrix));
     return absl::OkStatus();
   }
 
   const model::Checkpoint& checkpoint_;
   const DType compute_;
-  kernels::WorkerPool& pool_;
+  std::vector<MatrixToPack> matrices_;
 };
 
 absl::Status LoadBlock(const model::Checkpoint& source, const model::BlockTensors& block,
-                       const Packer& packer, LayerWeights& layer) {
+                       Packer& packer, LayerWeights& layer) {
   MASKKV_RETURN_IF_ERROR(LoadVector(source, block.attn_norm, layer.attn_norm));
   MASKKV_RETURN_IF_ERROR(LoadVector(source, block.ffn_norm, layer.ffn_norm));
   MASKKV_RETURN_IF_ERROR(packer.Pack(std::array{block.query}, layer.query));
@@ -106,6 +110,7 @@ absl::Status LoadBlock(const model::Checkpoint& source, const model::BlockTensor
   MASKKV_RETURN_IF_ERROR(LoadVector(source, block.key_norm, layer.key_norm));
   if (block.experts.empty()) return packer.PackFfn(block.gate, block.up, block.down, layer.ffn);
   MASKKV_RETURN_IF_ERROR(packer.PackRouter(block.router, layer.router));
+  layer.experts.reserve(block.experts.size());
   for (const model::ExpertTensors& expert : block.experts) {
     MASKKV_RETURN_IF_ERROR(
         packer.PackFfn(expert.gate, expert.up, expert.down, layer.experts.emplace_back()));
@@ -128,22 +133,31 @@ std::int64_t LayerWeights::bytes() const {
   return total;
 }
 
-absl::StatusOr<Weights> Weights::Load(model::Checkpoint checkpoint, DType compute,
+absl::StatusOr<Weights> Weights::Load(model::Checkpoint checkpoint, const LoadOptions& options,
                                       kernels::WorkerPool& pool) {
   Weights weights(std::move(checkpoint));
-  weights.compute_ = compute;
+  weights.compute_ = options.compute;
   const model::Checkpoint& source = weights.checkpoint_;
   const model::ModelTensors& tensors = source.tensors();
   MASKKV_ASSIGN_OR_RETURN(const model::Weight embedding, source.Tensor(tensors.embedding));
   weights.embedding_ = embedding.data;
   weights.embedding_dtype_ = embedding.dtype;
 
-  const Packer packer(source, compute, pool);
-  for (const model::BlockTensors& block : tensors.blocks) {
-    MASKKV_RETURN_IF_ERROR(LoadBlock(source, block, packer, weights.layers_.emplace_back()));
+  Packer packer(source, options.compute);
+  weights.layers_.resize(tensors.blocks.size());
+  for (std::size_t layer = 0; layer < tensors.blocks.size(); ++layer) {
+    if (options.only_layer && *options.only_layer != static_cast<std::int64_t>(layer)) continue;
+    MASKKV_RETURN_IF_ERROR(
+        LoadBlock(source, tensors.blocks[layer], packer, weights.layers_[layer]));
   }
   MASKKV_RETURN_IF_ERROR(LoadVector(source, tensors.final_norm, weights.final_norm_));
   MASKKV_RETURN_IF_ERROR(packer.Pack(std::array{tensors.head}, weights.head_));
+  if (options.cache_folder.empty()) {
+    PackAll(packer.matrices(), pool);
+  } else {
+    weights.origin_ =
+        TakeFromCache(options.cache_folder, source, packer.matrices(), options.compute, pool);
+  }
   return weights;
 }
 

@@ -1,19 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A checkpoint made ready to compute with: every matrix packed once for the GEMM, norms widened to
-// f32, the embedding table left where the checkpoint is mapped. Immutable after Load, so it may be
-// read from any thread; it owns the checkpoint's mapping. Families differ here and in
-// transformer.h only.
+// A checkpoint made ready to compute with: every matrix packed once for the GEMM, in memory of the
+// process or in a file that all processes map (weights_cache.h), norms widened to f32, the
+// embedding table left where the checkpoint is mapped. Immutable after Load, so it may be read from
+// any thread; it owns the checkpoint's mapping. Families differ here and in transformer.h only.
 #ifndef MASKKV_CORE_TRANSFORMER_WEIGHTS_H_
 #define MASKKV_CORE_TRANSFORMER_WEIGHTS_H_
 
 #include <cstdint>
+#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "core/model/checkpoint.h"
 #include "core/model/config.h"
+#include "core/transformer/weights_cache.h"
 #include "kernels/base/aligned_buffer.h"
 #include "kernels/base/dtype.h"
 #include "kernels/gemm/packed_matrix.h"
@@ -49,14 +52,26 @@ struct LayerWeights {
   std::int64_t bytes() const;
 };
 
+struct LoadOptions {
+  kernels::DType compute = kernels::DType::kF32;  // what matrices are packed for
+  std::string cache_folder{};                     // of TakeFromCache; "": no cache
+  // The layer that is made ready besides embedding and head; without one all of them. Others must
+  // not be run.
+  std::optional<std::int64_t> only_layer{};
+};
+
 class Weights {
  public:
-  // Reads every tensor that the configuration asks for and packs it for `compute`; with kInt8 the
-  // router of experts, whose choices are discrete, in bf16.
+  // Reads every tensor that the configuration asks for and packs it or maps it packed; with kInt8
+  // the router of experts, whose choices are discrete, is packed for bf16.
   // Errors: what Checkpoint::Tensor reports (missing tensor, wrong shape or dtype);
   // INVALID_ARGUMENT for rows longer than kernels::kLongestInt8 with kInt8.
-  static absl::StatusOr<Weights> Load(model::Checkpoint checkpoint, kernels::DType compute,
+  static absl::StatusOr<Weights> Load(model::Checkpoint checkpoint, const LoadOptions& options,
                                       kernels::WorkerPool& pool);
+  static absl::StatusOr<Weights> Load(model::Checkpoint checkpoint, kernels::DType compute,
+                                      kernels::WorkerPool& pool) {
+    return Load(std::move(checkpoint), LoadOptions{.compute = compute}, pool);
+  }
 
   const model::ModelConfig& config() const { return checkpoint_.config(); }
   const model::Checkpoint& checkpoint() const { return checkpoint_; }
@@ -75,10 +90,14 @@ class Weights {
   // Bytes of packed matrices and norms, without the mapped checkpoint.
   std::int64_t packed_bytes() const;
 
+  // Where the packed matrices are.
+  const WeightsOrigin& origin() const { return origin_; }
+
  private:
   explicit Weights(model::Checkpoint checkpoint) : checkpoint_(std::move(checkpoint)) {}
 
   model::Checkpoint checkpoint_;
+  WeightsOrigin origin_;
   kernels::DType compute_ = kernels::DType::kF32;
   kernels::DType embedding_dtype_ = kernels::DType::kF32;
   const std::byte* embedding_ = nullptr;  // (vocab_rows, hidden), inside the checkpoint's mapping

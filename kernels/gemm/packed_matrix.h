@@ -10,16 +10,18 @@
 // depends on its row of x and on W alone, not on the other rows of the call, its place, or the
 // number of threads.
 //
-// Ownership: owns its memory; the sources may be freed after Pack. Immutable after Pack: share
-// freely between threads and pools. Movable only; a moved-from or default-made matrix is empty (0 x
-// 0).
+// Ownership: owns its packed bytes after Pack, does not after PackInto and Borrow; the sources may
+// be freed after Pack. Immutable once it has its bytes: share freely between threads and pools.
+// Movable only; a moved-from or default-made matrix is empty (0 x 0).
 #ifndef MASKKV_KERNELS_GEMM_PACKED_MATRIX_H_
 #define MASKKV_KERNELS_GEMM_PACKED_MATRIX_H_
 
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <string>
 
+#include "kernels/base/aligned_buffer.h"
 #include "kernels/base/dtype.h"
 #include "kernels/parallel/worker_pool.h"
 
@@ -57,11 +59,26 @@ class PackedMatrix {
   static PackedMatrix Pack(WorkerPool& pool, std::span<const MatrixSource> parts, std::int64_t in,
                            DType compute);
 
+  // The same in steps, for callers who keep packed bytes where another process finds them. A
+  // planned matrix has every figure below but no weights. REQUIRES: out >= 1, in >= 1.
+  static PackedMatrix Plan(WorkerPool& pool, std::int64_t out, std::int64_t in, DType compute);
+  // All that packed bytes depend on besides the weights, as text: shape, types, panels, oneDNN's
+  // version and blocks. Bytes of one matrix serve every other of the same text.
+  std::string Layout() const;
+  // Packs into bytes() at `packed` (64-byte aligned), which this matrix borrows.
+  // REQUIRES: parts of out() rows in all.
+  void PackInto(WorkerPool& pool, std::span<const MatrixSource> parts, std::byte* packed);
+  // Takes bytes that were packed by a matrix of the same Layout(), as they are. They must outlive
+  // this matrix and not change. REQUIRES: 64-byte aligned.
+  void Borrow(const std::byte* packed);
+  // Where they are; null after Plan.
+  const std::byte* packed() const;
+
   std::int64_t out() const;
   std::int64_t in() const;
   // What inputs are rounded to: the `compute` of Pack.
   DType dtype() const;
-  // Memory held by the packed weights, scales of int8 included.
+  // Of the packed weights, scales of int8 included.
   std::int64_t bytes() const;
 
   // Panels cover the columns [0, out()) of y in order, each at most kMaxPanelWidth wide.
@@ -77,9 +94,10 @@ class PackedMatrix {
   const PanelProduct& product() const { return *product_; }
 
  private:
-  explicit PackedMatrix(std::unique_ptr<const PanelProduct> product);
+  explicit PackedMatrix(std::unique_ptr<PanelProduct> product);
 
-  std::unique_ptr<const PanelProduct> product_;
+  std::unique_ptr<PanelProduct> product_;
+  AlignedBuffer<std::byte> own_;
 };
 
 }  // namespace maskkv::kernels

@@ -95,15 +95,9 @@ void PanelProduct::CutSlabs(std::int64_t longest) {
   slab_ = slabs_ == 1 ? in_ : RoundUp((in_ + slabs_ - 1) / slabs_, kColumnBlock);
 }
 
-std::unique_ptr<const PanelProduct> PanelProduct::Pack(WorkerPool& pool,
-                                                       std::span<const MatrixSource> parts,
-                                                       std::int64_t in, DType compute) {
-  MASKKV_REQUIRE(!parts.empty() && in >= 1, "an empty matrix");
-  std::int64_t out = 0;
-  for (const MatrixSource& part : parts) {
-    MASKKV_REQUIRE(part.out >= 1, "an empty part");
-    out += part.out;
-  }
+std::unique_ptr<PanelProduct> PanelProduct::Plan(WorkerPool& pool, std::int64_t out,
+                                                 std::int64_t in, DType compute) {
+  MASKKV_REQUIRE(out >= 1 && in >= 1, "an empty matrix");
   std::unique_ptr<PanelProduct> product(new PanelProduct(out, in, compute));
   bool found = false;
   // One item: the probes run on the caller, as a worker with single-threaded OpenMP.
@@ -112,16 +106,33 @@ std::unique_ptr<const PanelProduct> PanelProduct::Pack(WorkerPool& pool,
   });
   MASKKV_REQUIRE(found, "oneDNN has no f32 product on this machine");
   product->FindHeights();
-  const std::int64_t scale_bytes =
-      compute == DType::kInt8
-          ? out * static_cast<std::int64_t>(sizeof(float) + sizeof(std::int32_t))
-          : 0;
-  product->packed_.Resize(product->panels() * product->panel_stride_ + scale_bytes);
-  std::vector<WorkerScratch> scratch(static_cast<std::size_t>(pool.threads()));
-  pool.ParallelFor(product->panels(), [&](std::int64_t panel, int worker) {
-    product->PackPanel(panel, parts, scratch[static_cast<std::size_t>(worker)]);
-  });
   return product;
+}
+
+void PanelProduct::Pack(WorkerPool& pool, std::span<const MatrixSource> parts, std::byte* packed) {
+  std::vector<WorkerScratch> scratch(static_cast<std::size_t>(pool.threads()));
+  pool.ParallelFor(panels(), [&](std::int64_t panel, int worker) {
+    PackPanel(panel, parts, packed, scratch[static_cast<std::size_t>(worker)]);
+  });
+  packed_ = packed;
+}
+
+std::string PanelProduct::Layout() const {
+  const dnnl_version_t& version = *dnnl_version();
+  std::string text;
+  for (const std::int64_t value :
+       {std::int64_t{version.major}, std::int64_t{version.minor}, std::int64_t{version.patch}, out_,
+        in_, static_cast<std::int64_t>(compute_), static_cast<std::int64_t>(storage_), panel_width_,
+        slab_, slab_stride_, panel_stride_}) {
+    text += std::to_string(value) + ',';
+  }
+  for (const auto& by_slab : ladders_) {
+    for (const TileLadder* ladder : by_slab) {
+      text += '|';
+      if (ladder != nullptr) text += ladder->base().WeightsLayout();
+    }
+  }
+  return text;
 }
 
 bool PanelProduct::FindLadders(DType storage) {
@@ -166,27 +177,28 @@ void PanelProduct::FindHeights() {
 }
 
 void PanelProduct::PackPanel(std::int64_t panel, std::span<const MatrixSource> parts,
-                             WorkerScratch& scratch) {
+                             std::byte* packed, WorkerScratch& scratch) const {
   const auto size = static_cast<std::int64_t>(SizeOf(storage_));
   const DType gathered = compute_ == DType::kInt8 ? DType::kF32 : storage_;
   const std::int64_t width = PanelWidth(panel);
   AlignedBuffer<std::byte> rows(width * in_ * static_cast<std::int64_t>(SizeOf(gathered)));
   GatherRows(parts, in_, PanelBegin(panel), PanelBegin(panel) + width, compute_, gathered,
              scratch.tile, rows.data());
-  if (compute_ == DType::kInt8) QuantisePanel(panel, rows);
+  if (compute_ == DType::kInt8) QuantisePanel(panel, packed, rows);
   for (std::int64_t slab = 0; slab < slabs_; ++slab) {
     LadderOf(panel, slab)
         .base()
-        .PackWeights(rows.data() + SlabBegin(slab) * size, in_, PackedAt(panel, slab),
-                     scratch.runner);
+        .PackWeights(rows.data() + SlabBegin(slab) * size, in_,
+                     packed + panel * panel_stride_ + slab * slab_stride_, scratch.runner);
   }
 }
 
-void PanelProduct::QuantisePanel(std::int64_t panel, AlignedBuffer<std::byte>& rows) {
+void PanelProduct::QuantisePanel(std::int64_t panel, std::byte* packed,
+                                 AlignedBuffer<std::byte>& rows) const {
   const auto* const values = reinterpret_cast<float*>(rows.data());
-  const ColumnScales columns = ScalesOf(panel);
-  auto* const scales = const_cast<float*>(columns.scales);
-  auto* const offsets = const_cast<std::int32_t*>(columns.offsets);
+  auto* const all = reinterpret_cast<float*>(packed + panels() * panel_stride_);
+  float* const scales = all + PanelBegin(panel);
+  std::int32_t* const offsets = reinterpret_cast<std::int32_t*>(all + out_) + PanelBegin(panel);
   if (storage_ == DType::kF32) {
     for (std::int64_t i = 0; i < PanelWidth(panel); ++i) {
       scales[i] =
@@ -211,18 +223,13 @@ const TileLadder& PanelProduct::LadderOf(std::int64_t panel, std::int64_t slab) 
   return *ladders_[panel + 1 == panels()][slab + 1 == slabs_];
 }
 
-std::byte* PanelProduct::PackedAt(std::int64_t panel, std::int64_t slab) const {
-  return const_cast<std::byte*>(packed_.data()) + panel * panel_stride_ + slab * slab_stride_;
-}
-
 std::int64_t PanelProduct::HeightFor(std::int64_t rows) const {
   const auto at = std::lower_bound(heights_.begin(), heights_.end(), rows);
   return at == heights_.end() ? heights_.back() : *at;
 }
 
 ColumnScales PanelProduct::ScalesOf(std::int64_t panel) const {
-  const auto* const scales =
-      reinterpret_cast<const float*>(packed_.data() + panels() * panel_stride_);
+  const auto* const scales = reinterpret_cast<const float*>(packed_ + panels() * panel_stride_);
   const auto* const offsets = reinterpret_cast<const std::int32_t*>(scales + out_);
   return {scales + PanelBegin(panel), offsets + PanelBegin(panel)};
 }

@@ -6,7 +6,7 @@
 // (longer sums make its bf16 kernels block, which costs more than the additions). An int8 matrix
 // (quantise.h) where the machine's byte product is not exact keeps its integers in f32 and sums
 // slabs so short that f32 sums are exact: the same bits, four times the memory. Immutable and
-// thread safe after Pack.
+// thread safe once it has its packed bytes.
 #ifndef MASKKV_KERNELS_GEMM_PANEL_PRODUCT_H_
 #define MASKKV_KERNELS_GEMM_PANEL_PRODUCT_H_
 
@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "kernels/base/aligned_buffer.h"
@@ -44,10 +45,13 @@ class PanelProduct {
   // The longest slab of `in`.
   static constexpr std::int64_t kSlab = 4096;
 
-  // As PackedMatrix::Pack.
-  static std::unique_ptr<const PanelProduct> Pack(WorkerPool& pool,
-                                                  std::span<const MatrixSource> parts,
-                                                  std::int64_t in, DType compute);
+  // As PackedMatrix::Plan.
+  static std::unique_ptr<PanelProduct> Plan(WorkerPool& pool, std::int64_t out, std::int64_t in,
+                                            DType compute);
+  // As those of PackedMatrix.
+  std::string Layout() const;
+  void Pack(WorkerPool& pool, std::span<const MatrixSource> parts, std::byte* packed);
+  void Borrow(const std::byte* packed) { packed_ = packed; }
 
   std::int64_t out() const { return out_; }
   std::int64_t in() const { return in_; }
@@ -55,7 +59,11 @@ class PanelProduct {
   // What tiles of x are stored as: compute() (kInt8: bytes + kInt8Offset), or kF32 holding rounded
   // values where bf16 or int8 is emulated.
   DType storage() const { return storage_; }
-  std::int64_t bytes() const { return packed_.capacity_bytes(); }
+  std::int64_t bytes() const {
+    const auto scales = static_cast<std::int64_t>(sizeof(float) + sizeof(std::int32_t));
+    return panels() * panel_stride_ + (compute_ == DType::kInt8 ? out_ * scales : 0);
+  }
+  const std::byte* packed() const { return packed_; }
 
   std::int64_t panels() const { return (out_ + panel_width_ - 1) / panel_width_; }
   std::int64_t PanelBegin(std::int64_t panel) const { return panel * panel_width_; }
@@ -90,10 +98,13 @@ class PanelProduct {
   bool FindLadders(DType storage);
   bool FindLaddersOfStep(std::int64_t step);
   void FindHeights();
-  void PackPanel(std::int64_t panel, std::span<const MatrixSource> parts, WorkerScratch& scratch);
-  void QuantisePanel(std::int64_t panel, AlignedBuffer<std::byte>& rows);
+  void PackPanel(std::int64_t panel, std::span<const MatrixSource> parts, std::byte* packed,
+                 WorkerScratch& scratch) const;
+  void QuantisePanel(std::int64_t panel, std::byte* packed, AlignedBuffer<std::byte>& rows) const;
   const TileLadder& LadderOf(std::int64_t panel, std::int64_t slab) const;
-  std::byte* PackedAt(std::int64_t panel, std::int64_t slab) const;
+  const std::byte* PackedAt(std::int64_t panel, std::int64_t slab) const {
+    return packed_ + panel * panel_stride_ + slab * slab_stride_;
+  }
   std::int64_t SlabBegin(std::int64_t slab) const { return slab * slab_; }
   std::int64_t SlabLength(std::int64_t slab) const {
     return slab + 1 == slabs_ ? in_ - SlabBegin(slab) : slab_;
@@ -110,9 +121,10 @@ class PanelProduct {
   // By [last panel?][last slab?]; owned by TileLadder.
   const TileLadder* ladders_[2][2] = {};
   std::vector<std::int64_t> heights_;
-  std::int64_t slab_stride_ = 0;     // bytes of a packed slab, padded to 64
-  std::int64_t panel_stride_ = 0;    // bytes of a packed panel
-  AlignedBuffer<std::byte> packed_;  // panels; of int8, (out) scales and (out) offsets after them
+  std::int64_t slab_stride_ = 0;   // bytes of a packed slab, padded to 64
+  std::int64_t panel_stride_ = 0;  // bytes of a packed panel
+  // Panels; of int8, (out) scales and (out) offsets after them. Of PackedMatrix or its borrower.
+  const std::byte* packed_ = nullptr;
 };
 
 }  // namespace maskkv::kernels

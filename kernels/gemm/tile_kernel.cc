@@ -70,6 +70,31 @@ bool TileKernel::SharesWeightsWith(const TileKernel& other) const {
 
 std::size_t TileKernel::packed_bytes() const { return desc_.weights_desc().get_size(); }
 
+std::string TileKernel::WeightsLayout() const {
+  const dnnl_memory_desc_t& desc = desc_.weights_desc().data;
+  MASKKV_REQUIRE(desc.format_kind == dnnl_blocked, "weights in a layout that has no blocks");
+  std::string text;
+  const auto add = [&](std::int64_t value) { text += std::to_string(value) + ','; };
+  add(desc.data_type);
+  add(desc.offset0);
+  for (int i = 0; i < desc.ndims; ++i) {
+    add(desc.dims[i]);
+    add(desc.padded_dims[i]);
+    add(desc.padded_offsets[i]);
+    add(desc.format_desc.blocking.strides[i]);
+  }
+  text += "blocks,";
+  for (int i = 0; i < desc.format_desc.blocking.inner_nblks; ++i) {
+    add(desc.format_desc.blocking.inner_idxs[i]);
+    add(desc.format_desc.blocking.inner_blks[i]);
+  }
+  text += "extra,";
+  add(static_cast<std::int64_t>(desc.extra.flags));
+  add(desc.extra.compensation_mask);
+  add(desc.extra.asymm_compensation_mask);
+  return text;
+}
+
 void TileKernel::PackWeights(const void* w, std::int64_t ldw, void* packed,
                              TileRunner& runner) const {
   const memory::desc stored({k_, n_}, TypesOf(dtype_).w, memory::dims{1, ldw});

@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <memory>
 #include <oneapi/dnnl/dnnl.hpp>
+#include <string>
 #include <unordered_map>
 
 #include "kernels/base/aligned_buffer.h"
@@ -31,6 +32,9 @@ class TileKernel {
   // Two kernels read the same packed bytes.
   bool SharesWeightsWith(const TileKernel& other) const;
   std::size_t packed_bytes() const;
+  // How the packed bytes are laid out, as text: kernels of equal texts share weights, in this
+  // process and in any other of the same oneDNN version.
+  std::string WeightsLayout() const;
 
   // Converts w, (n, k) row-major as a checkpoint stores it, row stride ldw elements, of the
   // kernel's dtype, into packed_bytes() at `packed` (64-byte aligned).

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <chrono>
 #include <filesystem>
 #include <thread>
 #include <utility>
@@ -10,6 +11,7 @@
 #include "absl/strings/str_format.h"
 #include "core/base/error.h"
 #include "core/base/status_macros.h"
+#include "core/telemetry/log.h"
 #include "kernels/parallel/worker_pool.h"
 #include "services/common/memory.h"
 
@@ -54,18 +56,35 @@ absl::StatusOr<std::shared_ptr<const ModelRuntime>> ModelRuntime::Load(
   runtime->fingerprint_ = checkpoint.Fingerprint();
   runtime->fingerprint_digest_ = DigestOfHex(runtime->fingerprint_);
   runtime->name_ = NameOf(options.directory);
-  {
-    kernels::WorkerPool pool(runtime->threads_);
-    MASKKV_ASSIGN_OR_RETURN(transformer::Weights weights,
-                            transformer::Weights::Load(std::move(checkpoint), options.dtype, pool));
-    runtime->weights_ = std::make_unique<transformer::Weights>(std::move(weights));
-  }
+  MASKKV_RETURN_IF_ERROR(runtime->LoadWeights(std::move(checkpoint), options));
   if (options.check_memory && options.max_positions > 0) {
     MASKKV_RETURN_IF_ERROR(CheckFits(config, runtime->max_positions_, /*kv_layers=*/1));
   }
   MASKKV_RETURN_IF_ERROR(runtime->LoadText(options.directory));
   if (options.load_profile) MASKKV_RETURN_IF_ERROR(runtime->LoadProfile(options));
   return runtime;
+}
+
+absl::Status ModelRuntime::LoadWeights(model::Checkpoint checkpoint, const ModelOptions& options) {
+  using telemetry::LogLevel;
+  const auto start = std::chrono::steady_clock::now();
+  kernels::WorkerPool pool(threads_);
+  const transformer::LoadOptions load{.compute = options.dtype,
+                                      .cache_folder = options.weights_cache};
+  MASKKV_ASSIGN_OR_RETURN(transformer::Weights weights,
+                          transformer::Weights::Load(std::move(checkpoint), load, pool));
+  weights_ = std::make_unique<transformer::Weights>(std::move(weights));
+  const transformer::WeightsOrigin& origin = weights_->origin();
+  for (const std::string& note : origin.notes) {
+    telemetry::Log(LogLevel::kWarning, "weights_cache", {{"reason", note}});
+  }
+  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+  telemetry::Log(LogLevel::kInfo, "weights_loaded",
+                 {{"shared_file", origin.file ? origin.path : std::string()},
+                  {"packed_here", !origin.file || origin.written},
+                  {"bytes", weights_->packed_bytes()},
+                  {"seconds", seconds.count()}});
+  return absl::OkStatus();
 }
 
 absl::Status ModelRuntime::LoadProfile(const ModelOptions& options) {

@@ -2,7 +2,8 @@
 //
 // A loaded checkpoint as services use it: packed weights, tokenizer, chat template, profile,
 // prompts from the API turned into ids. Immutable after Load and safe to share between prefill and
-// decode in one process: the weights are in memory once. Engines are made per service (a
+// decode in one process: the weights are in memory once; with a folder for packed weights, once for
+// all processes. Engines are made per service (a
 // Transformer and a WorkerPool each are single-threaded users).
 #ifndef MASKKV_SERVICES_COMMON_MODEL_RUNTIME_H_
 #define MASKKV_SERVICES_COMMON_MODEL_RUNTIME_H_
@@ -38,6 +39,7 @@ struct ModelOptions {
   std::string directory{};                      // checkpoint
   kernels::DType dtype = kernels::DType::kF32;  // of weights and GEMM inputs
   int threads = 0;                              // 0: one a hardware thread; for packing too
+  std::string weights_cache{};                  // folder of packed weights; "": none
   // Prompt + answer. 0: kLongestDefault, or the checkpoint's length if that is more.
   std::int64_t max_positions = 0;
   std::string profile{};  // "": maskkv_profile.json beside the weights
@@ -67,6 +69,7 @@ bool IsMasked(const model::ModelConfig& config, std::span<const std::int32_t> id
 
 class ModelRuntime {
  public:
+  // Logs where the weights are, and what was wrong with their cache: that is never an error.
   // A missing default profile is no error, nor is a missing tokenizer: then prompts are token ids.
   // Errors: of the checkpoint's readers; INVALID_ARGUMENT for max_positions beyond
   // model::ModelConfig::kMaxSequence; FAILED_PRECONDITION for a profile of other weights;
@@ -116,6 +119,7 @@ class ModelRuntime {
  private:
   ModelRuntime() = default;
 
+  absl::Status LoadWeights(model::Checkpoint checkpoint, const ModelOptions& options);
   absl::Status LoadText(const std::string& directory);
   absl::Status LoadProfile(const ModelOptions& options);
   // Text without a template; `name` says of what.

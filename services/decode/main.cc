@@ -37,6 +37,8 @@ void DeclareModel(CLI::App& app, Flags& flags) {
   app.add_option("--dtype", flags.dtype, "of weights and matrix products")
       ->check(CLI::IsMember({"f32", "bf16", "int8"}))
       ->capture_default_str();
+  app.add_option("--weights-cache", flags.model.weights_cache,
+                 "folder of packed weights that processes share; none: each has its own");
   app.add_option("--threads", flags.model.threads, "of the step loop; 0: one a hardware thread")
       ->check(CLI::Range(0, 4096));
   app.add_option(

@@ -27,6 +27,9 @@ void ModelFlags::Declare(CLI::App& app) {
   app.add_option("--kv-dtype", kv_dtype,
                  "Type of cached pairs: f32, bf16, or int8 with a scale for each [--dtype]")
       ->check(OneOf({"f32", "bf16", "int8"}));
+  app.add_option("--weights-cache", weights_cache,
+                 "Folder of packed weights: packed once, mapped by every process [none]")
+      ->type_name("DIR");
   app.add_option("--threads", threads, "Worker threads; 0 is one a hardware thread")
       ->check(IntegerIn(0, 1024))
       ->capture_default_str();

@@ -28,6 +28,7 @@ struct ModelFlags {
   std::string dtype = "f32";  // f32 | bf16 | int8
   std::string kv_dtype;       // f32 | bf16 | int8; "": as dtype, bf16 for int8
   int threads = 0;            // 0: one a hardware thread
+  std::string weights_cache;  // folder; "": none
 
   void Declare(CLI::App& app);
   kernels::DType compute() const;

@@ -19,6 +19,7 @@ absl::StatusOr<std::unique_ptr<ModelHost>> ModelHost::Load(const ModelFlags& fla
   const services::ModelOptions options{.directory = flags.model,
                                        .dtype = flags.compute(),
                                        .threads = flags.threads,
+                                       .weights_cache = flags.weights_cache,
                                        .load_profile = false,
                                        .check_memory = false};
   MASKKV_ASSIGN_OR_RETURN(host->runtime_, services::ModelRuntime::Load(options));

@@ -111,6 +111,7 @@ class ServeCommand final : public Command {
     model_options.directory = model_.model;
     model_options.dtype = model_.compute();
     model_options.threads = model_.threads;
+    model_options.weights_cache = model_.weights_cache;
     model_options.max_positions = max_positions_;
     MASKKV_ASSIGN_OR_RETURN(const std::shared_ptr<const services::ModelRuntime> model,
                             services::ModelRuntime::Load(model_options));

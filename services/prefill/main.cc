@@ -47,6 +47,8 @@ void DeclareModel(CLI::App& app, Flags& flags) {
   app.add_option("--kv-dtype", flags.kv_dtype,
                  "of cached pairs, where a request says nothing [--dtype]")
       ->check(CLI::IsMember({"f32", "bf16", "int8"}));
+  app.add_option("--weights-cache", flags.model.weights_cache,
+                 "folder of packed weights that processes share; none: each has its own");
   app.add_option("--threads", flags.model.threads, "of the forward; 0: one a hardware thread")
       ->check(CLI::Range(0, 1024));
   app.add_option(

@@ -94,7 +94,7 @@ class EntryBytes {
  public:
   explicit EntryBytes(std::span<const std::byte> bytes)
       : memory_(static_cast<std::int64_t>(bytes.size())) {
-    std::copy_n(bytes.data(), memory_.size(), memory_.data());
+    std::ranges::copy(bytes, memory_.data());
   }
   EntryBytes(const EntryContent& content, std::mt19937_64& random) {
     const auto most = arena::MaxEntryBytes(content.shape, content.Pairs());

@@ -4,6 +4,11 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cstdint>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "tests/unit/kernels/gemm/gemm_problem.h"
 
@@ -79,6 +84,48 @@ TEST(PackedMatrix, Bf16SourcesAreWidenedExactlyAndEqualRoundedF32Sources) {
     EXPECT_EQ(RowsOf(pool, from_bf16, p, 0, 11),
               RowsOf(pool, rounded.Pack(pool, compute), p, 0, 11));
   }
+}
+
+TEST(PackedMatrix, BorrowedBytesOfAnEqualLayoutGiveTheSameBits) {
+  for (const auto& [in, out] :
+       {std::pair<std::int64_t, std::int64_t>{50, 200}, {1, 1}, {9000, 300}, {64, 600}}) {
+    const GemmProblem p{5, in, out};
+    const MatrixSource source{p.w.data(), DType::kF32, out};
+    WorkerPool pool(2);
+    for (const DType compute : {DType::kF32, DType::kBF16}) {
+      const PackedMatrix own = p.Pack(pool, compute);
+      PackedMatrix packed = PackedMatrix::Plan(pool, out, in, compute);
+      EXPECT_EQ(packed.packed(), nullptr);
+      EXPECT_EQ(packed.bytes(), own.bytes());
+      AlignedBuffer<std::byte> bytes(packed.bytes());
+      packed.PackInto(pool, {&source, 1}, bytes.data());
+      PackedMatrix borrower = PackedMatrix::Plan(pool, out, in, compute);
+      EXPECT_EQ(borrower.Layout(), own.Layout());
+      borrower.Borrow(packed.packed());
+      EXPECT_EQ(RowsOf(pool, packed, p, 0, 5), RowsOf(pool, own, p, 0, 5));
+      EXPECT_EQ(RowsOf(pool, borrower, p, 0, 5), RowsOf(pool, own, p, 0, 5));
+    }
+  }
+}
+
+TEST(PackedMatrix, LayoutsTellShapesAndTypesApart) {
+  WorkerPool pool(1);
+  std::set<std::string> layouts;
+  for (const DType compute : {DType::kF32, DType::kBF16}) {
+    for (const auto& [out, in] : {std::pair{64, 64}, {64, 65}, {65, 64}, {128, 32}, {300, 9000}}) {
+      layouts.insert(PackedMatrix::Plan(pool, out, in, compute).Layout());
+    }
+  }
+  EXPECT_EQ(layouts.size(), 10U);
+}
+
+TEST(PackedMatrixDeathTest, PartsOfOtherRowsThanPlannedAreACallersMistake) {
+  WorkerPool pool(1);
+  const std::vector<float> w(64);
+  const MatrixSource source{w.data(), DType::kF32, 8};
+  PackedMatrix matrix = PackedMatrix::Plan(pool, 9, 8, DType::kF32);
+  AlignedBuffer<std::byte> bytes(matrix.bytes());
+  EXPECT_DEATH(matrix.PackInto(pool, {&source, 1}, bytes.data()), "other rows than planned");
 }
 
 TEST(PackedMatrixDeathTest, AnEmptyMatrixIsACallersMistake) {
