@@ -51,8 +51,8 @@ struct HeadExtent {
   std::byte* values = nullptr;        // (pairs, head_dim) of the entry's dtype
   std::int32_t* positions = nullptr;  // (pairs), ascending
   std::int64_t pairs = 0;
-  // (pairs) of an int8 entry: what QuantiseRow (kernels/base/cached_row.h) returned for each key
-  // and value; null for other types.
+  // (pairs) of an int8 entry: what QuantiseCachedRow (kernels/base/cached_row.h) returned for each
+  // key and value; null for other types.
   float* key_scales = nullptr;
   float* value_scales = nullptr;
 };

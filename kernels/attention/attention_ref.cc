@@ -99,8 +99,8 @@ void MaskQueryScores(const AttentionShape& shape, const float* q, std::int64_t l
   const std::int64_t group = shape.heads / shape.kv_heads;
   for (std::int64_t g = 0; g < shape.kv_heads; ++g) {
     for (std::int64_t j = 0; j < keys; ++j) {
-      const Row key =
-          LoadRow(k + j * ldk + g * shape.head_dim, DType::kF32, nullptr, 0, shape.head_dim);
+      const Row key = LoadRow(k + j * ldk + g * shape.head_dim, DType::kF32, nullptr,
+                              shape.products, 0, shape.head_dim);
       double score = 0;
       for (std::int64_t h = g * group; h < (g + 1) * group; ++h) {
         for (std::int64_t i = 0; i < mask_rows; ++i) {

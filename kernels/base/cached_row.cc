@@ -8,7 +8,7 @@
 
 namespace maskkv::kernels {
 
-MASKKV_MULTIVERSION float QuantiseRow(const float* x, std::int64_t n, std::int8_t* q) {
+MASKKV_MULTIVERSION float QuantiseCachedRow(const float* x, std::int64_t n, std::int8_t* q) {
   constexpr float kLargest = 127.0F;
   constexpr std::uint32_t kMagnitude = 0x7fffffffU;
   constexpr std::uint32_t kInfinity = 0x7f800000U;

@@ -34,7 +34,7 @@ constexpr std::int64_t CachedRowBytes(DType dtype, std::int64_t n) {
 }
 
 // Writes q (n) and returns s. n >= 1.
-float QuantiseRow(const float* x, std::int64_t n, std::int8_t* q);
+float QuantiseCachedRow(const float* x, std::int64_t n, std::int8_t* q);
 
 // x (n) = q (n) * scale, rounded once.
 void DequantiseRow(const std::int8_t* q, float scale, std::int64_t n, float* x);

@@ -16,7 +16,7 @@ void GatherRows(const float* rows, std::int64_t ld, std::int64_t head_dim,
     if (dtype == DType::kF32) {
       std::copy_n(row, head_dim, reinterpret_cast<float*>(bytes));
     } else if (dtype == DType::kInt8) {
-      *scales++ = QuantiseRow(row, head_dim, reinterpret_cast<std::int8_t*>(bytes));
+      *scales++ = QuantiseCachedRow(row, head_dim, reinterpret_cast<std::int8_t*>(bytes));
     } else {
       ConvertToBf16(row, head_dim, reinterpret_cast<Bf16*>(bytes));
     }

@@ -114,8 +114,8 @@ void BM_Decode(benchmark::State& state, DType dtype, DType products) {
   AlignedBuffer<std::int8_t> bytes(cached.size());
   AlignedBuffer<float> scales(2 * pairs * shape.heads);
   for (std::int64_t row = 0; row < scales.size(); ++row) {
-    scales.data()[row] = QuantiseRow(cached.data() + row * shape.head_dim, shape.head_dim,
-                                     bytes.data() + row * shape.head_dim);
+    scales.data()[row] = QuantiseCachedRow(cached.data() + row * shape.head_dim, shape.head_dim,
+                                           bytes.data() + row * shape.head_dim);
   }
   AlignedBuffer<float> out(rows * width);
   std::vector<CachedHead> heads;

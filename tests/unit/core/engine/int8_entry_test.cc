@@ -143,8 +143,9 @@ TEST_P(Int8EntryTest, PrefillWritesTheF32EntrysPairsQuantised) {
         for (std::int64_t i = 0; i < got.pairs; ++i) {
           for (const auto& [x, q, scale] :
                {std::tuple{from.k, got.k, got.k_scales}, {from.v, got.v, got.v_scales}}) {
-            EXPECT_EQ(kernels::QuantiseRow(static_cast<const float*>(x) + i * dim, dim, row.data()),
-                      scale[i]);
+            EXPECT_EQ(
+                kernels::QuantiseCachedRow(static_cast<const float*>(x) + i * dim, dim, row.data()),
+                scale[i]);
             EXPECT_EQ(
                 std::memcmp(static_cast<const std::int8_t*>(q) + i * dim, row.data(), row.size()),
                 0);

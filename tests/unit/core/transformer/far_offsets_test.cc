@@ -121,9 +121,10 @@ TEST(FarOffsets, ProductsScoresAndGathersOfFarRowsAreTheSameBits) {
 
   const std::vector<std::int32_t> kept{0, 1000, kRows - 1};
   std::vector<float> gathered(3 * 16), far_gathered(3 * 16);
-  kernels::GatherRows(x.data() + 16, kWidth, 16, kept, kernels::DType::kF32, gathered.data());
+  kernels::GatherRows(x.data() + 16, kWidth, 16, kept, kernels::DType::kF32, gathered.data(),
+                      nullptr);
   kernels::GatherRows(far_x.data() + 16, kStride, 16, kept, kernels::DType::kF32,
-                      far_gathered.data());
+                      far_gathered.data(), nullptr);
   EXPECT_EQ(far_gathered, gathered);
 }
 

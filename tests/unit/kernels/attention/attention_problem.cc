@@ -36,7 +36,7 @@ Int8Rows Quantise(const std::vector<float>& values, std::int64_t width) {
   Int8Rows narrow;
   narrow.rows.resize(values.size());
   for (std::int64_t at = 0; at < std::ssize(values); at += width) {
-    narrow.scales.push_back(QuantiseRow(values.data() + at, width, narrow.rows.data() + at));
+    narrow.scales.push_back(QuantiseCachedRow(values.data() + at, width, narrow.rows.data() + at));
   }
   return narrow;
 }

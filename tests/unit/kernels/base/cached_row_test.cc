@@ -22,7 +22,7 @@ struct Quantised {
 // One byte more than the row has, to see that it stays.
 Quantised Quantise(const std::vector<float>& x) {
   Quantised row{std::vector<std::int8_t>(x.size() + 1, 77), 0};
-  row.scale = QuantiseRow(x.data(), std::ssize(x), row.q.data());
+  row.scale = QuantiseCachedRow(x.data(), std::ssize(x), row.q.data());
   EXPECT_EQ(row.q.back(), 77);
   row.q.pop_back();
   return row;

@@ -69,7 +69,7 @@ TEST(GatherRows, QuantisesEachRowWithAScaleOfItsOwn) {
     for (std::size_t i = 0; i < kept.size(); ++i) {
       std::vector<std::int8_t> alone(static_cast<std::size_t>(head_dim));
       const float* row = rows.values.data() + 3 + kept[i] * rows.ld;
-      EXPECT_EQ(scales[i], QuantiseRow(row, head_dim, alone.data()));
+      EXPECT_EQ(scales[i], QuantiseCachedRow(row, head_dim, alone.data()));
       for (const std::int8_t element : alone) EXPECT_EQ(out[at++], element);
     }
     EXPECT_EQ(out[at], 99);
