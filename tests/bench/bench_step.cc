@@ -134,8 +134,9 @@ Json CanvasMode(World& world, const Options& options) {
     }
     if (options.prefill) result["answer_s"] = answer;
     tall_alone.push_back(tall.Run());
-    attention = std::max(attention, AttentionRate(world, {.queries = transformer::kRowBlock,
-                                                          .own_rows = tokens + rows}));
+    attention = std::max(
+        attention, AttentionRate(world, {.queries = std::min(transformer::kRowBlock, tokens + rows),
+                                         .own_rows = tokens + rows}));
   }
   result["full_s"] = Median(full);
   result["cached"] = StepsJson(cached);

@@ -7,9 +7,8 @@
 #include <vector>
 
 #include "kernels/base/aligned_buffer.h"
-#include "kernels/base/elementary.h"
-#include "kernels/base/multiversion.h"
 #include "tests/bench/onednn_matmul.h"
+#include "tests/bench/step_loops.h"
 #include "tests/bench/timing.h"
 
 namespace maskkv::bench {
@@ -37,14 +36,6 @@ void FillNormal(std::int64_t seed, bool rounded, AlignedBuffer<float>& values) {
   std::normal_distribution<float> normal;
   for (float& value : values.span()) value = normal(random);
   if (rounded) kernels::RoundToBf16InPlace(values.data(), values.size());
-}
-
-MASKKV_MULTIVERSION void ExpAll(const float* x, std::int64_t n, float* y) {
-  for (std::int64_t i = 0; i < n; ++i) y[i] = kernels::Exp(x[i]);
-}
-
-MASKKV_MULTIVERSION void Triad(const float* b, const float* c, std::int64_t n, float* a) {
-  for (std::int64_t i = 0; i < n; ++i) a[i] = b[i] + 0.5F * c[i];
 }
 
 }  // namespace

@@ -14,6 +14,7 @@ from maskkv import requests
 from maskkv.v1 import decode_pb2_grpc, prefill_pb2_grpc
 
 MOST_MESSAGE_BYTES = 64 << 10
+MOST_STEP_BYTES = 256
 
 
 def mappings(process):
@@ -85,3 +86,5 @@ def test_messages_are_far_smaller_than_the_entry(stack, record):
         events = list(decode_pb2_grpc.DecodeServiceStub(channel).Generate(
             requests.generate({**prompt, "selection": "full", "gen_length": 8})))
         assert sum(event.ByteSize() for event in events) < MOST_MESSAGE_BYTES
+        steps = [event.ByteSize() for event in events if event.HasField("step")]
+        assert len(steps) > 1 and max(steps) < MOST_STEP_BYTES, "a step sends what it committed"

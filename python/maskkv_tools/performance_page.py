@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `maskkv_tools.performance --json` measured, for docs/performance.md: the table of rows, where
+the time of a step goes, and a roofline plot of its operations.
+"""
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt  # noqa: E402
+import numpy as np  # noqa: E402
+
+from maskkv_tools import bench_models, performance_rows  # noqa: E402
+
+OPS = ("gemm", "attention", "head", "norm", "rope", "activation", "embed")
+NAMES = {"gemm": "products of the layers", "attention": "attention", "head": "vocabulary head",
+         "norm": "norms", "activation": "SwiGLU"}
+MARKS = "osD^v"
+
+TEXT = """## The table
+
+One run of `scripts/bench`: every row beside its peer in the same process, or in turn with it. Shapes: S has width 1024, 8 layers, 8 heads of 128,
+feed-forward 3072, vocabulary 8192; M width 2048, 16 layers, 16 heads of 128, feed-forward 6144, vocabulary 32768; random weights in LLaDA's layout.
+bf16, {threads} threads, B = 256, 32 response rows unless said. Machine: {machine}.
+
+{rows}
+
+How the bounds are made:
+
+- **A step's products by oneDNN alone** (`tests/bench/step_products.h`): each matrix with weights of its own, in the order of a step, packed for the
+  very shape, in huge pages as ours are, oneDNN's own threads; one pass and one step in turn. Half of a request's rows are masked, as on average.
+- **What the measured rates allow.** T(full step) = F(products) / R(256 rows) + F(attention) / R(attention), with the multiplications and additions F
+  of the whole canvas, R(256 rows) of a pass of oneDNN alone over blocks of 256 rows, R(attention) of the attention kernel over the whole canvas.
+  T(prefill) is the same without the head. T(cached step) = the products alone over the step's rows + F(attention) / R(attention over kept pairs).
+  The full-canvas bound is T(full) / T(cached); end to end with n tokens in n steps n T(full) / (T(prefill) + n T(cached)).
+- **Attention of a prefill.** Where products are fast (AMX) the exponential of each score binds: 4 D / (4 D / R(products) + 1 / R(exp)), D the head's width.
+- **PyTorch** (`maskkv_tools/torch_peer.py`, pinned in `python/requirements-train.txt`): bf16, `F.scaled_dot_product_attention`, fused projections,
+  inference mode, the last layer's outputs of the masks alone as ours. Before it is timed its logits are compared with the float64 oracle's.
+
+To measure again: `scripts/bench` (all, writes this page), `scripts/bench --rows batches,torch` (groups of rows, writes no page), `--json FILE` for the rows
+and what was measured, `--quick` with a tiny model. What a slower machine cannot hide is guarded by tests: heap allocations and instructions of a step
+([testing.md](testing.md)).
+
+## Where the time of a step goes
+
+Milliseconds a step by the engine's own clock; *rest* is what lies between: gathering rows, sampling, commits.
+
+{ops}
+"""
+
+ROOFLINE = """
+![Achieved rate of each operation against its arithmetic intensity]({plot})
+
+The roofs are the best product of oneDNN alone and the bandwidth of a triad over {threads} threads. Bytes are those that an operation has to move at least once:
+weights, kept pairs, rows in and out.
+"""
+
+
+def table(head, rows):
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+
+
+def rows_table(report):
+    rows = []
+    for row in report["rows"]:
+        figure = "not measured" if row["figure"] is None else f"{row['figure']:.3g}"
+        verdict = "yes" if row["holds"] else "" if row["figure"] is None else "**no**"
+        rows.append([row["name"], row["what"], figure, row["bar"], verdict, row["note"]])
+    return table(["row", "what", "figure", "bar", "holds", "from"], rows)
+
+
+def step_cases(report):
+    """(model, case) of every measured batch."""
+    for group, raw in report["raw"].items():
+        if group.startswith("batches-"):
+            for case in raw["cases"]:
+                yield group.removeprefix("batches-"), case
+
+
+def ops_table(report):
+    rows = []
+    for model, case in step_cases(report):
+        steps = case["steps"]
+        ops = [steps["ops_s"][op] for op in OPS]
+        rows.append([model, case["name"], f"{1e3 * steps['mean_s']:.2f}",
+                     *(f"{1e3 * op:.2f}" for op in ops),
+                     f"{1e3 * (steps['mean_s'] - sum(ops)):.2f}"])
+    return table(["shape", "rows", "step", *OPS, "rest"], rows)
+
+
+def op_work(shape, case):
+    """{op: (operations, bytes)} of a step with half of its rows masked."""
+    rows = case["batch"] * case["rows"]
+    masked = max(1, case["batch"] * (case["rows"] + 1) // 2)
+    keys = case["pairs"] + case["rows"]
+    h, f, layers = shape.hidden, shape.ffn, shape.layers
+    head = 2 * masked * h * shape.vocab_rows
+    head_bytes = 2 * h * shape.vocab_rows
+    gemm = performance_rows.gemm_flops(shape, rows, masked, head=False)
+    pair_bytes = 2 * 2 * h * case["pairs"] * case["batch"] + 2 * 4 * h * rows
+    advanced = (layers - 1) * rows + masked
+    return {"gemm": (gemm, case["products"]["weight_bytes"] - head_bytes),
+            "attention": (performance_rows.attention_flops(shape, rows, masked, keys),
+                          layers * pair_bytes + 8 * h * advanced),
+            "head": (head, head_bytes),
+            "norm": (4 * h * (layers * rows + 2 * advanced), 8 * h * (layers * rows + 2 * advanced)),
+            "activation": (5 * f * advanced, 12 * f * advanced)}
+
+
+def roofline_points(report):
+    """[(label, op, operations a byte, operations a second)]."""
+    points = []
+    for model, case in step_cases(report):
+        shape = bench_models.SHAPES["tiny" if report["quick"] else model]
+        for op, (flops, moved) in op_work(shape, case).items():
+            seconds = case["steps"]["ops_s"][op]
+            points.append((f"{model}, {case['name']}", op, flops / moved, flops / seconds))
+    return points
+
+
+def draw(report, path):
+    """The roofline plot. REQUIRES: rates and batches were measured."""
+    rates = report["raw"]["rates"]
+    peak, bandwidth = rates["gemm_flops"], rates["triad_bytes"]
+    figure, axes = plt.subplots(figsize=(10, 6), layout="constrained")
+    intensity = np.logspace(-1, 3, 200)
+    axes.loglog(intensity, np.minimum(peak, bandwidth * intensity) / 1e9, color="black",
+                label=f"roof: {peak / 1e9:.0f} GFLOP/s, {bandwidth / 1e9:.0f} GB/s")
+    points = roofline_points(report)
+    labels = list(dict.fromkeys(label for label, *_ in points))
+    colours = dict(zip(labels, plt.get_cmap("viridis")(np.linspace(0, 0.9, len(labels)))))
+    marks = dict(zip(NAMES, MARKS, strict=True))
+    for label, op, x, y in points:
+        axes.plot(x, y / 1e9, marks[op], color=colours[label], markersize=8)
+    for op, mark in marks.items():
+        axes.plot([], [], mark, color="0.4", label=NAMES[op])
+    for label, colour in colours.items():
+        axes.plot([], [], "s", color=colour, label=label)
+    axes.set(xlabel="arithmetic intensity, operations a byte", ylabel="GFLOP/s",
+             title="Operations of a decode step")
+    axes.grid(which="both", alpha=0.2)
+    axes.legend(fontsize=9)
+    figure.savefig(path, dpi=100)
+    plt.close(figure)
+
+
+def sections(report, plot):
+    """plot: the roofline plot, as the page links to it; none without."""
+    text = TEXT.format(threads=report["threads"], machine=report["machine"],
+                       rows=rows_table(report), ops=ops_table(report))
+    if plot is not None:
+        text += ROOFLINE.format(threads=report["threads"], plot=plot)
+    return text
