@@ -117,6 +117,7 @@ void Shapes(benchmark::internal::Benchmark* bench) {
 
 BENCHMARK_CAPTURE(BM_MatMul, f32, DType::kF32)->Apply(Shapes);
 BENCHMARK_CAPTURE(BM_MatMul, bf16, DType::kBF16)->Apply(Shapes);
+BENCHMARK_CAPTURE(BM_MatMul, int8, DType::kInt8)->Apply(Shapes);
 
 }  // namespace
 }  // namespace maskkv::kernels

@@ -2,7 +2,7 @@
 //
 // One oneDNN matmul primitive alone, as the bound that benches compare with: weights packed for the
 // very shape, inputs already in the computing type, output contiguous, OpenMP's own team
-// (omp_set_num_threads). Random values. Not thread safe.
+// (omp_set_num_threads). Random values. int8 is unsigned by signed bytes into s32. Not thread safe.
 #ifndef MASKKV_TESTS_BENCH_ONEDNN_MATMUL_H_
 #define MASKKV_TESTS_BENCH_ONEDNN_MATMUL_H_
 
@@ -46,15 +46,18 @@ class OneDnnMatMul {
  private:
   void Make(std::int64_t rows, std::int64_t in, std::int64_t out, DType dtype, Layouts& layouts) {
     using Memory = dnnl::memory;
-    const auto type = dtype == DType::kBF16 ? Memory::data_type::bf16 : Memory::data_type::f32;
-    const Memory::desc x({rows, in}, type, Memory::format_tag::ab);
-    const Memory::desc w({in, out}, type, Memory::format_tag::any);
-    const Memory::desc y({rows, out}, Memory::data_type::f32, Memory::format_tag::ab);
+    using Type = Memory::data_type;
+    const bool bytes = dtype == DType::kInt8;
+    const float largest = bytes ? 127.0F : 1.0F;
+    const Type w_type = bytes ? Type::s8 : dtype == DType::kBF16 ? Type::bf16 : Type::f32;
+    const Memory::desc x({rows, in}, bytes ? Type::u8 : w_type, Memory::format_tag::ab);
+    const Memory::desc w({in, out}, w_type, Memory::format_tag::any);
+    const Memory::desc y({rows, out}, bytes ? Type::s32 : Type::f32, Memory::format_tag::ab);
     const dnnl::matmul::primitive_desc desc({x, w, y}, engine_);
     matmul_ = dnnl::matmul(desc);
     x_ = Memory(desc.src_desc(), engine_);
     y_ = Memory(desc.dst_desc(), engine_);
-    Fill(rows * in, x, x_);
+    Fill(rows * in, x, largest, x_);
     for (const Laid& laid : layouts) {
       if (laid.memory.get_desc() == desc.weights_desc()) w_ = laid.memory;
     }
@@ -62,14 +65,14 @@ class OneDnnMatMul {
     Laid& laid = layouts.emplace_back();
     laid.bytes.Resize(static_cast<std::int64_t>(desc.weights_desc().get_size()));
     w_ = laid.memory = Memory(desc.weights_desc(), engine_, laid.bytes.data());
-    Fill(in * out, {{in, out}, type, Memory::format_tag::ba}, w_);
+    Fill(in * out, {{in, out}, w_type, Memory::format_tag::ba}, largest, w_);
   }
 
   // Random values of the plain layout's shape, converted into `to`.
-  void Fill(std::int64_t count, const dnnl::memory::desc& plain, dnnl::memory& to) {
+  void Fill(std::int64_t count, const dnnl::memory::desc& plain, float largest, dnnl::memory& to) {
     std::vector<float> values(static_cast<std::size_t>(count));
     std::minstd_rand random(1);
-    std::uniform_real_distribution<float> uniform(-1.0F, 1.0F);
+    std::uniform_real_distribution<float> uniform(-largest, largest);
     for (float& value : values) value = uniform(random);
     dnnl::memory from({plain.dims(), dnnl::memory::data_type::f32, dnnl::memory::format_tag::ab},
                       engine_, values.data());
