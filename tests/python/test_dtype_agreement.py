@@ -15,12 +15,13 @@ def test_tokens_are_counted_by_position_and_up_to_the_first_end():
         "equal_positions": 5}
 
 
-# docs/int8.md has the same of 240 questions, of which these are the first.
+# docs/int8.md has the same of 240 questions, of which these are the first 16. They hold some twenty
+# answer tokens, too few to tell 99 % of: one may differ. Of all positions 99 % agree.
 @pytest.mark.parametrize("model", ["tiny-llada", "tiny-dream"])
 def test_int8_weights_answer_as_f32_weights_do(model):
-    questions = world.records("test", 12, 1000, 1, 0.0, None)
+    questions = world.records("test", 16, 1000, 1, 0.0, None)
     found = dtype_agreement.measure(cli_runs.binary(), cli_runs.ROOT / "models" / model, questions,
                                     "int8", ["--gen-length", "8", "--cache", "full"])
-    assert found["questions"] == 12 and found["positions"] == 96
-    assert found["equal_tokens"] >= 0.99 * found["tokens"]
+    assert found["questions"] == 16 and found["positions"] == 128
+    assert found["equal_tokens"] >= found["tokens"] - 1
     assert found["equal_positions"] >= 0.99 * found["positions"]

@@ -132,7 +132,7 @@ std::shared_ptr<const HeapKvEntry> Prefill(TestModel& model, const Job& job) {
   request.rows = rows;
   request.rope_scale = job.rope_scale;
   request.plan = *job.plan;
-  request.kv_dtype = model.weights.compute();
+  request.kv_dtype = model.weights.kv_dtype();
   auto entry = std::make_shared<HeapKvEntry>();
   const auto result = Prefiller(model.transformer).Run(request, *entry);
   EXPECT_TRUE(result.ok()) << result.status();
@@ -253,7 +253,8 @@ TEST_P(DeterminismTest, ABatchWhoseRequestsComeAndGoGivesWhatEachGivesAlone) {
 INSTANTIATE_TEST_SUITE_P(Models, DeterminismTest,
                          ::testing::Combine(::testing::Values("mha", "gqa", "odd", "dream", "moe"),
                                             ::testing::Values(kernels::DType::kF32,
-                                                              kernels::DType::kBF16)),
+                                                              kernels::DType::kBF16,
+                                                              kernels::DType::kInt8)),
                          [](const auto& model) {
                            return std::get<0>(model.param) + "_" +
                                   std::string(kernels::Name(std::get<1>(model.param)));
