@@ -13,7 +13,7 @@ PROTOS = HERE.parent / "protos"
 
 
 def generate(out=HERE):
-    """Writes OUT/maskkv/v1/*_pb2*.py, unless they are of these very protos and this generator."""
+    """Writes OUT/maskkv/v1/*_pb2*.py, unless all are there, of these very protos and this generator."""
     import grpc_tools
     from grpc_tools import protoc
 
@@ -22,7 +22,10 @@ def generate(out=HERE):
     for file in files:
         state.update(file.read_bytes())
     stamp = pathlib.Path(out, "maskkv", "v1", ".protos.sha256")
-    if stamp.exists() and stamp.read_text() == state.hexdigest():
+    modules = [stamp.parent / (file.stem + end) for file in files
+               for end in ("_pb2.py", "_pb2.pyi", "_pb2_grpc.py")]
+    if (stamp.exists() and stamp.read_text() == state.hexdigest()
+            and all(module.exists() for module in modules)):
         return
     stamp.parent.mkdir(parents=True, exist_ok=True)
     well_known = pathlib.Path(grpc_tools.__file__).parent / "_proto"

@@ -79,7 +79,8 @@ std::shared_ptr<const KvView> Entry(const model::ModelConfig& config, std::int64
   EXPECT_TRUE(entry->Begin(shape, pairs * config.kv_heads * config.layers).ok());
   const std::vector<std::int64_t> counts(static_cast<std::size_t>(config.kv_heads), pairs);
   for (std::int64_t layer = 0; layer < config.layers; ++layer) {
-    for (const HeadExtent& extent : *entry->AllocateLayer(layer, counts)) {
+    const auto extents = entry->AllocateLayer(layer, counts);
+    for (const HeadExtent& extent : *extents) {
       std::fill_n(reinterpret_cast<float*>(extent.keys), pairs * config.head_dim, 0.1F);
       std::fill_n(reinterpret_cast<float*>(extent.values), pairs * config.head_dim, 0.1F);
       std::iota(extent.positions, extent.positions + pairs, 0);
