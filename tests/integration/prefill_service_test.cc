@@ -7,6 +7,7 @@
 #include <numeric>
 #include <string>
 
+#include "absl/strings/str_format.h"
 #include "core/arena/layout.h"
 #include "core/base/error.h"
 #include "core/base/sha256.h"
