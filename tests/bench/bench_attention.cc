@@ -107,7 +107,7 @@ void BM_Decode(benchmark::State& state, DType dtype, DType products) {
   const std::int64_t pairs = state.range(1);
   const std::int64_t width = shape.heads * shape.head_dim;
   WorkerPool pool(static_cast<int>(state.range(4)));
-  const AlignedBuffer<float> qkv = Normal(rows * 3 * width, dtype);
+  const AlignedBuffer<float> qkv = Normal(rows * 3 * width, products);
   const AlignedBuffer<float> cached = Normal(2 * pairs * width);
   AlignedBuffer<Bf16> narrow(cached.size());
   ConvertToBf16(cached.data(), cached.size(), narrow.data());
@@ -229,8 +229,11 @@ BENCHMARK_CAPTURE(BM_Decode, bf16, DType::kBF16, DType::kBF16)
     ->Args({32, 256, 128, 8, 1})
     ->Args({32, 256, 128, 8, 2})
     ->UseRealTime();
-BENCHMARK_CAPTURE(BM_Decode, int8, DType::kInt8)
+BENCHMARK_CAPTURE(BM_Decode, int8, DType::kInt8, DType::kF32)
     ->Args({32, 256, 64, 8, 1})
+    ->Args({32, 256, 128, 8, 1})
+    ->UseRealTime();
+BENCHMARK_CAPTURE(BM_Decode, int8_products, DType::kInt8, DType::kBF16)
     ->Args({32, 256, 128, 8, 1})
     ->UseRealTime();
 // n, head_dim, heads, threads
