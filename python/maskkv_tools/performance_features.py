@@ -161,7 +161,7 @@ def load(m):
         while resident < wanted and one.poll() is None and two.poll() is None:
             both = sum(proportional_bytes(p.pid, "Pss") for p in (one, two))
             resident = min(proportional_bytes(p.pid, "Rss") for p in (one, two))
-            time.sleep(0.05)
+            time.sleep(0.05)  # nothing tells another process that its pages are there
         for process in (one, two):
             process.kill()
     return [Row(rows[0].name, rows[0].what, rows[0].bar, min(times[1:]),

@@ -81,7 +81,6 @@ def test_exponentials_bound_attention_only_where_products_are_fast():
     assert fast.figure == pytest.approx(200e9 * (512 / 400e9 + 1 / 2e9) / 512)
 
 
-@pytest.mark.skipif(not BENCH_STEP.exists(), reason="this build has no benches")
 def test_the_whole_bench_runs_on_a_tiny_model(tmp_path, capsys):
     path, plot = tmp_path / "performance.json", tmp_path / "roofline.png"
     performance.main(["--quick", "--threads", "2", "--models", str(tmp_path), "--json", str(path),

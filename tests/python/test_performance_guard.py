@@ -4,7 +4,6 @@ machine. callgrind shows programs a processor without AVX-512, so oneDNN and our
 
 import os
 import re
-import shutil
 import subprocess
 
 import cli_runs
@@ -19,8 +18,6 @@ INSTRUCTIONS_A_ROW = 182_000
 TOLERANCE = 0.05
 
 
-@pytest.mark.skipif(not BENCH_STEP.exists() or shutil.which("valgrind") is None,
-                    reason="no bench_step or no valgrind")
 def test_a_step_takes_as_many_instructions_as_it_did(tmp_path):
     model = bench_models.folder("tiny", tmp_path)
     command = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={tmp_path / 'out'}",
