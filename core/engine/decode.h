@@ -179,6 +179,7 @@ class Decoder {
   kernels::AlignedBuffer<float> query_hidden_;  // (predicting rows, hidden)
   kernels::AlignedBuffer<float> normed_;        // (predicting rows, hidden)
   kernels::AlignedBuffer<float> kv_;            // (rows, 2 * kv_width)
+  kernels::AlignedBuffer<float> queries_;       // (rows, query_width)
   std::vector<WatchedRun> watched_;
   kernels::AlignedBuffer<float> watched_log_sum_exp_;  // (heads, block)
   KeptMassMeter kept_mass_;

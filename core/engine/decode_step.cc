@@ -124,13 +124,21 @@ void Decoder::RunLayers() {
   const std::int64_t layers = transformer_.config().layers;
   hidden_.Resize(rows * transformer_.hidden());
   kv_.Resize(rows * 2 * transformer_.kv_width());
+  queries_.Resize(rows * transformer_.query_width());
   transformer_.Embed(tokens_, hidden_.data());
   transformer_.EmbedMixed(mixed_rows_, hidden_.data());
   BeginFeatures();
   for (std::int64_t layer = 0; layer < layers; ++layer) {
-    transformer_.ProjectKeysValues(layer, hidden_.data(), whole_rows_, positions_.data(),
-                                   rotations_, kv_.data());
     const bool last = layer + 1 == layers;
+    // Only where the same rows go on, their queries come from the same product.
+    const bool together = !last && !features_.in_use();
+    if (together) {
+      transformer_.ProjectAll(layer, hidden_.data(), whole_rows_, positions_.data(), rotations_,
+                              kv_.data(), queries_.data());
+    } else {
+      transformer_.ProjectKeysValues(layer, hidden_.data(), whole_rows_, positions_.data(),
+                                     rotations_, kv_.data());
+    }
     if (features_.in_use()) {
       features_.Gather(layer, last);
     } else if (last) {
@@ -158,8 +166,14 @@ void Decoder::Advance(std::int64_t layer, bool masked_rows_only) {
   sources_.clear();
   const auto flush = [&] {
     if (count == 0) return;
-    transformer_.Advance(layer, hidden + begin * transformer_.hidden(), count, positions + begin,
-                         sources_, nullptr, features_.Outputs(begin));
+    float* const rows = hidden + begin * transformer_.hidden();
+    if (masked_rows_only || features_.in_use()) {
+      transformer_.Advance(layer, rows, count, positions + begin, sources_, nullptr,
+                           features_.Outputs(begin));
+    } else {
+      transformer_.AdvanceProjected(layer, queries_.data() + begin * transformer_.query_width(),
+                                    rows, count, sources_);
+    }
     MeasureKept(masked_rows_only);
     begin += count;
     count = 0;

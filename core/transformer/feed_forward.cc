@@ -13,39 +13,50 @@
 
 namespace maskkv::transformer {
 
-void FeedForward::Run(const LayerWeights& weights, const float* normed, std::int64_t rows,
+void FeedForward::Run(const LayerWeights& weights, kernels::RowSource normed, std::int64_t rows,
                       float* hidden, float* output, kernels::GemmWorkspace& workspace,
                       OpSeconds& seconds) {
   const Lent lent{workspace, seconds};
   const std::int64_t width = config_.hidden;
-  if (weights.experts.empty()) {
-    if (output == nullptr) {
-      RunFfn(weights.ffn, normed, rows, hidden, kernels::Store::kAdd, lent);
-    } else {
-      RunFfn(weights.ffn, normed, rows, output, kernels::Store::kOverwrite, lent);
-      AddRows(pool_, output, rows, width, hidden);
+  if (!weights.experts.empty()) {
+    normed_.Resize(rows * width);
+    {
+      const ScopedTimer timer(seconds.norm);
+      ForRowRanges(pool_, rows, [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t row = begin; row < end; ++row) {
+          float* const own = normed_.data() + row * width;
+          const float* const from = normed(row, own);
+          if (from != own) std::copy_n(from, width, own);
+        }
+      });
     }
-    return;
+    if (output != nullptr) std::fill_n(output, rows * width, 0.0F);
+    Route(weights, normed_.data(), rows, lent);
+    RunExperts(weights, hidden, output, lent);
+  } else if (output == nullptr) {
+    RunFfn(weights.ffn, normed, rows, hidden, kernels::Store::kAdd, lent);
+  } else {
+    RunFfn(weights.ffn, normed, rows, output, kernels::Store::kOverwrite, lent);
+    AddRows(pool_, output, rows, width, hidden);
   }
-  if (output != nullptr) std::fill_n(output, rows * width, 0.0F);
-  Route(weights, normed, rows, lent);
+}
+
+void FeedForward::RunExperts(const LayerWeights& weights, float* hidden, float* output,
+                             const Lent& lent) {
+  const std::int64_t width = config_.hidden;
   for (std::size_t e = 0; e < weights.experts.size(); ++e) {
     const std::int64_t first = first_[e];
     const std::int64_t count = first_[e + 1] - first;
     if (count == 0) continue;
     const std::span<const std::int32_t> own = std::span(rows_of_).subspan(
         static_cast<std::size_t>(first), static_cast<std::size_t>(count));
-    gathered_.Resize(count * width);
+    const auto gathered = [&](std::int64_t i, float*) -> const float* {
+      return normed_.data() + own[static_cast<std::size_t>(i)] * width;
+    };
     expert_output_.Resize(count * width);
-    ForRowRanges(pool_, count, [&](std::int64_t begin, std::int64_t end) {
-      for (std::int64_t i = begin; i < end; ++i) {
-        std::copy_n(normed + own[static_cast<std::size_t>(i)] * width, width,
-                    gathered_.data() + i * width);
-      }
-    });
-    RunFfn(weights.experts[e], gathered_.data(), count, expert_output_.data(),
-           kernels::Store::kOverwrite, lent);
-    const ScopedTimer timer(seconds.activation);
+    RunFfn(weights.experts[e], gathered, count, expert_output_.data(), kernels::Store::kOverwrite,
+           lent);
+    const ScopedTimer timer(lent.seconds.activation);
     ForRowRanges(pool_, count, [&](std::int64_t begin, std::int64_t end) {
       for (float* const target : {hidden, output}) {
         if (target == nullptr) continue;
@@ -58,27 +69,21 @@ void FeedForward::Run(const LayerWeights& weights, const float* normed, std::int
   }
 }
 
-void FeedForward::RunFfn(const FfnWeights& weights, const float* x, std::int64_t rows, float* y,
-                         kernels::Store store, const Lent& lent) {
+void FeedForward::RunFfn(const FfnWeights& weights, kernels::RowSource x, std::int64_t rows,
+                         float* y, kernels::Store store, const Lent& lent) {
+  const ScopedTimer timer(lent.seconds.gemm);
   const std::int64_t ffn = config_.ffn;
   gate_up_.Resize(rows * 2 * ffn);
-  activated_.Resize(rows * ffn);
-  {
-    const ScopedTimer timer(lent.seconds.gemm);
-    kernels::MatMul(pool_, weights.gate_up, x, rows, config_.hidden, gate_up_.data(), 2 * ffn,
-                    kernels::Store::kOverwrite, lent.workspace);
-  }
-  {
-    const ScopedTimer timer(lent.seconds.activation);
-    ForRowRanges(pool_, rows, [&](std::int64_t begin, std::int64_t end) {
-      const float* gate = gate_up_.data() + begin * 2 * ffn;
-      kernels::SwiGlu(gate, gate + ffn, end - begin, 2 * ffn, ffn, activated_.data() + begin * ffn,
-                      ffn);
-    });
-  }
-  const ScopedTimer timer(lent.seconds.gemm);
-  kernels::MatMul(pool_, weights.down, activated_.data(), rows, ffn, y, config_.hidden, store,
-                  lent.workspace);
+  const kernels::Product up{
+      &weights.gate_up, {0, 2 * ffn}, gate_up_.data(), 2 * ffn, kernels::Store::kOverwrite};
+  kernels::MatMulRows(pool_, {&up, 1}, x, rows, lent.workspace);
+  const auto activated = [&](std::int64_t row, float* out) -> const float* {
+    const float* const gate = gate_up_.data() + row * 2 * ffn;
+    kernels::SwiGlu(gate, gate + ffn, 1, 2 * ffn, ffn, out, ffn);
+    return out;
+  };
+  const kernels::Product down{&weights.down, {0, config_.hidden}, y, config_.hidden, store};
+  kernels::MatMulRows(pool_, {&down, 1}, activated, rows, lent.workspace);
 }
 
 void FeedForward::Route(const LayerWeights& weights, const float* normed, std::int64_t rows,
@@ -118,8 +123,8 @@ void FeedForward::GroupRows() {
 }
 
 std::int64_t FeedForward::workspace_bytes() const {
-  return gate_up_.capacity_bytes() + activated_.capacity_bytes() + logits_.capacity_bytes() +
-         gathered_.capacity_bytes() + expert_output_.capacity_bytes() +
+  return gate_up_.capacity_bytes() + normed_.capacity_bytes() + logits_.capacity_bytes() +
+         expert_output_.capacity_bytes() +
          static_cast<std::int64_t>(chosen_.capacity() + rows_of_.capacity()) *
              static_cast<std::int64_t>(sizeof(std::int32_t)) +
          static_cast<std::int64_t>(weights_.capacity() + weights_of_.capacity()) *

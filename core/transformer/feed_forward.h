@@ -27,11 +27,12 @@ class FeedForward {
   FeedForward(const model::ModelConfig& config, kernels::WorkerPool& pool)
       : config_(config), pool_(pool) {}
 
-  // normed, hidden: (rows, config.hidden), contiguous, apart from each other; hidden is added to.
+  // normed: gives rows of n, (config.hidden) each; it may read hidden, (rows, config.hidden),
+  // contiguous, which is added to once all of them have been taken.
   // output: null, or (rows, config.hidden): what the network gives, without hidden. hidden is the
   // same bits either way; it is hidden + output rounded once, but with experts, which are added to
   // each of the two in turn.
-  void Run(const LayerWeights& weights, const float* normed, std::int64_t rows, float* hidden,
+  void Run(const LayerWeights& weights, kernels::RowSource normed, std::int64_t rows, float* hidden,
            float* output, kernels::GemmWorkspace& workspace, OpSeconds& seconds);
 
   // Scratch memory held now.
@@ -45,8 +46,9 @@ class FeedForward {
   };
 
   // y (rows, config.hidden) = or += ffn(x).
-  void RunFfn(const FfnWeights& weights, const float* x, std::int64_t rows, float* y,
+  void RunFfn(const FfnWeights& weights, kernels::RowSource x, std::int64_t rows, float* y,
               kernels::Store store, const Lent& lent);
+  void RunExperts(const LayerWeights& weights, float* hidden, float* output, const Lent& lent);
   // Fills chosen_ and weights_, then the rows of each expert.
   void Route(const LayerWeights& weights, const float* normed, std::int64_t rows, const Lent& lent);
   void GroupRows();
@@ -56,14 +58,14 @@ class FeedForward {
   kernels::WorkerPool& pool_;
 
   // Scratch, overwritten by every call.
-  kernels::AlignedBuffer<float> gate_up_, activated_;
+  kernels::AlignedBuffer<float> gate_up_;
+  kernels::AlignedBuffer<float> normed_;         // (rows, hidden), with experts
   kernels::AlignedBuffer<float> logits_;         // (rows, experts)
   std::vector<std::int32_t> chosen_;             // (rows, experts_per_token)
   std::vector<float> weights_;                   // (rows, experts_per_token)
   std::vector<std::int64_t> first_;              // (experts + 1): where an expert's rows begin
   std::vector<std::int32_t> rows_of_;            // (rows * experts_per_token), by expert, then row
   std::vector<float> weights_of_;                // the weights of rows_of_
-  kernels::AlignedBuffer<float> gathered_;       // (rows of an expert, hidden)
   kernels::AlignedBuffer<float> expert_output_;  // (rows of an expert, hidden)
 };
 

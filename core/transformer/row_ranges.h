@@ -13,7 +13,7 @@
 namespace maskkv::transformer {
 
 // Rows a work item.
-inline constexpr std::int64_t kRowsPerItem = 16;
+inline constexpr std::int64_t kRowsPerItem = 8;
 
 // body(begin, end) over row ranges, on every worker of the pool.
 template <typename Body>

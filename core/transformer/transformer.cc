@@ -2,15 +2,36 @@
 #include "core/transformer/transformer.h"
 
 #include <algorithm>
+#include <array>
 #include <iterator>
 
 #include "core/base/scoped_timer.h"
 #include "core/transformer/row_ranges.h"
-#include "kernels/activation/bias.h"
 #include "kernels/norm/cosine.h"
 #include "kernels/norm/rms_norm.h"
 
 namespace maskkv::transformer {
+
+namespace {
+
+// Rows that a norm gives on their way into a product (kernels::RowSource).
+struct NormedRows {
+  const float* x;  // (rows, width), contiguous
+  std::int64_t width;
+  const float* weight;
+  float eps;
+
+  const float* operator()(std::int64_t row, float* out) const {
+    kernels::RmsNorm(x + row * width, 1, width, width, weight, eps, out, width);
+    return out;
+  }
+};
+
+NormedRows Normed(const model::ModelConfig& config, const float* x, const float* weight) {
+  return {x, config.hidden, weight, static_cast<float>(config.rms_norm_eps)};
+}
+
+}  // namespace
 
 Transformer::Transformer(const Weights& weights, kernels::WorkerPool& pool,
                          std::int64_t max_positions)
@@ -46,131 +67,104 @@ void Transformer::EmbedMixed(std::span<const MixedRow> rows, float* hidden) {
   });
 }
 
-void Transformer::NormRows(const float* hidden, std::int64_t rows, const float* weight,
-                           float* out) {
-  const ScopedTimer timer(op_seconds_.norm);
-  const std::int64_t width = this->hidden();
-  const auto eps = static_cast<float>(config().rms_norm_eps);
-  ForRowRanges(pool_, rows, [&](std::int64_t begin, std::int64_t end) {
-    kernels::RmsNorm(hidden + begin * width, end - begin, width, width, weight, eps,
-                     out + begin * width, width);
-  });
-}
-
-void Transformer::Multiply(const kernels::PackedMatrix& matrix, const float* x, std::int64_t rows,
-                           float* y, std::int64_t ldy, kernels::Store store) {
-  const ScopedTimer timer(op_seconds_.gemm);
-  kernels::MatMul(pool_, matrix, x, rows, matrix.in(), y, ldy, store, gemm_workspace_);
-}
-
-void Transformer::AddBias(std::span<const float> bias, float* x, std::int64_t rows,
-                          std::int64_t ldx) {
-  if (bias.empty()) return;
-  const ScopedTimer timer(op_seconds_.activation);
-  ForRowRanges(pool_, rows, [&](std::int64_t begin, std::int64_t end) {
-    kernels::AddBias(bias.data(), end - begin, std::ssize(bias), x + begin * ldx, ldx);
-  });
-}
-
-void Transformer::NormHeads(const kernels::AlignedBuffer<float>& weight, float* x,
-                            std::int64_t rows, std::int64_t ldx, std::int64_t heads) {
-  if (weight.size() == 0) return;
-  const ScopedTimer timer(op_seconds_.norm);
-  const std::int64_t width = shape_.head_dim;
-  const auto eps = static_cast<float>(config().rms_norm_eps);
-  ForRowRanges(pool_, rows, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t row = begin; row < end; ++row) {
-      float* const first = x + row * ldx;
-      kernels::RmsNorm(first, heads, width, width, weight.data(), eps, first, width);
-    }
-  });
-}
-
-void Transformer::Rotate(float* x, std::int64_t first, std::int64_t rows, std::int64_t ldx,
-                         std::int64_t heads, const std::int32_t* positions,
-                         std::span<const RopeRun> rotations) {
-  const ScopedTimer timer(op_seconds_.rope);
-  ForRowRanges(pool_, rows, [&](std::int64_t begin, std::int64_t end) {
-    std::int64_t run_begin = -first;  // rows count from x, runs from `first` rows before it
-    for (const RopeRun& run : rotations) {
-      const std::int64_t from = std::max(begin, run_begin);
-      const std::int64_t to = std::min(end, run_begin + run.rows);
-      if (from < to) {
-        kernels::ApplyRope(*run.table, positions + first + from, x + from * ldx, to - from, ldx,
-                           heads);
-      }
-      run_begin += run.rows;
-    }
-  });
-}
-
 void Transformer::ProjectKeysValues(std::int64_t layer, const float* hidden, std::int64_t rows,
                                     const std::int32_t* positions,
                                     std::span<const RopeRun> rotations, float* kv) {
-  ProjectColumns(layer, {0, 2 * kv_width()}, hidden, rows, positions, rotations, kv);
+  ProjectRows(layer, hidden, rows, positions, rotations,
+              {.kv = kv, .columns = {0, 2 * kv_width()}});
+}
+
+void Transformer::ProjectAll(std::int64_t layer, const float* hidden, std::int64_t rows,
+                             const std::int32_t* positions, std::span<const RopeRun> rotations,
+                             float* kv, float* queries) {
+  ProjectRows(layer, hidden, rows, positions, rotations,
+              {.kv = kv, .columns = {0, 2 * kv_width()}, .queries = queries});
 }
 
 void Transformer::ProjectKeys(std::int64_t layer, const float* hidden, std::int64_t rows,
                               const std::int32_t* positions, std::span<const RopeRun> rotations,
                               float* kv) {
-  ProjectColumns(layer, {0, kv_width()}, hidden, rows, positions, rotations, kv);
+  ProjectRows(layer, hidden, rows, positions, rotations, {.kv = kv, .columns = {0, kv_width()}});
 }
 
 void Transformer::ProjectValues(std::int64_t layer, const float* hidden, std::int64_t rows,
                                 float* kv) {
-  ProjectColumns(layer, {kv_width(), 2 * kv_width()}, hidden, rows, nullptr, {}, kv);
+  ProjectRows(layer, hidden, rows, nullptr, {},
+              {.kv = kv, .columns = {kv_width(), 2 * kv_width()}});
 }
 
-void Transformer::ProjectColumns(std::int64_t layer, kernels::Columns columns, const float* hidden,
-                                 std::int64_t rows, const std::int32_t* positions,
-                                 std::span<const RopeRun> rotations, float* kv) {
+void Transformer::ProjectRows(std::int64_t layer, const float* hidden, std::int64_t rows,
+                              const std::int32_t* positions, std::span<const RopeRun> rotations,
+                              const Projections& to) {
   const LayerWeights& weights = weights_.layer(layer);
   const std::int64_t ld = 2 * kv_width();
-  const std::int64_t width = columns.end - columns.begin;
-  std::span<const float> bias = weights.key_value_bias.span();
-  if (!bias.empty()) {
-    bias = bias.subspan(static_cast<std::size_t>(columns.begin), static_cast<std::size_t>(width));
-  }
-  // In blocks, so that no normed copy of a whole prompt is ever held.
+  // In blocks, so that the inputs of a product are never those of a whole prompt.
   for (std::int64_t first = 0; first < rows; first += kRowBlock) {
     const std::int64_t count = std::min(kRowBlock, rows - first);
-    normed_.Resize(count * this->hidden());
-    NormRows(hidden + first * this->hidden(), count, weights.attn_norm.data(), normed_.data());
-    float* block = kv + first * ld;
+    Projections block = to;
+    std::array<kernels::Product, 2> products;
+    std::size_t used = 0;
+    if (to.kv != nullptr) {
+      block.kv += first * ld;
+      products[used++] = {&weights.key_value, to.columns, block.kv, ld, kernels::Store::kOverwrite};
+    }
+    if (to.queries != nullptr) {
+      block.queries += first * query_width();
+      products[used++] = {&weights.query,
+                          {0, query_width()},
+                          block.queries,
+                          query_width(),
+                          kernels::Store::kOverwrite};
+    }
     {
       const ScopedTimer timer(op_seconds_.gemm);
-      kernels::MatMulColumns(pool_, weights.key_value, columns, normed_.data(), count,
-                             this->hidden(), block, ld, kernels::Store::kOverwrite,
-                             gemm_workspace_);
+      const NormedRows normed =
+          Normed(config(), hidden + first * this->hidden(), weights.attn_norm.data());
+      kernels::MatMulRows(pool_, std::span(products).first(used), normed, count, gemm_workspace_);
     }
-    AddBias(bias, block + columns.begin, count, ld);
-    if (columns.begin == 0) {
-      NormHeads(weights.key_norm, block, count, ld, shape_.kv_heads);
-      Rotate(block, first, count, ld, shape_.kv_heads, positions, rotations);
-    }
-    if (weights_.kv_dtype() != kernels::DType::kBF16) continue;
-    for (std::int64_t row = 0; row < count; ++row) {
-      kernels::RoundToBf16InPlace(block + row * ld + columns.begin, width);
-    }
+    FinishRows(weights, {first, count, positions, rotations}, block);
   }
 }
 
-void Transformer::RoundQueries(std::int64_t rows) {
-  if (shape_.products != kernels::DType::kBF16) return;
+void Transformer::FinishRows(const LayerWeights& weights, const HeadRows& at,
+                             const Projections& to) {
   const ScopedTimer timer(op_seconds_.rope);
-  const std::int64_t width = query_width();
-  ForRowRanges(pool_, rows, [&](std::int64_t begin, std::int64_t end) {
-    kernels::RoundToBf16InPlace(query_.data() + begin * width, (end - begin) * width);
-  });
+  const std::int64_t width = kv_width();
+  const std::span<const float> bias = weights.key_value_bias.span();
+  const auto half = [&](std::size_t begin) {
+    return bias.empty() ? bias : bias.subspan(begin, static_cast<std::size_t>(width));
+  };
+  std::array<ProjectedHeads, 3> parts;
+  std::size_t used = 0;
+  if (to.kv != nullptr && to.columns.begin == 0) {
+    parts[used++] = {to.kv, 2 * width, shape_.kv_heads, half(0), weights.key_norm.span(), true};
+  }
+  if (to.kv != nullptr && to.columns.end == 2 * width) {
+    parts[used++] = {
+        to.kv + width, 2 * width, shape_.kv_heads, half(static_cast<std::size_t>(width)), {},
+        false};
+  }
+  if (to.queries != nullptr) {
+    parts[used++] = {to.queries,
+                     query_width(),
+                     shape_.heads,
+                     weights.query_bias.span(),
+                     weights.query_norm.span(),
+                     true};
+  }
+  FinishHeads(pool_, std::span(parts).first(used), at, shape_.head_dim,
+              static_cast<float>(config().rms_norm_eps),
+              weights_.kv_dtype() == kernels::DType::kBF16);
 }
 
-void Transformer::Attend(std::span<const AttentionSource> sources) {
+void Transformer::Attend(const float* queries, std::span<const AttentionSource> sources) {
   const ScopedTimer timer(op_seconds_.attention);
   const std::int64_t width = query_width();
+  queries_ = queries;
   requests_.clear();
   std::int64_t row = 0;
   for (const AttentionSource& source : sources) {
-    requests_.push_back({.q = query_.data() + row * width,
+    requests_.push_back({.q = queries + row * width,
                          .ldq = width,
                          .query_rows = source.rows,
                          .k = source.keys,
@@ -187,36 +181,40 @@ void Transformer::Attend(std::span<const AttentionSource> sources) {
   kernels::RaggedAttention(pool_, shape_, requests_, attention_workspace_);
 }
 
+void Transformer::ProjectAttention(const LayerWeights& weights, std::int64_t rows, float* y,
+                                   kernels::Store store) {
+  const ScopedTimer timer(op_seconds_.gemm);
+  kernels::MatMul(pool_, weights.attn_out, attended_.data(), rows, query_width(), y, hidden(),
+                  store, gemm_workspace_);
+}
+
 void Transformer::Advance(std::int64_t layer, float* hidden, std::int64_t rows,
                           const std::int32_t* positions, std::span<const AttentionSource> sources,
                           double* cosines, const SublayerOutputs& outputs) {
-  const LayerWeights& weights = weights_.layer(layer);
-  const std::int64_t width = this->hidden();
-  const std::int64_t q_width = query_width();
-  normed_.Resize(rows * width);
-  query_.Resize(rows * q_width);
-  attended_.Resize(rows * q_width);
-
-  NormRows(hidden, rows, weights.attn_norm.data(), normed_.data());
-  Multiply(weights.query, normed_.data(), rows, query_.data(), q_width, kernels::Store::kOverwrite);
-  AddBias(weights.query_bias.span(), query_.data(), rows, q_width);
-  NormHeads(weights.query_norm, query_.data(), rows, q_width, shape_.heads);
+  query_.Resize(rows * query_width());
   rotations_.clear();
   for (const AttentionSource& source : sources) {
     AddRopeRun({source.rows, source.rope}, rotations_);
   }
-  Rotate(query_.data(), 0, rows, q_width, shape_.heads, positions, rotations_);
-  RoundQueries(rows);
-  Attend(sources);
+  ProjectRows(layer, hidden, rows, positions, rotations_, {.queries = query_.data()});
+  AdvanceProjected(layer, query_.data(), hidden, rows, sources, cosines, outputs);
+}
+
+void Transformer::AdvanceProjected(std::int64_t layer, const float* queries, float* hidden,
+                                   std::int64_t rows, std::span<const AttentionSource> sources,
+                                   double* cosines, const SublayerOutputs& outputs) {
+  const LayerWeights& weights = weights_.layer(layer);
+  const std::int64_t width = this->hidden();
+  attended_.Resize(rows * query_width());
+  Attend(queries, sources);
   if (cosines != nullptr) {
     before_.Resize(rows * width);
     std::copy_n(hidden, rows * width, before_.data());
   }
   if (outputs.attention == nullptr) {
-    Multiply(weights.attn_out, attended_.data(), rows, hidden, width, kernels::Store::kAdd);
+    ProjectAttention(weights, rows, hidden, kernels::Store::kAdd);
   } else {
-    Multiply(weights.attn_out, attended_.data(), rows, outputs.attention, width,
-             kernels::Store::kOverwrite);
+    ProjectAttention(weights, rows, outputs.attention, kernels::Store::kOverwrite);
     AddRows(pool_, outputs.attention, rows, width, hidden);
   }
   if (cosines != nullptr) {
@@ -227,13 +225,17 @@ void Transformer::Advance(std::int64_t layer, float* hidden, std::int64_t rows,
       }
     });
   }
-  NormRows(hidden, rows, weights.ffn_norm.data(), normed_.data());
-  feed_forward_.Run(weights, normed_.data(), rows, hidden, outputs.feed_forward, gemm_workspace_,
+  const NormedRows normed = Normed(config(), hidden, weights.ffn_norm.data());
+  feed_forward_.Run(weights, normed, rows, hidden, outputs.feed_forward, gemm_workspace_,
                     op_seconds_);
 }
 
 void Transformer::FinalNorm(const float* hidden, std::int64_t rows, float* out) {
-  NormRows(hidden, rows, weights_.final_norm(), out);
+  const ScopedTimer timer(op_seconds_.norm);
+  const NormedRows normed = Normed(config(), hidden, weights_.final_norm());
+  ForRowRanges(pool_, rows, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t row = begin; row < end; ++row) normed(row, out + row * this->hidden());
+  });
 }
 
 void Transformer::Project(std::span<const kernels::HeadRow> rows) {
@@ -242,9 +244,9 @@ void Transformer::Project(std::span<const kernels::HeadRow> rows) {
 }
 
 std::int64_t Transformer::workspace_bytes() const {
-  return normed_.capacity_bytes() + query_.capacity_bytes() + attended_.capacity_bytes() +
-         before_.capacity_bytes() + feed_forward_.workspace_bytes() + gemm_workspace_.bytes() +
-         attention_workspace_.bytes() + head_workspace_.bytes();
+  return query_.capacity_bytes() + attended_.capacity_bytes() + before_.capacity_bytes() +
+         feed_forward_.workspace_bytes() + gemm_workspace_.bytes() + attention_workspace_.bytes() +
+         head_workspace_.bytes();
 }
 
 }  // namespace maskkv::transformer

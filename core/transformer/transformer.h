@@ -5,6 +5,9 @@
 //   ProjectKeysValues   K and V of rows, K rotated; every row of a sequence needs them first
 //   Advance             Q, attention, output projection, FFN of rows, in place in `hidden`
 //
+// and, for callers who advance all the rows that they project (a decode step), the same bits from
+// ProjectAll, which takes Q, K and V from one product, and AdvanceProjected.
+//
 // A block: x += attn_out(Attn(norm(x))); n = ffn_norm(x); x += down(silu(gate(n)) * up(n)). By the
 // family, projections to Q, K and V add a bias, each head's Q and K go through an RMSNorm before
 // they are rotated, and experts take the place of the one gate, up and down (feed_forward.h).
@@ -31,6 +34,7 @@
 
 #include "core/transformer/feed_forward.h"
 #include "core/transformer/op_seconds.h"
+#include "core/transformer/projected_heads.h"
 #include "core/transformer/rope_tables.h"
 #include "core/transformer/weights.h"
 #include "kernels/attention/attention.h"
@@ -105,6 +109,12 @@ class Transformer {
                          const std::int32_t* positions, std::span<const RopeRun> rotations,
                          float* kv);
 
+  // The same, and the rows' queries (rows, query_width()) for AdvanceProjected, which the caller
+  // keeps until then.
+  void ProjectAll(std::int64_t layer, const float* hidden, std::int64_t rows,
+                  const std::int32_t* positions, std::span<const RopeRun> rotations, float* kv,
+                  float* queries);
+
   // The same bits of K alone, or of V alone: what is left of each row of kv is undefined. Costs
   // that half of the product and what else is in a panel of the packed matrix that both halves
   // share (at most kernels::kMaxPanelWidth columns; none where kv_width() is a multiple of the
@@ -122,8 +132,14 @@ class Transformer {
                std::span<const AttentionSource> sources, double* cosines = nullptr,
                const SublayerOutputs& outputs = {});
 
-  // The rotated queries (rows, query_width()) of the last Advance; valid until the next call.
-  const float* queries() const { return query_.data(); }
+  // Advance of rows whose queries (rows, query_width()) ProjectAll has given.
+  void AdvanceProjected(std::int64_t layer, const float* queries, float* hidden, std::int64_t rows,
+                        std::span<const AttentionSource> sources, double* cosines = nullptr,
+                        const SublayerOutputs& outputs = {});
+
+  // The rotated queries (rows, query_width()) of the last Advance or AdvanceProjected; valid until
+  // the next call.
+  const float* queries() const { return queries_; }
 
   kernels::AttentionWorkspace& attention_workspace() { return attention_workspace_; }
 
@@ -139,24 +155,20 @@ class Transformer {
   const OpSeconds& op_seconds() const { return op_seconds_; }
 
  private:
-  void NormRows(const float* hidden, std::int64_t rows, const float* weight, float* out);
-  // K and V of rows, or those of their columns that are asked for; K whole or not at all.
-  void ProjectColumns(std::int64_t layer, kernels::Columns columns, const float* hidden,
-                      std::int64_t rows, const std::int32_t* positions,
-                      std::span<const RopeRun> rotations, float* kv);
-  void Multiply(const kernels::PackedMatrix& matrix, const float* x, std::int64_t rows, float* y,
-                std::int64_t ldy, kernels::Store store);
-  // x (rows, ldx): the rows from `first` on of those that positions and rotations describe.
-  void Rotate(float* x, std::int64_t first, std::int64_t rows, std::int64_t ldx, std::int64_t heads,
-              const std::int32_t* positions, std::span<const RopeRun> rotations);
-  // Queries as bf16 numbers where attention wants them so (AttentionShape::products).
-  void RoundQueries(std::int64_t rows);
-  void Attend(std::span<const AttentionSource> sources);
-  // x (rows, width), row stride ldx, += bias (width) unless it is empty.
-  void AddBias(std::span<const float> bias, float* x, std::int64_t rows, std::int64_t ldx);
-  // The norm of each of `heads` heads, in place, unless there is none.
-  void NormHeads(const kernels::AlignedBuffer<float>& weight, float* x, std::int64_t rows,
-                 std::int64_t ldx, std::int64_t heads);
+  // What a projection gives. K and V: those of `columns` that are asked for, K whole or not at all.
+  struct Projections {
+    float* kv = nullptr;
+    kernels::Columns columns{};
+    float* queries = nullptr;
+  };
+  void ProjectRows(std::int64_t layer, const float* hidden, std::int64_t rows,
+                   const std::int32_t* positions, std::span<const RopeRun> rotations,
+                   const Projections& to);
+  void FinishRows(const LayerWeights& weights, const HeadRows& at, const Projections& to);
+  void Attend(const float* queries, std::span<const AttentionSource> sources);
+  // y (rows, hidden()) = or += attention's output times its projection.
+  void ProjectAttention(const LayerWeights& weights, std::int64_t rows, float* y,
+                        kernels::Store store);
 
   // Constant after construction.
   const Weights& weights_;
@@ -167,7 +179,8 @@ class Transformer {
   OpSeconds op_seconds_;
 
   // Scratch, overwritten by every call.
-  kernels::AlignedBuffer<float> normed_, query_, attended_, before_;
+  kernels::AlignedBuffer<float> query_, attended_, before_;
+  const float* queries_ = nullptr;
   std::vector<kernels::AttentionRequest> requests_;
   std::vector<RopeRun> rotations_;
   kernels::GemmWorkspace gemm_workspace_;

@@ -26,12 +26,11 @@ struct GemmWorkspace::Impl {
 // A view of the tiles of one call; valid while x and the workspace's input are left alone.
 class InputTiles {
  public:
-  // row(i) is the i-th row, (in) f32. `contiguous`: the rows are one (rows, in) block from row(0),
-  // so f32 products may read it in place. tile_rows: one of product.heights(); every tile but the
-  // last has it.
-  InputTiles(WorkerPool& pool, const PanelProduct& product,
-             FunctionRef<const float*(std::int64_t)> row, std::int64_t rows, bool contiguous,
-             std::int64_t tile_rows, AlignedBuffer<std::byte>& input);
+  // in_place: x if its rows are one (rows, in) block, which f32 products may read where it is;
+  // else null. tile_rows: one of product.heights(); every tile but the last has it. REQUIRES:
+  // scratch has every worker of the pool.
+  InputTiles(WorkerPool& pool, const PanelProduct& product, RowSource x, std::int64_t rows,
+             const float* in_place, std::int64_t tile_rows, GemmWorkspace::Impl& scratch);
 
   std::int64_t count() const { return (rows_ + tile_rows_ - 1) / tile_rows_; }
   std::int64_t Begin(std::int64_t tile) const { return tile * tile_rows_; }

@@ -15,8 +15,10 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 
 #include "kernels/base/dtype.h"
+#include "kernels/base/function_ref.h"
 #include "kernels/gemm/packed_matrix.h"
 #include "kernels/parallel/worker_pool.h"
 
@@ -65,6 +67,27 @@ struct Columns {
 void MatMulColumns(WorkerPool& pool, const PackedMatrix& weights, Columns columns, const float* x,
                    std::int64_t rows, std::int64_t ldx, float* y, std::int64_t ldy, Store store,
                    GemmWorkspace& workspace);
+
+// Row `row` of x, (in) f32: where it lies, or `scratch` (in f32 of the calling worker) written by
+// the call. What feeds a product (a norm, an activation) is computed here, on its way into the
+// product's input, and is never stored as f32. Called once a row, on any worker; what it returns is
+// read before that worker's next call.
+using RowSource = FunctionRef<const float*(std::int64_t row, float* scratch)>;
+
+// One of several products of the same rows.
+struct Product {
+  const PackedMatrix* weights;
+  Columns columns;
+  float* y;  // (rows, weights->out()), row stride ldy
+  std::int64_t ldy;
+  Store store;
+};
+
+// Each product as MatMulColumns gives it from the rows of x, bit for bit; rows are converted once
+// and all panels are items of one loop (query | key | value). REQUIRES: at least one product; the
+// same in() and dtype() in all; no y overlaps what x reads or another y.
+void MatMulRows(WorkerPool& pool, std::span<const Product> products, RowSource x, std::int64_t rows,
+                GemmWorkspace& workspace);
 
 }  // namespace maskkv::kernels
 

@@ -26,8 +26,10 @@
 
 namespace maskkv::kernels {
 
-// One worker's scratch: the finished tile and the slab being added to it; the same in integers.
+// One worker's scratch: a row of x on its way into a tile, the finished tile and the slab being
+// added to it; the same two in integers.
 struct WorkerScratch {
+  AlignedBuffer<float> row;
   AlignedBuffer<float> tile;
   AlignedBuffer<float> slab;
   AlignedBuffer<std::int32_t> sums;
@@ -35,7 +37,7 @@ struct WorkerScratch {
   TileRunner runner;
 
   std::int64_t bytes() const {
-    return tile.capacity_bytes() + slab.capacity_bytes() + sums.capacity_bytes() +
+    return row.capacity_bytes() + tile.capacity_bytes() + slab.capacity_bytes() + sums.capacity_bytes() +
            slab_sums.capacity_bytes() + runner.bytes();
   }
 };

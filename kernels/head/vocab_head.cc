@@ -52,8 +52,8 @@ void ProjectVocabulary(WorkerPool& pool, const PackedMatrix& head, std::span<con
   scratch.workers.resize(
       std::max(scratch.workers.size(), static_cast<std::size_t>(pool.threads())));
   const InputTiles tiles(
-      pool, product, [&](std::int64_t row) { return at(row).hidden; }, count, false,
-      product.HeightFor(std::min(count, kRowTile)), scratch.input);
+      pool, product, [&](std::int64_t row, float*) { return at(row).hidden; }, count, nullptr,
+      product.HeightFor(std::min(count, kRowTile)), scratch);
   const auto state_of = [&](std::int64_t row, std::int64_t panel) {
     return workspace.states.data() + workspace.offsets.data()[row] + panel * StateBytes(at(row));
   };

@@ -177,6 +177,48 @@ TEST_P(BlockTest, HalvesOfThePairsAreTheSameBitsAndOutputsChangeNothing) {
   }
 }
 
+TEST_P(BlockTest, QueriesFromTheProductOfThePairsAreTheSameBits) {
+  for (const kernels::DType dtype :
+       {kernels::DType::kF32, kernels::DType::kBF16, kernels::DType::kInt8}) {
+    kernels::WorkerPool pool(2);
+    const Weights weights = Load(dtype, pool);
+    Transformer transformer(weights, pool, kPositions);
+    // More rows than are projected at a time, of two sequences with tables of their own.
+    constexpr std::int64_t kRows = kRowBlock + 37, kFirst = kRowBlock - 5;
+    std::vector<std::int32_t> positions(kRows);
+    for (std::size_t i = 0; i < positions.size(); ++i) {
+      positions[i] = static_cast<std::int32_t>((5 * i) % kPositions);
+    }
+    const std::int64_t width = transformer.hidden(), ld = 2 * transformer.kv_width();
+    const std::vector<float> hidden = NormalValues(kRows * width, 9);
+    const auto near = transformer.Rope(1, kPositions), far = transformer.Rope(4, kPositions);
+    const RopeRun runs[] = {{kFirst, near.get()}, {kRows - kFirst, far.get()}};
+    std::vector<float> kv(static_cast<std::size_t>(kRows * ld)), together = kv;
+    std::vector<float> queries(static_cast<std::size_t>(kRows * transformer.query_width()));
+    transformer.ProjectKeysValues(1, hidden.data(), kRows, positions.data(), runs, kv.data());
+    transformer.ProjectAll(1, hidden.data(), kRows, positions.data(), runs, together.data(),
+                           queries.data());
+    EXPECT_EQ(together, kv);
+
+    const AttentionSource source{.rows = kRows - kFirst,
+                                 .rope = far.get(),
+                                 .keys = kv.data() + kFirst * ld,
+                                 .values = kv.data() + kFirst * ld + transformer.kv_width(),
+                                 .ldkv = ld,
+                                 .own_rows = kRows - kFirst,
+                                 .cached = {},
+                                 .cached_dtype = kernels::DType::kF32,
+                                 .log_sum_exp = nullptr};
+    const auto begin = hidden.begin() + kFirst * width;
+    std::vector<float> apart(begin, hidden.end()), projected = apart;
+    transformer.Advance(1, apart.data(), source.rows, positions.data() + kFirst, {&source, 1});
+    transformer.AdvanceProjected(1, queries.data() + kFirst * transformer.query_width(),
+                                 projected.data(), source.rows, {&source, 1});
+    EXPECT_EQ(projected, apart);
+    EXPECT_NE(projected, std::vector<float>(begin, hidden.end()));
+  }
+}
+
 TEST_P(BlockTest, PackedBytesCountEveryMatrix) {
   kernels::WorkerPool pool(2);
   const Weights weights = Load(kernels::DType::kF32, pool);

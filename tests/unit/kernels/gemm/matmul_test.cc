@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <limits>
 #include <string>
 #include <tuple>
@@ -65,6 +66,32 @@ TEST_P(MatMulTest, KeepsTheGapsBetweenStridedRowsAndAddsOneRoundedProduct) {
       ASSERT_EQ(actual, expected) << "row " << row << " column " << column;
     }
   }
+}
+
+TEST_P(MatMulTest, ProductsOfTheSameRowsAreTheSameBitsTogether) {
+  const GemmProblem p = problem();
+  WorkerPool pool(3);
+  const PackedMatrix weights = p.Pack(pool, compute());
+  GemmProblem other{p.rows, p.in, p.out + 70};
+  other.x = p.x;
+  const PackedMatrix wider = other.Pack(pool, compute());
+  const std::vector<float> first = RowsOf(pool, weights, p, 0, p.rows);
+  const std::vector<float> second = RowsOf(pool, wider, other, 0, p.rows);
+  // Odd rows are made on the way, even ones read where they are.
+  const auto x = [&](std::int64_t row, float* scratch) -> const float* {
+    const float* const from = p.x.data() + row * p.in;
+    if (row % 2 == 0) return from;
+    std::copy_n(from, p.in, scratch);
+    return scratch;
+  };
+  std::vector<float> y(first.size(), -1.0F), z(second.size(), 0.25F);
+  const Product products[] = {{&weights, {0, p.out}, y.data(), p.out, Store::kOverwrite},
+                              {&wider, {0, 0}, nullptr, other.out, Store::kOverwrite},
+                              {&wider, {0, other.out}, z.data(), other.out, Store::kAdd}};
+  GemmWorkspace workspace;
+  MatMulRows(pool, products, x, p.rows, workspace);
+  EXPECT_EQ(y, first);
+  for (std::size_t i = 0; i < z.size(); ++i) ASSERT_EQ(z[i], 0.25F + second[i]) << i;
 }
 
 TEST_P(MatMulTest, SomeColumnsAreTheSameBitsAndPanelsWithoutOneAreLeftAlone) {
