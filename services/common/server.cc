@@ -74,8 +74,9 @@ void LimitPeers(grpc::ServerBuilder& builder, const ServerOptions& options) {
   using Sync = grpc::ServerBuilder::SyncServerOption;
   builder.SetSyncServerOption(Sync::NUM_CQS, 1);
   builder.SetSyncServerOption(Sync::MIN_POLLERS, kPollers);
-  // Few: whatever happens on a stream wakes each of them.
-  builder.SetSyncServerOption(Sync::MAX_POLLERS, 2);
+  // No more: whatever happens on a stream (a client has read) wakes a poller, and one of several
+  // then wakes the next to take its place.
+  builder.SetSyncServerOption(Sync::MAX_POLLERS, kPollers);
 }
 
 // Tells the names of the services that a server was built with.

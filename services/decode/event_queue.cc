@@ -20,17 +20,21 @@ bool EventQueue::HasRoom(std::size_t sequence) const {
 }
 
 void EventQueue::Push(std::size_t sequence, StepUpdate update) {
-  const std::lock_guard lock(mu_);
-  if (left_) return;
-  ++steps_[sequence];
-  events_.push_back({sequence, std::move(update)});
-  arrived_.notify_one();
+  {
+    const std::lock_guard lock(mu_);
+    if (left_) return;
+    ++steps_[sequence];
+    events_.push_back({sequence, std::move(update)});
+  }
+  arrived_.notify_one();  // a reader that wakes finds the lock free
 }
 
 void EventQueue::End(std::size_t sequence, SequenceEnd end) {
-  const std::lock_guard lock(mu_);
-  if (left_) return;
-  events_.push_back({sequence, std::move(end)});
+  {
+    const std::lock_guard lock(mu_);
+    if (left_) return;
+    events_.push_back({sequence, std::move(end)});
+  }
   arrived_.notify_one();
 }
 
