@@ -62,19 +62,19 @@ std::int64_t Footprint::KvBytes(std::int64_t prompt_tokens, kernels::DType dtype
 }
 
 std::int64_t Footprint::PeakBytes(std::int64_t prompt_tokens, std::int64_t masks,
-                                  std::int64_t pairs_a_head, kernels::DType dtype) const {
+                                  std::int64_t pairs_a_head, Types types) const {
   const std::int64_t floats_a_row = hidden_ + 2 * kv_heads_ * head_dim_ + kv_heads_ + head_dim_;
   const std::int64_t pairs = std::min(prompt_tokens, pairs_a_head);
   const std::int64_t positions =
       pairs * layers_ * kv_heads_ * static_cast<std::int64_t>(sizeof(std::int32_t));
-  return PackedBytes(dtype) + (prompt_tokens + masks) * floats_a_row * kF32Bytes +
-         KvBytes(pairs, kernels::PairDType(dtype)) + positions;
+  return PackedBytes(types.compute) + (prompt_tokens + masks) * floats_a_row * kF32Bytes +
+         KvBytes(pairs, types.pairs) + positions;
 }
 
 std::int64_t Footprint::LargestPrompt(std::int64_t bytes, std::int64_t masks,
-                                      std::int64_t pairs_a_head, kernels::DType dtype) const {
+                                      std::int64_t pairs_a_head, Types types) const {
   const auto fits = [&](std::int64_t prompt_tokens) {
-    return PeakBytes(prompt_tokens, masks, pairs_a_head, dtype) <= bytes;
+    return PeakBytes(prompt_tokens, masks, pairs_a_head, types) <= bytes;
   };
   if (!fits(0)) return -1;
   std::int64_t low = 0, high = kMaxPrompt + 1;  // low fits, high does not count

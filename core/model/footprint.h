@@ -15,6 +15,11 @@ namespace maskkv::model {
 
 class Footprint {
  public:
+  struct Types {
+    kernels::DType compute;  // what matrices are packed for
+    kernels::DType pairs;    // of an entry's K and V
+  };
+
   // No cache of more positions is spoken of.
   static constexpr std::int64_t kMaxPrompt = ModelConfig::kMaxSequence;
 
@@ -37,16 +42,15 @@ class Footprint {
 
   // What a run holds at its peak, besides the mapped files: packed weights, one layer's K and V and
   // the hidden states of prompt and masks in f32, the votes, the rotation table, and an entry of
-  // min(pairs_a_head, prompt_tokens) pairs in every KV head with their positions. dtype is the
-  // matrices', pairs are of kernels::PairDType(dtype).
+  // min(pairs_a_head, prompt_tokens) pairs in every KV head with their positions.
   // REQUIRES: as above.
   std::int64_t PeakBytes(std::int64_t prompt_tokens, std::int64_t masks, std::int64_t pairs_a_head,
-                         kernels::DType dtype) const;
+                         Types types) const;
 
   // The largest prompt up to kMaxPrompt whose peak is at most `bytes`; -1 if not even an empty one
   // fits. pairs_a_head: kMaxPrompt for a whole cache.
   std::int64_t LargestPrompt(std::int64_t bytes, std::int64_t masks, std::int64_t pairs_a_head,
-                             kernels::DType dtype) const;
+                             Types types) const;
 
  private:
   std::int64_t layers_, kv_heads_, head_dim_, hidden_;

@@ -83,9 +83,12 @@ class InspectModelCommand final : public Command {
     sub->add_option("--gen-length", gen_length_, "Masks that vote, for what fits this machine")
         ->check(IntegerIn(1, 1 << 16))
         ->capture_default_str();
-    sub->add_option("--dtype", dtype_, "Arithmetic and cache: f32, bf16 or int8 (cache in bf16)")
+    sub->add_option("--dtype", dtype_, "Type of weights and GEMM inputs")
         ->check(OneOf({"f32", "bf16", "int8"}))
         ->capture_default_str();
+    sub->add_option("--kv-dtype", kv_dtype_,
+                    "Type of cached pairs: f32, bf16, or int8 with a scale for each [--dtype]")
+        ->check(OneOf({"f32", "bf16", "int8"}));
     sub->add_flag("--json", json_, "Print one JSON object");
   }
 
@@ -105,7 +108,9 @@ class InspectModelCommand final : public Command {
 
  private:
   DType dtype() const { return kernels::DTypeNamed(dtype_); }
-  DType pair_dtype() const { return kernels::PairDType(dtype()); }
+  DType pair_dtype() const {
+    return kv_dtype_.empty() ? kernels::PairDType(dtype()) : kernels::DTypeNamed(kv_dtype_);
+  }
 
   Json Report(const model::ModelConfig& config, std::optional<std::int64_t> file_bytes) const {
     const model::Footprint footprint(config);
@@ -117,7 +122,8 @@ class InspectModelCommand final : public Command {
     }
     // Null where not even the weights fit.
     const auto largest = [&](std::int64_t pairs) -> Json {
-      const std::int64_t tokens = footprint.LargestPrompt(available, gen_length_, pairs, dtype());
+      const std::int64_t tokens =
+          footprint.LargestPrompt(available, gen_length_, pairs, {dtype(), pair_dtype()});
       return tokens < 0 ? Json() : Json(tokens);
     };
     return {
@@ -188,6 +194,7 @@ class InspectModelCommand final : public Command {
   std::int64_t budget_ = 256;
   std::int64_t gen_length_ = 32;
   std::string dtype_ = "bf16";
+  std::string kv_dtype_;
   bool json_ = false;
 };
 

@@ -46,6 +46,15 @@ def test_published_sizes(tmp_path, fields, family, parameters, position, whole, 
     assert report["budget"] == {"pairs": 256, "bytes": budget}
 
 
+def test_int8_pairs_are_told_with_their_scales(tmp_path):
+    folder = published(tmp_path, DREAM_7B)
+    bf16, int8 = shown(folder), shown(folder, "--kv-dtype", "int8")
+    assert (bf16["kv_dtype"], int8["kv_dtype"]) == ("bf16", "int8")
+    # Heads of 128: a byte an element and 4 bytes a key or value.
+    assert int8["kv_bytes_a_position"] * 256 == bf16["kv_bytes_a_position"] * (128 + 4)
+    assert int8["weights"] == bf16["weights"]
+
+
 @pytest.mark.parametrize("model", [TINY, GOLDEN / "gqa", GOLDEN / "mqa"])
 def test_a_checkpoint_is_told_from_its_headers(model):
     report = shown(model, "--dtype", "f32", "--prompt-tokens", "1,7", "--budget", 3)

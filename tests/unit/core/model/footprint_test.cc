@@ -10,6 +10,7 @@ namespace {
 
 using kernels::DType;
 
+constexpr Footprint::Types kBf16{DType::kBF16, DType::kBF16};
 constexpr std::int64_t kKiB = 1 << 10, kMiB = 1 << 20, kGiB = 1 << 30;
 
 Footprint Of(const nlohmann::json& config) {
@@ -55,28 +56,31 @@ TEST(Footprint, APeakIsWhatItsHeaderSays) {
   const std::int64_t row = 4 * (8 + 2 * 8 + 2 + 4);
   const std::int64_t pair = 2 * 2 * (2 * 4 * 2 + 4);  // both layers and heads
   const std::int64_t packed = small.PackedBytes(DType::kBF16);
-  EXPECT_EQ(small.PeakBytes(100, 32, 1000, DType::kBF16), packed + 132 * row + 100 * pair);
-  EXPECT_EQ(small.PeakBytes(100, 32, 7, DType::kBF16), packed + 132 * row + 7 * pair);
-  EXPECT_EQ(small.PeakBytes(0, 1, 7, DType::kBF16), packed + row);
+  EXPECT_EQ(small.PeakBytes(100, 32, 1000, kBf16), packed + 132 * row + 100 * pair);
+  EXPECT_EQ(small.PeakBytes(100, 32, 7, kBf16), packed + 132 * row + 7 * pair);
+  EXPECT_EQ(small.PeakBytes(0, 1, 7, kBf16), packed + row);
   // Pairs stay bf16 where weights are int8.
-  EXPECT_EQ(small.PeakBytes(100, 32, 7, DType::kInt8),
+  EXPECT_EQ(small.PeakBytes(100, 32, 7, {DType::kInt8, DType::kBF16}),
             small.PackedBytes(DType::kInt8) + 132 * row + 7 * pair);
+  // A key and a value of 4 bytes, their scales, a position.
+  EXPECT_EQ(small.PeakBytes(100, 32, 7, {DType::kBF16, DType::kInt8}),
+            packed + 132 * row + 7 * 2 * 2 * (2 * (4 + 4) + 4));
 }
 
 TEST(Footprint, TheLargestPromptFitsAndTheNextDoesNot) {
   const Footprint dream = Of(Dream7B());
   for (const std::int64_t bytes : {20 * kGiB, 32 * kGiB, 64 * kGiB}) {
     for (const std::int64_t pairs : {std::int64_t{1}, std::int64_t{256}, Footprint::kMaxPrompt}) {
-      const std::int64_t largest = dream.LargestPrompt(bytes, 32, pairs, DType::kBF16);
+      const std::int64_t largest = dream.LargestPrompt(bytes, 32, pairs, kBf16);
       EXPECT_GT(largest, 0);
-      EXPECT_LE(dream.PeakBytes(largest, 32, pairs, DType::kBF16), bytes);
-      EXPECT_GT(dream.PeakBytes(largest + 1, 32, pairs, DType::kBF16), bytes);
+      EXPECT_LE(dream.PeakBytes(largest, 32, pairs, kBf16), bytes);
+      EXPECT_GT(dream.PeakBytes(largest + 1, 32, pairs, kBf16), bytes);
     }
   }
-  EXPECT_GT(dream.LargestPrompt(32 * kGiB, 32, 256, DType::kBF16),
-            2 * dream.LargestPrompt(32 * kGiB, 32, Footprint::kMaxPrompt, DType::kBF16));
-  EXPECT_EQ(dream.LargestPrompt(kGiB, 32, 256, DType::kBF16), -1);
-  EXPECT_EQ(dream.LargestPrompt(INT64_MAX, 32, 256, DType::kBF16), Footprint::kMaxPrompt);
+  EXPECT_GT(dream.LargestPrompt(32 * kGiB, 32, 256, kBf16),
+            2 * dream.LargestPrompt(32 * kGiB, 32, Footprint::kMaxPrompt, kBf16));
+  EXPECT_EQ(dream.LargestPrompt(kGiB, 32, 256, kBf16), -1);
+  EXPECT_EQ(dream.LargestPrompt(INT64_MAX, 32, 256, kBf16), Footprint::kMaxPrompt);
 }
 
 }  // namespace
