@@ -55,6 +55,19 @@ def test_threads_by_default_are_the_cpus_that_may_be_used(flags, threads):
     assert report.json["threads"] == threads
 
 
+@pytest.mark.parametrize("flag, value, said", [
+    ("--cpus", "", "expected a list of CPUs as 0-3,8, found nothing"),
+    ("--cpus", "0-", "expected a list of CPUs as 0-3,8, found 0-"),
+    ("--cpus", "0,0", "expected every CPU once, found 0 again in 0,0"),
+    ("--cpus", "8192", "expected CPUs from 0 to 8191, found 8192"),
+    ("--numa", "both", "expected one of none, interleave, local, found both"),
+    ("--numa", "", "expected one of none, interleave, local, found nothing"),
+])
+def test_a_bad_value(tiny, flag, value, said):
+    failed = tiny.generate(flag, value)
+    assert failed.code == 2 and f"{flag}: {said}" in failed.error
+
+
 @pytest.mark.parametrize("flags, said", [
     (("--cpus", 8191), "--cpus: expected CPUs that the machine has online ("),
     (("--cpus", LAST, "--threads", 2), f"--threads: expected at most one for each of --cpus {LAST}, "
