@@ -42,6 +42,19 @@ def test_tokens_do_not_depend_on_cpus_or_numa(tiny, tmp_path):
             assert found[field] == expected[field], (placement, field)
 
 
+def test_scores_are_the_same_bits_on_any_cpus(tmp_path):
+    """The importance profile holds sums over every layer's scores, in full digits."""
+    profiles = []
+    for name, placement in (("any", ("--threads", 2)), ("one", ("--cpus", LAST)),
+                            ("all", ("--cpus", listed(ALLOWED)))):
+        made = cli_runs.run("calibrate", "--model", cli_runs.TINY, "--prompts",
+                            cli_runs.TINY / "calibration.jsonl", "--samples", 1, "--output",
+                            tmp_path / name, *placement)
+        assert made.code == 0, made.err
+        profiles.append(json.loads((tmp_path / name).read_text())["importance"])
+    assert len(set(profiles[0])) > 1 and all(profile == profiles[0] for profile in profiles)
+
+
 @pytest.mark.parametrize("flags, threads", [
     ((), 1),
     (("--threads", 3), 3),
