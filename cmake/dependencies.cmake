@@ -16,6 +16,9 @@ find_package(prometheus-cpp CONFIG REQUIRED)
 find_library(MASKKV_XXHASH_LIBRARY xxhash REQUIRED)
 add_library(xxhash::xxhash UNKNOWN IMPORTED)
 set_target_properties(xxhash::xxhash PROPERTIES IMPORTED_LOCATION ${MASKKV_XXHASH_LIBRARY})
+find_library(MASKKV_NUMA_LIBRARY numa REQUIRED)
+add_library(numa::numa UNKNOWN IMPORTED)
+set_target_properties(numa::numa PROPERTIES IMPORTED_LOCATION ${MASKKV_NUMA_LIBRARY})
 
 # Debian's dnnl-config.cmake asks for OpenCL's development files although the library does not
 # need them, so the target is made by hand.

@@ -2,6 +2,11 @@
 #include "kernels/parallel/worker_pool.h"
 
 #include <omp.h>
+#include <pthread.h>
+
+#include <algorithm>
+#include <system_error>
+#include <utility>
 
 #include "kernels/base/require.h"
 
@@ -22,10 +27,11 @@ void Pause() {
 #endif
 }
 
-// Polling steals the core that the other side needs when there are more workers than cores.
-int SpinsFor(int threads) {
-  const unsigned cores = std::thread::hardware_concurrency();
-  return static_cast<unsigned>(threads) <= cores ? kSpins : 0;
+int SpinsFor(const PoolOptions& options) {
+  // Workers with CPUs of their own share them with nobody, but the quota counts for them too.
+  const bool fits =
+      options.cpus.empty() ? options.threads <= UsableCpus() : options.threads <= CpuQuota();
+  return fits ? kSpins : 0;
 }
 
 // Limits OpenMP to the calling thread for a scope: libraries called from a loop body must not start
@@ -43,16 +49,44 @@ class SingleThreadedOpenMp {
 
 }  // namespace
 
-WorkerPool::WorkerPool(int threads) : threads_(threads), spins_(SpinsFor(threads)) {
+WorkerPool::Seat::Seat(const WorkerPool& pool) : memory_(pool.options_.memory) {
+  if (pool.options_.cpus.empty()) return;
+  before_ = CpusOfThread();
+  if (SetCpusOfThread(::pthread_self(), std::span(pool.options_.cpus).first(1)) != 0) {
+    before_.clear();
+  }
+}
+
+WorkerPool::Seat::~Seat() {
+  if (!before_.empty()) SetCpusOfThread(::pthread_self(), before_);
+}
+
+WorkerPool::WorkerPool(PoolOptions options)
+    : options_(std::move(options)), spins_(SpinsFor(options_)) {
+  const auto threads = static_cast<std::size_t>(std::max(options_.threads, 0));
+  const CpuList& cpus = options_.cpus;
   MASKKV_REQUIRE(threads >= 1, "a pool needs a thread");
-  team_.reserve(static_cast<std::size_t>(threads - 1));
-  for (int worker = 1; worker < threads; ++worker) {
-    team_.emplace_back([this, worker] { WorkerMain(worker); });
+  MASKKV_REQUIRE(cpus.empty() || cpus.size() == threads, "a CPU for each worker");
+  team_.reserve(threads - 1);
+  try {
+    for (std::size_t worker = 1; worker < threads; ++worker) {
+      team_.emplace_back([this, worker] { WorkerMain(static_cast<int>(worker)); });
+      if (cpus.empty()) continue;
+      const int error = SetCpusOfThread(team_.back().native_handle(), {&cpus[worker], 1});
+      if (error != 0) throw std::system_error(error, std::generic_category(), "CPU of a worker");
+    }
+  } catch (...) {
+    StopTeam();
+    throw;
   }
 }
 
 WorkerPool::~WorkerPool() {
   MASKKV_REQUIRE(!busy_.load(std::memory_order_acquire), "pool destroyed inside a loop");
+  StopTeam();
+}
+
+void WorkerPool::StopTeam() {
   stop_.store(true, std::memory_order_relaxed);  // published by the increment
   announced_.fetch_add(1, std::memory_order_release);
   announced_.notify_all();
@@ -66,7 +100,7 @@ void WorkerPool::ParallelFor(std::int64_t items, Body body) {
   body_ = &body;
   items_ = items;
   next_item_.store(0, std::memory_order_relaxed);
-  const bool alone = threads_ == 1 || items <= 1;
+  const bool alone = threads() == 1 || items <= 1;
   if (!alone) {
     gate_.store(kOpen, std::memory_order_release);
     announced_.fetch_add(1, std::memory_order_release);
@@ -115,6 +149,7 @@ void WorkerPool::CloseAndWait() {
 
 void WorkerPool::WorkerMain(int worker) {
   omp_set_num_threads(1);
+  const ScopedMemoryPolicy memory(options_.memory);
   std::uint32_t seen = 0;
   for (;;) {
     for (int spin = 0; spin < spins_; ++spin) {
@@ -136,7 +171,7 @@ void WorkerPool::CheckInvariants() const {
   MASKKV_REQUIRE(!busy_.load(), "a loop is running");
   MASKKV_REQUIRE(body_ == nullptr, "an idle pool holds a body");
   MASKKV_REQUIRE(gate_.load() == 0, "an idle pool's gate is open or occupied");
-  MASKKV_REQUIRE(team_.size() + 1 == static_cast<std::size_t>(threads_), "a worker is missing");
+  MASKKV_REQUIRE(team_.size() + 1 == static_cast<std::size_t>(threads()), "a worker is missing");
 }
 
 }  // namespace maskkv::kernels

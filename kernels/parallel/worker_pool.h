@@ -12,7 +12,8 @@
 // A thread that wakes late, on a busy machine, misses the loop and delays nobody: the caller waits
 // only for workers that entered. Items are claimed through an atomic counter, so which worker runs
 // an item changes from run to run. A body therefore writes only what its item owns and uses
-// `worker` for scratch memory alone; then results depend neither on the thread count nor on timing.
+// `worker` for scratch memory alone; then results depend neither on the thread count nor on timing,
+// nor on where threads run: CPUs and memory policy decide about time alone.
 #ifndef MASKKV_KERNELS_PARALLEL_WORKER_POOL_H_
 #define MASKKV_KERNELS_PARALLEL_WORKER_POOL_H_
 
@@ -22,21 +23,56 @@
 #include <vector>
 
 #include "kernels/base/function_ref.h"
+#include "kernels/parallel/cpus.h"
+#include "kernels/parallel/memory_policy.h"
 
 namespace maskkv::kernels {
+
+struct PoolOptions {
+  int threads = 1;
+  // Worker i runs on cpus[i] and nowhere else: `threads` different ones. Empty: the system decides.
+  CpuList cpus{};
+  // Of memory that workers touch first.
+  MemoryPlacement memory{};
+};
 
 class WorkerPool {
  public:
   using Body = FunctionRef<void(std::int64_t item, int worker)>;
 
-  // A team of `threads` workers: the caller of ParallelFor and threads - 1 threads of its own.
-  // REQUIRES: threads >= 1. Throws std::system_error if the system refuses a thread.
-  explicit WorkerPool(int threads);
+  // The place of worker 0: while it lives, the calling thread runs on the first of the pool's CPUs,
+  // and memory that it touches first lies as the pool's does. Whoever calls ParallelFor should sit
+  // down for as long as it computes; a loop of a caller that stands works all the same. Threads
+  // that a sitting thread starts inherit its CPU. Costs a few system calls, nothing at all in a
+  // pool without CPUs and policy. Create and destroy it on one thread; the pool outlives it. What
+  // the system refuses is left as it was.
+  class Seat {
+   public:
+    explicit Seat(const WorkerPool& pool);
+    ~Seat();
+    Seat(const Seat&) = delete;
+    Seat& operator=(const Seat&) = delete;
+
+   private:
+    CpuList before_;  // empty: not moved
+    ScopedMemoryPolicy memory_;
+  };
+
+  // A team of workers: the caller of ParallelFor and threads - 1 threads of the pool's own.
+  // REQUIRES: threads >= 1; cpus is empty or has `threads` entries. Throws std::system_error if the
+  // system refuses a thread, or a thread its CPU; a memory policy that it refuses is done without.
+  explicit WorkerPool(PoolOptions options);
+  explicit WorkerPool(int threads) : WorkerPool(PoolOptions{.threads = threads}) {}
   WorkerPool(const WorkerPool&) = delete;
   WorkerPool& operator=(const WorkerPool&) = delete;
   ~WorkerPool();
 
-  int threads() const { return threads_; }
+  int threads() const { return options_.threads; }
+
+  // Whether who waits polls for a moment before it sleeps: only where every worker can have a CPU,
+  // by the affinity of the thread that made the pool (or the pool's CPUs) and by the quota of the
+  // control groups. Polling takes the CPU that the other side needs otherwise.
+  bool polls() const { return spins_ > 0; }
 
   // Calls body(item, worker) exactly once for every item in [0, items), worker in [0, threads()),
   // and returns when all calls have. The caller is worker 0. What the bodies wrote is visible to
@@ -53,9 +89,10 @@ class WorkerPool {
   bool Enter();
   void Leave();
   void CloseAndWait();
+  void StopTeam();
 
   // Constant after construction.
-  const int threads_;
+  const PoolOptions options_;
   const int spins_;
   std::vector<std::thread> team_;
 

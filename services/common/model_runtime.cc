@@ -5,7 +5,6 @@
 #include <charconv>
 #include <chrono>
 #include <filesystem>
-#include <thread>
 #include <utility>
 
 #include "absl/strings/str_format.h"
@@ -40,9 +39,7 @@ std::string NameOf(const std::string& directory) {
 absl::StatusOr<std::shared_ptr<const ModelRuntime>> ModelRuntime::Load(
     const ModelOptions& options) {
   std::shared_ptr<ModelRuntime> runtime(new ModelRuntime());
-  runtime->threads_ = options.threads > 0
-                          ? options.threads
-                          : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+  MASKKV_ASSIGN_OR_RETURN(runtime->pool_, PlacePoolHere(options.placement));
   MASKKV_ASSIGN_OR_RETURN(model::Checkpoint checkpoint, model::Checkpoint::Open(options.directory));
   const model::ModelConfig config = checkpoint.config();
   if (options.max_positions < 0 || options.max_positions > model::ModelConfig::kMaxSequence) {
@@ -68,7 +65,8 @@ absl::StatusOr<std::shared_ptr<const ModelRuntime>> ModelRuntime::Load(
 absl::Status ModelRuntime::LoadWeights(model::Checkpoint checkpoint, const ModelOptions& options) {
   using telemetry::LogLevel;
   const auto start = std::chrono::steady_clock::now();
-  kernels::WorkerPool pool(threads_);
+  kernels::WorkerPool pool(pool_);
+  const kernels::WorkerPool::Seat seat(pool);
   const transformer::LoadOptions load{.compute = options.dtype,
                                       .cache_folder = options.weights_cache};
   MASKKV_ASSIGN_OR_RETURN(transformer::Weights weights,

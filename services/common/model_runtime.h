@@ -23,6 +23,8 @@
 #include "core/model/tokenizer.h"
 #include "core/policy/profile.h"
 #include "core/transformer/weights.h"
+#include "kernels/parallel/worker_pool.h"
+#include "services/common/placement.h"
 
 namespace maskkv::v1 {
 class Canvas;
@@ -38,7 +40,7 @@ inline constexpr std::int64_t kLongestDefault = 131'072 + 4'096;
 struct ModelOptions {
   std::string directory{};                      // checkpoint
   kernels::DType dtype = kernels::DType::kF32;  // of weights and GEMM inputs
-  int threads = 0;                              // 0: one a hardware thread; for packing too
+  PlacementOptions placement{};                 // of packing too
   std::string weights_cache{};                  // folder of packed weights; "": none
   // Prompt + answer. 0: kLongestDefault, or the checkpoint's length if that is more.
   std::int64_t max_positions = 0;
@@ -69,10 +71,11 @@ bool IsMasked(const model::ModelConfig& config, std::span<const std::int32_t> id
 
 class ModelRuntime {
  public:
-  // Logs where the weights are, and what was wrong with their cache: that is never an error.
+  // Logs the worker pool, where the weights are, and what was wrong with their cache: that is never
+  // an error.
   // A missing default profile is no error, nor is a missing tokenizer: then prompts are token ids.
-  // Errors: of the checkpoint's readers; INVALID_ARGUMENT for max_positions beyond
-  // model::ModelConfig::kMaxSequence; FAILED_PRECONDITION for a profile of other weights;
+  // Errors: of PlacePoolHere and of the checkpoint's readers; INVALID_ARGUMENT for max_positions
+  // beyond model::ModelConfig::kMaxSequence; FAILED_PRECONDITION for a profile of other weights;
   // RESOURCE_EXHAUSTED (OUT_OF_MEMORY).
   static absl::StatusOr<std::shared_ptr<const ModelRuntime>> Load(const ModelOptions& options);
 
@@ -80,7 +83,8 @@ class ModelRuntime {
   const model::ModelConfig& config() const { return weights_->config(); }
   kernels::DType dtype() const { return weights_->compute(); }
   kernels::DType kv_dtype() const { return weights_->kv_dtype(); }  // of cached pairs
-  int threads() const { return threads_; }
+  // What every pool that computes with the weights is made of. In a service, LeaveCpusTo it.
+  const kernels::PoolOptions& pool() const { return pool_; }
   std::int64_t max_positions() const { return max_positions_; }
   const std::string& name() const { return name_; }                // last part of the path
   const std::string& fingerprint() const { return fingerprint_; }  // 64 hexadecimal digits
@@ -129,7 +133,7 @@ class ModelRuntime {
   absl::StatusOr<PromptIds> TokenizeDocument(std::string_view document,
                                              std::string_view question) const;
 
-  int threads_ = 1;
+  kernels::PoolOptions pool_;
   std::int64_t max_positions_ = 0;
   std::string name_, fingerprint_;
   arena::Digest fingerprint_digest_{};

@@ -56,7 +56,7 @@ StepLoopOptions LoopOptions(const DecodeOptions& options, const services::ModelR
   loop.limits.longest_wait = options.longest_wait;
   loop.limits.stall_limit = options.stall_limit;
   loop.event_queue = static_cast<std::size_t>(options.event_queue);
-  loop.threads = model.threads();
+  loop.pool = model.pool();
   loop.max_positions = model.max_positions();
   return loop;
 }

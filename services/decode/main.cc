@@ -14,6 +14,7 @@
 #include "core/telemetry/metrics.h"
 #include "services/common/lifecycle.h"
 #include "services/common/model_runtime.h"
+#include "services/common/placement.h"
 #include "services/common/server.h"
 #include "services/decode/decode_service.h"
 
@@ -39,8 +40,10 @@ void DeclareModel(CLI::App& app, Flags& flags) {
       ->capture_default_str();
   app.add_option("--weights-cache", flags.model.weights_cache,
                  "folder of packed weights that processes share; none: each has its own");
-  app.add_option("--threads", flags.model.threads, "of the step loop; 0: one a hardware thread")
+  app.add_option("--threads", flags.model.placement.threads,
+                 "of the step loop; 0: one for each of --cpus, or for each CPU that may be used")
       ->check(CLI::Range(0, 4096));
+  flags.model.placement.Declare(app);
   app.add_option(
          "--max-positions", flags.model.max_positions,
          "most tokens of prompt and answer; 0: 135168, or the checkpoint's length if it is more")
@@ -108,6 +111,7 @@ absl::Status Serve(Flags& flags) {
 
   MASKKV_ASSIGN_OR_RETURN(const std::shared_ptr<const services::ModelRuntime> model,
                           services::ModelRuntime::Load(flags.model));
+  services::LeaveCpusTo(model->pool());
   telemetry::Registry registry;
   registry.SetConfigInfo(model->name(), model->fingerprint(), arena::LayoutHashText(),
                          std::string(kernels::Name(model->kv_dtype())));

@@ -5,6 +5,7 @@
 #include <condition_variable>
 #include <map>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <thread>
 #include <utility>
@@ -77,7 +78,7 @@ struct StepLoop::Impl {
         mask_id(weights.config().mask_id),
         metrics(the_metrics),
         clock(the_clock),
-        pool(the_options.threads),
+        pool(the_options.pool),
         transformer(weights, pool, the_options.max_positions),
         decoder(transformer),
         schedule(the_options.limits, the_clock) {}
@@ -102,6 +103,7 @@ struct StepLoop::Impl {
 
   // The loop's thread only.
   kernels::WorkerPool pool;
+  std::optional<kernels::WorkerPool::Seat> seat;  // while the loop runs
   transformer::Transformer transformer;
   engine::Decoder decoder;
   std::map<SequenceId, Sequence> sequences;
@@ -117,6 +119,7 @@ struct StepLoop::Impl {
 };
 
 void StepLoop::Impl::Run() {
+  seat.emplace(pool);
   while (true) {
     DropUnwanted();
     TakeRefreshed();
@@ -148,6 +151,7 @@ void StepLoop::Impl::Run() {
   const absl::Status draining =
       MakeError(absl::StatusCode::kUnavailable, "DRAINING", "the server is going away");
   while (!sequences.empty()) End(sequences.begin()->first, draining);
+  seat.reset();
 }
 
 void StepLoop::Impl::DropUnwanted() {
@@ -190,7 +194,10 @@ void StepLoop::Impl::Apply(const StepDecision& decision) {
   for (const SequenceId id : decision.stalled) {
     const std::shared_ptr<EventQueue> queue = sequences.at(id).queue;
     End(id, schedule.StalledError());
+    // The RPC library may start a thread for it, which is not to inherit the CPU.
+    seat.reset();
     queue->Abandon(schedule.StalledError());
+    seat.emplace(pool);
   }
   for (const SequenceId id : decision.pause) {
     const absl::Status paused = decoder.SetPaused(*sequences.at(id).engine_id, true);

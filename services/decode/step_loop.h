@@ -30,6 +30,7 @@
 #include "core/engine/decode.h"
 #include "core/model/tokenizer.h"
 #include "core/transformer/weights.h"
+#include "kernels/parallel/worker_pool.h"
 #include "services/decode/event_queue.h"
 #include "services/decode/metrics.h"
 #include "services/decode/step_schedule.h"
@@ -39,7 +40,7 @@ namespace maskkv::decode {
 struct StepLoopOptions {
   StepLimits limits;
   std::size_t event_queue = 16;  // events of a sequence that wait to be read
-  int threads = 1;
+  kernels::PoolOptions pool{};
   std::int64_t max_positions = 0;  // of prompt and answer
 };
 

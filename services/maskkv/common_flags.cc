@@ -30,9 +30,11 @@ void ModelFlags::Declare(CLI::App& app) {
   app.add_option("--weights-cache", weights_cache,
                  "Folder of packed weights: packed once, mapped by every process [none]")
       ->type_name("DIR");
-  app.add_option("--threads", threads, "Worker threads; 0 is one a hardware thread")
+  app.add_option("--threads", placement.threads,
+                 "Worker threads; 0 is one for each of --cpus, or for each CPU that may be used")
       ->check(IntegerIn(0, 1024))
       ->capture_default_str();
+  placement.Declare(app);
 }
 
 kernels::DType ModelFlags::compute() const { return kernels::DTypeNamed(dtype); }

@@ -14,6 +14,7 @@
 #include "core/model/checkpoint.h"
 #include "core/policy/named_policy.h"
 #include "kernels/base/dtype.h"
+#include "services/common/placement.h"
 #include "services/maskkv/growth_flags.h"
 #include "services/maskkv/rule_flags.h"
 
@@ -27,7 +28,7 @@ struct ModelFlags {
   std::string model;          // checkpoint directory
   std::string dtype = "f32";  // f32 | bf16 | int8
   std::string kv_dtype;       // f32 | bf16 | int8; "": as dtype, bf16 for int8
-  int threads = 0;            // 0: one a hardware thread
+  services::PlacementOptions placement;
   std::string weights_cache;  // folder; "": none
 
   void Declare(CLI::App& app);

@@ -37,8 +37,8 @@ class InspectCommand final : public Command {
     cache_.Declare(*sub);
     rope_.Declare(*sub);
     // What the service decides by itself.
-    for (const char* own :
-         {"--model", "--dtype", "--kv-dtype", "--weights-cache", "--threads", "--profile"}) {
+    for (const char* own : {"--model", "--dtype", "--kv-dtype", "--weights-cache", "--threads",
+                            "--cpus", "--numa", "--profile"}) {
       server->excludes(sub->get_option(own));
     }
     sub->add_option("--gen-length", gen_length_, "Masks that vote")

@@ -18,12 +18,13 @@ absl::StatusOr<std::unique_ptr<ModelHost>> ModelHost::Load(const ModelFlags& fla
   // Subcommands read the profile that their flags name, and know how long their prompts are.
   const services::ModelOptions options{.directory = flags.model,
                                        .dtype = flags.compute(),
-                                       .threads = flags.threads,
+                                       .placement = flags.placement,
                                        .weights_cache = flags.weights_cache,
                                        .load_profile = false,
                                        .check_memory = false};
   MASKKV_ASSIGN_OR_RETURN(host->runtime_, services::ModelRuntime::Load(options));
-  host->pool_ = std::make_unique<kernels::WorkerPool>(host->runtime_->threads());
+  host->pool_ = std::make_unique<kernels::WorkerPool>(host->runtime_->pool());
+  host->seat_.emplace(*host->pool_);
   host->load_seconds_ =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return host;

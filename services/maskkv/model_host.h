@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // What every subcommand needs of a model: the loaded checkpoint (services/common/model_runtime.h),
-// a worker pool, a transformer, and prompts that flags name turned into ids. Owns all of it. Not
-// thread safe.
+// a worker pool, a transformer, and prompts that flags name turned into ids. Owns all of it. Load,
+// use and destroy it on one thread, which is the pool's worker 0 meanwhile.
 #ifndef MASKKV_SERVICES_MASKKV_MODEL_HOST_H_
 #define MASKKV_SERVICES_MASKKV_MODEL_HOST_H_
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -67,6 +68,7 @@ class ModelHost {
   kernels::DType pairs_ = kernels::DType::kF32;
   std::shared_ptr<const services::ModelRuntime> runtime_;
   std::unique_ptr<kernels::WorkerPool> pool_;
+  std::optional<kernels::WorkerPool::Seat> seat_;  // of the thread that loaded
   std::unique_ptr<transformer::Transformer> transformer_;
 };
 

@@ -110,11 +110,12 @@ class ServeCommand final : public Command {
     services::ModelOptions model_options;
     model_options.directory = model_.model;
     model_options.dtype = model_.compute();
-    model_options.threads = model_.threads;
+    model_options.placement = model_.placement;
     model_options.weights_cache = model_.weights_cache;
     model_options.max_positions = max_positions_;
     MASKKV_ASSIGN_OR_RETURN(const std::shared_ptr<const services::ModelRuntime> model,
                             services::ModelRuntime::Load(model_options));
+    services::LeaveCpusTo(model->pool());
     MASKKV_ASSIGN_OR_RETURN(const MeetingPlace place, MeetingPlace::Make());
     server_.listen.push_back(place.grpc());
     telemetry::Registry registry;

@@ -116,13 +116,14 @@ Compressor::Compressor(std::shared_ptr<const services::ModelRuntime> model,
                        std::shared_ptr<services::CacheClient> cache)
     : model_(std::move(model)),
       cache_(std::move(cache)),
-      pool_(model_->threads()),
+      pool_(model_->pool()),
       transformer_(model_->weights(), pool_, model_->max_positions()),
       prefiller_(transformer_) {}
 
 absl::StatusOr<engine::PrefillResult> Compressor::RunInto(
     engine::KvSink& sink, const Job& job, const std::function<absl::Status()>& alive,
     const ScoreObserver& on_scores) {
+  const kernels::WorkerPool::Seat seat(pool_);
   const model::ModelConfig& config = model_->config();
   MASKKV_RETURN_IF_ERROR(services::CheckFits(config, job.prompt.tokens() + job.masks,
                                              job.keep.plan.HoldsAllLayers() ? config.layers : 1));

@@ -17,6 +17,7 @@
 #include "services/common/cache_client.h"
 #include "services/common/lifecycle.h"
 #include "services/common/model_runtime.h"
+#include "services/common/placement.h"
 #include "services/common/plan_watcher.h"
 #include "services/common/server.h"
 #include "services/prefill/prefill_service.h"
@@ -49,8 +50,10 @@ void DeclareModel(CLI::App& app, Flags& flags) {
       ->check(CLI::IsMember({"f32", "bf16", "int8"}));
   app.add_option("--weights-cache", flags.model.weights_cache,
                  "folder of packed weights that processes share; none: each has its own");
-  app.add_option("--threads", flags.model.threads, "of the forward; 0: one a hardware thread")
+  app.add_option("--threads", flags.model.placement.threads,
+                 "of the forward; 0: one for each of --cpus, or for each CPU that may be used")
       ->check(CLI::Range(0, 1024));
+  flags.model.placement.Declare(app);
   app.add_option(
          "--max-positions", flags.model.max_positions,
          "most tokens of prompt and answer; 0: 135168, or the checkpoint's length if it is more")
@@ -103,6 +106,7 @@ absl::Status Serve(Flags& flags) {
   options.max_message_bytes = static_cast<std::uint64_t>(flags.server.max_message_bytes);
   options.reporter = absl::StrFormat("prefill-%d", ::getpid());
   MASKKV_ASSIGN_OR_RETURN(options.model, services::ModelRuntime::Load(flags.model));
+  services::LeaveCpusTo(options.model->pool());
   MASKKV_ASSIGN_OR_RETURN(options.cache, services::CacheClient::Create(flags.cache));
   options.plans = services::PlanWatcher::Start(flags.budget, options.reporter);
   options.kv_dtype = flags.kv_dtype.empty() ? kernels::PairDType(options.model->dtype())

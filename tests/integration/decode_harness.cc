@@ -45,7 +45,7 @@ std::shared_ptr<const services::ModelRuntime> TestModelRuntime() {
   static const std::shared_ptr<const services::ModelRuntime> model = [] {
     services::ModelOptions options;
     options.directory = MASKKV_SOURCE_DIR "/models/tiny-llada";
-    options.threads = 1;
+    options.placement.threads = 1;
     options.max_positions = kMaxPositions;
     absl::StatusOr<std::shared_ptr<const services::ModelRuntime>> loaded =
         services::ModelRuntime::Load(options);

@@ -21,7 +21,7 @@ std::shared_ptr<const services::ModelRuntime> DreamRuntime() {
   model::WriteRandomCheckpoint(folder, model::FamilyConfig("dream"), 21);
   services::ModelOptions options;
   options.directory = folder.path();
-  options.threads = 1;
+  options.placement.threads = 1;
   options.max_positions = 300;
   absl::StatusOr<std::shared_ptr<const services::ModelRuntime>> loaded =
       services::ModelRuntime::Load(options);

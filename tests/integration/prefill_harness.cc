@@ -129,7 +129,7 @@ CacheDaemon::~CacheDaemon() {
 PrefillHarness::PrefillHarness(PrefillHarnessOptions wanted) : options(std::move(wanted)) {
   if (options.cache_at_start) StartCache();
   auto loaded = services::ModelRuntime::Load(
-      {.directory = MASKKV_SOURCE_DIR "/" + options.model, .threads = 1});
+      {.directory = MASKKV_SOURCE_DIR "/" + options.model, .placement = {.threads = 1}});
   EXPECT_THAT(loaded, IsOk());
   model = *std::move(loaded);
   services::CacheClientOptions to_cache;

@@ -55,6 +55,7 @@ def test_inspect_on_a_running_service_shows_what_inspect_alone_shows(served, tin
     (("--server", "127.0.0.1:1", "--model", cli_runs.TINY), "--model excludes --server"),
     (("--server", "127.0.0.1:1", "--dtype", "bf16"), "--dtype excludes --server"),
     (("--server", "127.0.0.1:1", "--kv-dtype", "int8"), "--kv-dtype excludes --server"),
+    (("--server", "127.0.0.1:1", "--cpus", "0"), "--cpus excludes --server"),
     (("--server", "127.0.0.1:1", "--profile", "p.json"), "--server excludes --profile"),
     ((), "expected --model or --server, found neither"),
 ])

@@ -27,7 +27,8 @@ const ModelRuntime& Loaded(const std::string& path) {
   static auto& models = *new std::map<std::string, std::shared_ptr<const ModelRuntime>>();
   std::shared_ptr<const ModelRuntime>& model = models[path];
   if (model == nullptr) {
-    const auto loaded = ModelRuntime::Load({.directory = Folder(path), .threads = 1});
+    const auto loaded =
+        ModelRuntime::Load({.directory = Folder(path), .placement = {.threads = 1}});
     EXPECT_THAT(loaded, testing::IsOk());
     model = loaded.value();
   }
@@ -190,13 +191,15 @@ TEST(ModelRuntimeTest, LengthsAreBoundedByThePositions) {
 
 TEST(ModelRuntimeTest, WhatCannotBeLoadedIsRefused) {
   const std::string mha = Folder("tests/data/golden/checkpoints/mha");
-  EXPECT_THAT(ModelRuntime::Load({.directory = mha, .threads = 1, .max_positions = (1 << 24) + 1}),
+  EXPECT_THAT(ModelRuntime::Load(
+                  {.directory = mha, .placement = {.threads = 1}, .max_positions = (1 << 24) + 1}),
               testing::StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("max_positions")));
-  EXPECT_THAT(ModelRuntime::Load({.directory = mha, .threads = 1, .profile = mha + "/none.json"}),
+  EXPECT_THAT(ModelRuntime::Load(
+                  {.directory = mha, .placement = {.threads = 1}, .profile = mha + "/none.json"}),
               testing::StatusIs(absl::StatusCode::kNotFound, HasSubstr("none.json")));
   EXPECT_THAT(
       ModelRuntime::Load({.directory = mha,
-                          .threads = 1,
+                          .placement = {.threads = 1},
                           .profile = Folder("models/tiny-llada/maskkv_profile.json")}),
       testing::StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("model_fingerprint")));
   EXPECT_EQ(WithoutTokenizer().profile(), nullptr);
