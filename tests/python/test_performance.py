@@ -8,7 +8,7 @@ import pathlib
 import cli_runs
 import pytest
 from maskkv_tools import (bench_models, performance, performance_page, performance_report,
-                          performance_rows, performance_services)
+                          performance_rows, performance_services, weights_table)
 from maskkv_tools.performance_rows import Bar, Row, at_most
 
 BENCHES = cli_runs.ROOT / "build/release/bench"
@@ -242,3 +242,33 @@ def test_models_are_written_as_their_shape_says(tmp_path):
     shown = cli_runs.run("inspect-model", folder, "--json")
     assert shown.code == 0, shown.err
     assert pathlib.Path(folder) == tmp_path / "tiny"
+
+
+def test_figures_of_packed_weights_stand_in_their_section(tmp_path):
+    def of(median):
+        return {"median": median, "min": 0.5 * median, "max": 2 * median, "runs": 5}
+
+    found = {
+        "load": {"own memory s": of(1.0), "new file s": of(2.0), "file s": of(0.1),
+                 "packed_bytes": 1000},
+        "share": [{"Rss": 1000, "Pss": 500}, {"Rss": 1000, "Pss": 500, "Private_Dirty": 4096}],
+        "steps": {"own memory ms": of(20.0), "file ms": of(21.0), "file / own memory": of(1.05)},
+        "layer": {"file_bytes": 16e9, "file_bytes_on_disk": 50e6, "rows advanced": 768, "wrong": 0,
+                  "worst error / tolerance": 0.1},
+        "prefill": {"layers": 2, "prompt_tokens": 32768, "peak_bytes_above_weights": 1700000000,
+                    "peak_bytes_of_all_layers": 1 << 31}}
+    for name, one in found.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps(one))
+    page = tmp_path / "page.md"
+    page.write_text("# Page\n\n## Figures\n\nold\n\n## After\n\nstays\n")
+    model = bench_models.folder("tiny", tmp_path)
+    weights_table.main([str(tmp_path), "--model", str(model), "--machine", "any", "--markdown",
+                        str(page)])
+    text = page.read_text()
+    assert "old" not in text and "## After\n\nstays" in text and "Medians of 5 runs" in text
+    assert "0.00 GiB (bf16, 2 heads, 2 layers, hidden 128)" in text
+    for line in ("| the file mapped, every checksum compared | 0.100 (0.050 to 0.200) |",
+                 "| the first of two processes | 1,000 | 500 | 0 |",
+                 "| the second of two processes | 1,000 | 500 | 4,096 |"):
+        assert line in text.splitlines()
+    assert "takes 1.050 (0.525 to 2.100) of the time" in text and "that is 2.00 GiB" in text
