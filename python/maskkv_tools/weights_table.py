@@ -53,7 +53,7 @@ def section(found, model, machine):
         "loaded anew for each run.", "",
         f"LLaDA-8B's exact shapes (`bench_shape`, bf16, on a checkpoint of "
         f"{layer['file_bytes'] / 1e9:.1f} GB of which {layer['file_bytes_on_disk'] / 1e6:.0f} MB are no "
-        "holes): the last layer's keys and values of 32,768",
+        f"holes): the last layer's keys and values of {prefill['prompt_tokens']:,}",
         f"positions, {layer['rows advanced']} of its rows and the head give the known values, "
         f"{layer['wrong']} wrong, within {layer['worst error / tolerance']:.2f} of the tolerance. A "
         f"prefill of {prefill['layers']} such layers with",
