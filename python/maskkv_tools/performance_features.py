@@ -42,7 +42,7 @@ def int8_weights(m):
     rows = []
     for model in "SM":
         raw = m.raw[model] = m.step("dtypes", model, "--dtypes", "bf16,int8", "--prompts",
-                                    m.tokens(256), "--rounds", 4 if m.quick else 16, "--repeats",
+                                    m.tokens(256), "--rounds", 4 if m.quick else 32, "--repeats",
                                     2 if m.quick else 5)
         rows += performance_rows.int8_step(model, raw)
     found = m.raw["agreement"] = dtype_agreement.measure(
