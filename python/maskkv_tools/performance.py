@@ -164,12 +164,12 @@ def torch_python(args):
 def torch_prefill(m):
     """Prefills of both in turn, each process idle in the other's."""
     peer = [torch_python(m.args), "-m", "maskkv_tools.torch_peer", "--threads", m.threads]
-    errors = m.raw["errors"] = m.json_of(
+    checked = m.raw["checked"] = m.json_of(
         [*peer, "--model", bench_models.folder("tiny", m.args.models), "--check"])
     for name, bound in TORCH_BOUNDS.items():
-        if not errors[name] <= bound:
+        if not checked["errors"][name] <= bound:
             raise Failed(f"PyTorch peer, {name}: expected logits within {bound} of the oracle's, "
-                         f"found {errors[name]}")
+                         f"found {checked['errors'][name]}")
     measured = m.raw["seconds"] = {}
     with m.prefill_server("S") as ours, Server([*peer, "--model", m.model("S")]) as theirs:
         for server in (ours, theirs):
@@ -180,7 +180,7 @@ def torch_prefill(m):
             for _ in range(turns):
                 times["ours"].append(ours.seconds(tokens))
                 times["torch"].append(theirs.seconds(tokens))
-    return performance_rows.torch_prefill(measured)
+    return performance_rows.torch_prefill(measured, checked["version"])
 
 
 # What measures a group, and the models that it takes.

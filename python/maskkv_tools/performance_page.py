@@ -33,7 +33,7 @@ Made by `{command}`; do not edit.
 
 {runs} Every row is measured beside its peer in the same process, or in turn with it. Shapes: S has width 1024, 8 layers, 8 heads of 128,
 feed-forward 3072, vocabulary 8192; M width 2048, 16 layers, 16 heads of 128, feed-forward 6144, vocabulary 32768; random weights in LLaDA's layout.
-bf16, {threads} threads, B = 256, 32 response rows unless said. Machine: {machine}. Code: {commit}.
+bf16, {threads} threads, B = 256, 32 response rows unless said. Machine: {machine}. Code: {commit}{quick}.
 
 {rows}
 
@@ -48,7 +48,6 @@ How the bounds are made:
 - **Attention of a prefill.** Where products are fast (AMX) the exponential of each score binds: 4 D / (4 D / R(products) + 1 / R(exp)), D the head's width.
 - **PyTorch** (`maskkv_tools/torch_peer.py`, pinned in `python/requirements-train.txt`): bf16, `F.scaled_dot_product_attention`, fused projections,
   inference mode, the last layer's outputs of the masks alone as ours. Before it is timed its logits are compared with the float64 oracle's.
-
 - **int8 weights.** Both types of the same model are loaded into one process and step in turn, anew several times: where weights happen to lie shifts
   steps by some per cent. The figure is the median of the ratios of one load each.
 - **Load.** Processes of their own, the checkpoint in the page cache: from nothing to weights that are ready, every checksum compared. *load-shared* starts the
@@ -68,6 +67,8 @@ instructions of a step ([testing.md](testing.md)).
 
 {groups}
 """
+
+QUICK = ". A test of the bench: a tiny model and small sizes, not those that the rows name"
 
 STEP = """
 ## Where the time of a step goes
@@ -198,6 +199,7 @@ def page(report, plot, command):
     raw = report["raw"]
     parts = [TEXT.format(command=command, runs=runs_text(report), threads=report["threads"],
                          machine=report["machine"], commit=report["commit"],
+                         quick=QUICK if report["quick"] else "",
                          rows=rows_table(report), groups=groups_table(report))]
     if any(step_cases(report)):
         parts.append(STEP.format(ops=ops_table(report)))

@@ -225,14 +225,14 @@ def prefill_memory(raw, layers):
     return [row("prefill-memory", total / GIB, note)]
 
 
-def torch_prefill(measured):
+def torch_prefill(measured, version):
     """measured: {nominal tokens: {"tokens": n, "ours": [s], "torch": [s]}}."""
     rows = []
     for nominal, times in measured.items():
         ours, theirs = (statistics.median(times[side]) for side in ("ours", "torch"))
         rows.append(row(f"prefill-torch-{nominal}", theirs / ours,
-                        f"{times['tokens']} tokens: {ours:.2f} s, PyTorch {theirs:.2f} s, "
-                        f"{len(times['ours'])} in turn"))
+                        f"{times['tokens']} tokens: {ours:.2f} s, PyTorch {version} "
+                        f"{theirs:.2f} s, {len(times['ours'])} in turn"))
     return rows
 
 

@@ -123,7 +123,7 @@ def test_loads_are_medians_and_a_wrong_value_of_a_shape_is_never_near():
 def test_torch_rows_are_named_by_their_nominal_size():
     rows = performance_rows.torch_prefill({
         4096: {"tokens": 64, "ours": [1.0, 2.0, 3.0], "torch": [2.0, 3.0, 4.0]},
-        16384: {"tokens": 128, "ours": [4.0, 6.0], "torch": [6.0, 6.0]}})
+        16384: {"tokens": 128, "ours": [4.0, 6.0], "torch": [6.0, 6.0]}}, "2.15")
     assert [(row.name, row.figure) for row in rows] == [
         ("prefill-torch-4096", 1.5), ("prefill-torch-16384", 1.2)]
     assert rows[0].holds and not rows[1].holds
@@ -189,6 +189,7 @@ def test_the_whole_bench_runs_on_a_tiny_model(tmp_path, capsys, monkeypatch):
     assert plot.stat().st_size > 10_000
     text = page.read_text()
     assert all(f"| {name} |" in text for name in names) and "](roofline.png)" in text
+    assert "small sizes, not those that the rows name" in text
     assert "One run of `scripts/bench`" in text and "### Step time by prompt length" in text
 
 
