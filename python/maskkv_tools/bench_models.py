@@ -25,6 +25,8 @@ SHAPES = {
     "G": Shape(seed=3, hidden=2048, layers=8, heads=16, ffn=6144, vocab=32768, bf16=True),
     # One layer and the head of LLaDA-8B.
     "L": Shape(seed=4, hidden=4096, layers=1, heads=32, ffn=12288, vocab=126464, bf16=True),
+    # For tables by prompt length.
+    "small": Shape(seed=6, hidden=512, layers=8, heads=8, ffn=1536, vocab=4096, bf16=True),
     # For tests of the bench itself.
     "tiny": Shape(seed=5, hidden=128, layers=2, heads=2, ffn=256, vocab=512, bf16=True),
 }

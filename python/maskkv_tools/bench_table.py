@@ -1,20 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Markdown tables of what `maskkv bench --json` and the GEMM benchmark measured.
+"""Markdown tables of what `maskkv bench --json` and `bench_gemm --benchmark_format=json` measured."""
 
-    python -m maskkv_tools.bench_table bench.json --gemm gemm.json --performance performance.json \\
-        --markdown docs/performance.md
-
-gemm.json is the output of bench_gemm --benchmark_format=json. Without --markdown the page is
-printed.
-"""
-
-import argparse
-import json
-import os
-import pathlib
 import re
-
-from maskkv_tools import performance_page
 
 MIB = 1 << 20
 NAMES = {"maskkv": "MaskKV", "full": "full", "none": "none"}
@@ -116,20 +103,13 @@ def gemm_table(gemm):
     return f"Lowest ratio {low:.2f}, median {middle:.2f}.\n\n{table(head, lines)}"
 
 
-def page(bench, gemm=None, machine="", command="scripts/bench", performance=None, plot=None):
-    """The whole of docs/performance.md. performance: what maskkv_tools.performance measured; plot: its
-    roofline plot, as the page links to it."""
+def length_sections(bench, machine):
+    """Steps and memory by prompt length, for a page."""
     lengths = list(_by_length(bench))
-    where = f" Machine: {machine}." if machine else ""
-    rows = "" if performance is None else performance_page.sections(performance, plot) + "\n"
-    text = f"""# Performance
-
-Made by `{command}`; do not edit.
-
-{rows}## A small model against prompt length
+    text = f"""## A small model against prompt length
 
 A random model in LLaDA's layout (width 512, 8 layers, 8 heads, feed-forward 1536,
-vocabulary 4096), {bench['dtype']}, {bench['threads']} threads, {bench['gen_length']} response rows a request, {bench['batch']} at a time, budget B = {bench['budget']}.{where}
+vocabulary 4096), {bench['dtype']}, {bench['threads']} threads, {bench['gen_length']} response rows a request, {bench['batch']} at a time, budget B = {bench['budget']}. Machine: {machine}.
 
 ### Step time by prompt length
 
@@ -151,44 +131,14 @@ a time; *online* measures importance on the prompt and has to hold every layer's
 
 {memory_table(bench)}
 """
-    if gemm is not None:
-        text += f"""
-### Matrix products beside oneDNN alone
+    return text
+
+
+def gemm_section(gemm):
+    return f"""## Matrix products beside oneDNN alone
 
 Ours packs weights once and keeps rows independent of each other; oneDNN has weights packed for the very shape and its own threads. Both in
 alternating blocks of one run, medians; "none" where oneDNN has no such product on the machine.
 
 {gemm_table(gemm)}
 """
-    return text
-
-
-def main(argv=None):
-    parser = argparse.ArgumentParser(prog="python -m maskkv_tools.bench_table", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("bench", type=pathlib.Path, help="output of maskkv bench --json")
-    parser.add_argument("--gemm", type=pathlib.Path, help="output of bench_gemm as JSON")
-    parser.add_argument("--performance", type=pathlib.Path,
-                        help="output of maskkv_tools.performance --json")
-    parser.add_argument("--plot", type=pathlib.Path, help="roofline plot to write")
-    parser.add_argument("--machine", default="", help="what it ran on, for the page")
-    parser.add_argument("--command", default="scripts/bench", help="what made it, for the page")
-    parser.add_argument("--markdown", type=pathlib.Path, help="page to write")
-    args = parser.parse_args(argv)
-    gemm = json.loads(args.gemm.read_text(encoding="utf-8")) if args.gemm else None
-    bench = json.loads(args.bench.read_text(encoding="utf-8"))
-    performance = plot = None
-    if args.performance:
-        performance = json.loads(args.performance.read_text(encoding="utf-8"))
-    if args.plot:
-        performance_page.draw(performance, args.plot)
-        plot = os.path.relpath(args.plot, args.markdown.parent) if args.markdown else args.plot
-    text = page(bench, gemm, args.machine, args.command, performance, plot)
-    if args.markdown is None:
-        print(text, end="")
-    else:
-        args.markdown.write_text(text, encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main()

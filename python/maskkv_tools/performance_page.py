@@ -1,7 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `maskkv_tools.performance --json` measured, for docs/performance.md: the table of rows, where
-the time of a step goes, and a roofline plot of its operations.
+"""docs/performance.md of what `maskkv_tools.performance --json` measured: the table of rows, where the
+time of a step goes, a roofline plot of its operations, small tables.
+
+    python -m maskkv_tools.performance_page build/performance.json --plot docs/images/roofline.png \\
+        --markdown docs/performance.md
 """
+
+import argparse
+import json
+import os
+import pathlib
 
 import matplotlib
 
@@ -10,18 +18,22 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
 import numpy as np  # noqa: E402
 
-from maskkv_tools import bench_models, performance_rows  # noqa: E402
+from maskkv_tools import bench_models, bench_table, performance_rows  # noqa: E402
 
 OPS = ("gemm", "attention", "head", "norm", "rope", "activation", "embed")
 NAMES = {"gemm": "products of the layers", "attention": "attention", "head": "vocabulary head",
          "norm": "norms", "activation": "SwiGLU"}
 MARKS = "osD^v"
 
-TEXT = """## The table
+TEXT = """# Performance
 
-One run of `scripts/bench`: every row beside its peer in the same process, or in turn with it. Shapes: S has width 1024, 8 layers, 8 heads of 128,
+Made by `{command}`; do not edit.
+
+## The table
+
+{runs} Every row is measured beside its peer in the same process, or in turn with it. Shapes: S has width 1024, 8 layers, 8 heads of 128,
 feed-forward 3072, vocabulary 8192; M width 2048, 16 layers, 16 heads of 128, feed-forward 6144, vocabulary 32768; random weights in LLaDA's layout.
-bf16, {threads} threads, B = 256, 32 response rows unless said. Machine: {machine}.
+bf16, {threads} threads, B = 256, 32 response rows unless said. Machine: {machine}. Code: {commit}{quick}.
 
 {rows}
 
@@ -36,11 +48,29 @@ How the bounds are made:
 - **Attention of a prefill.** Where products are fast (AMX) the exponential of each score binds: 4 D / (4 D / R(products) + 1 / R(exp)), D the head's width.
 - **PyTorch** (`maskkv_tools/torch_peer.py`, pinned in `python/requirements-train.txt`): bf16, `F.scaled_dot_product_attention`, fused projections,
   inference mode, the last layer's outputs of the masks alone as ours. Before it is timed its logits are compared with the float64 oracle's.
+- **int8 weights.** Both types of the same model are loaded into one process and step in turn, anew several times: where weights happen to lie shifts
+  steps by some per cent. The figure is the median of the ratios of one load each.
+- **Load.** Processes of their own, the checkpoint in the page cache: from nothing to weights that are ready, every checksum compared. *load-shared* starts the
+  real services and adds up what /proc says of their mappings of the packed file (a page that two share counts half in each).
 
-To measure again: `scripts/bench` (all, writes this page), `scripts/bench --rows batches,torch` (groups of rows, writes no page), `--json FILE` for the rows
-and what was measured, `--quick` with a tiny model. What a slower machine cannot hide is guarded by tests: heap allocations and instructions of a step
-([testing.md](testing.md)).
+To measure again, on a machine with nothing else to do:
 
+```sh
+scripts/bench                                             # all, writes this page; --install-torch or --torch-python FILE for PyTorch's rows
+scripts/bench --rows batches,torch                        # these groups, prints rows, writes no page
+scripts/bench --keep build/performance.json --rows torch  # this group anew, the others as they are in the file; writes this page
+scripts/bench --quick                                     # a tiny model, as a test
+```
+
+`build/performance.json` (`--json FILE`) has the rows and all that was measured. What a slower machine cannot hide is guarded by tests: heap allocations and
+instructions of a step ([testing.md](testing.md)).
+
+{groups}
+"""
+
+QUICK = ". A test of the bench: a tiny model and small sizes, not those that the rows name"
+
+STEP = """
 ## Where the time of a step goes
 
 Milliseconds a step by the engine's own clock; *rest* is what lies between: gathering rows, sampling, commits.
@@ -65,17 +95,16 @@ def rows_table(report):
     rows = []
     for row in report["rows"]:
         figure = "not measured" if row["figure"] is None else f"{row['figure']:.3g}"
-        verdict = "yes" if row["holds"] else "" if row["figure"] is None else "**no**"
+        verdict = {True: "yes", False: "**no**", None: ""}[row["holds"]]
         rows.append([row["name"], row["what"], figure, row["bar"], verdict, row["note"]])
     return table(["row", "what", "figure", "bar", "holds", "from"], rows)
 
 
 def step_cases(report):
     """(model, case) of every measured batch."""
-    for group, raw in report["raw"].items():
-        if group.startswith("batches-"):
-            for case in raw["cases"]:
-                yield group.removeprefix("batches-"), case
+    for model, raw in report["raw"].get("batches", {}).items():
+        for case in raw["cases"]:
+            yield model, case
 
 
 def ops_table(report):
@@ -121,7 +150,7 @@ def roofline_points(report):
 
 def draw(report, path):
     """The roofline plot. REQUIRES: rates and batches were measured."""
-    rates = report["raw"]["rates"]
+    rates = report["raw"]["attention"]["rates"]
     peak, bandwidth = rates["gemm_flops"], rates["triad_bytes"]
     figure, axes = plt.subplots(figsize=(10, 6), layout="constrained")
     intensity = np.logspace(-1, 3, 200)
@@ -145,10 +174,61 @@ def draw(report, path):
     plt.close(figure)
 
 
-def sections(report, plot):
+def runs_text(report):
+    """How many runs the table is of."""
+    runs = {about["run"] for about in report["groups"].values()}
+    if len(runs) == 1:
+        return "One run of `scripts/bench`."
+    return (f"{len(runs)} runs of `scripts/bench`, of the same code on the same machine; when each "
+            "group was measured stands below.")
+
+
+def groups_table(report):
+    rows = [[group, about["run"], f"{about['seconds']:.0f}"]
+            for group, about in report["groups"].items()]
+    total = sum(about["seconds"] for about in report["groups"].values())
+    return table(["group", "run that began at", "seconds"], [*rows, ["together", "", f"{total:.0f}"]])
+
+
+def can_draw(report):
+    return "rates" in report["raw"].get("attention", {}) and any(step_cases(report))
+
+
+def page(report, plot, command):
     """plot: the roofline plot, as the page links to it; none without."""
-    text = TEXT.format(threads=report["threads"], machine=report["machine"],
-                       rows=rows_table(report), ops=ops_table(report))
+    raw = report["raw"]
+    parts = [TEXT.format(command=command, runs=runs_text(report), threads=report["threads"],
+                         machine=report["machine"], commit=report["commit"],
+                         quick=QUICK if report["quick"] else "",
+                         rows=rows_table(report), groups=groups_table(report))]
+    if any(step_cases(report)):
+        parts.append(STEP.format(ops=ops_table(report)))
     if plot is not None:
-        text += ROOFLINE.format(threads=report["threads"], plot=plot)
-    return text
+        parts.append(ROOFLINE.format(threads=report["threads"], plot=plot))
+    if "bench" in raw.get("small-model", {}):
+        parts.append("\n" + bench_table.length_sections(raw["small-model"]["bench"],
+                                                        report["machine"]))
+    if "gemm" in raw.get("products", {}):
+        parts.append("\n" + bench_table.gemm_section(raw["products"]["gemm"]))
+    return "".join(parts)
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(prog="python -m maskkv_tools.performance_page",
+                                     description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("report", type=pathlib.Path, help="of maskkv_tools.performance --json")
+    parser.add_argument("--plot", type=pathlib.Path, required=True, help="roofline plot to write")
+    parser.add_argument("--markdown", type=pathlib.Path, required=True, help="page to write")
+    parser.add_argument("--command", default="scripts/bench", help="what made it, for the page")
+    args = parser.parse_args(argv)
+    report = json.loads(args.report.read_text(encoding="utf-8"))
+    plot = None
+    if can_draw(report):
+        draw(report, args.plot)
+        plot = os.path.relpath(args.plot, args.markdown.parent)
+    args.markdown.write_text(page(report, plot, args.command), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -135,7 +135,7 @@ def main(argv=None):
     args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)
     if args.check:
-        print(json.dumps(check(args.model, args.rows)))
+        print(json.dumps({"version": torch.__version__, "errors": check(args.model, args.rows)}))
     else:
         serve(Peer(args.model), args.rows)
 

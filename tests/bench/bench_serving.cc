@@ -18,20 +18,14 @@
 #include <algorithm>
 #include <cstdio>
 #include <nlohmann/json.hpp>
-#include <random>
 #include <string>
 #include <thread>
 #include <vector>
 
-#include "core/engine/decode.h"
-#include "core/engine/heap_kv.h"
-#include "core/engine/prefill.h"
-#include "core/engine/prompt.h"
-#include "core/model/checkpoint.h"
-#include "core/transformer/transformer.h"
 #include "grpcpp/grpcpp.h"
 #include "maskkv/v1/decode.grpc.pb.h"
 #include "tests/bench/step_products.h"
+#include "tests/bench/step_world.h"
 #include "tests/bench/timing.h"
 
 namespace maskkv::bench {
@@ -39,11 +33,6 @@ namespace {
 
 // Fewer, and one round that something else disturbed moves the median.
 constexpr int kThroughputRounds = 9;
-
-[[noreturn]] void Fail(const std::string& what) {
-  std::fprintf(stderr, "bench_serving: %s\n", what.c_str());
-  std::exit(1);
-}
 
 struct Options {
   std::string server, model;
@@ -56,81 +45,14 @@ struct Options {
   bool overhead_only = false;
 };
 
-std::vector<std::int32_t> RandomPrompt(const model::ModelConfig& config, std::int64_t length) {
-  std::mt19937 random(1);
-  std::uniform_int_distribution<std::int32_t> id(0,
-                                                 static_cast<std::int32_t>(config.vocab_size) - 1);
-  std::vector<std::int32_t> ids;
-  while (static_cast<std::int64_t>(ids.size()) < length) {
-    const std::int32_t next = id(random);
-    if (next != config.mask_id) ids.push_back(next);
-  }
-  return ids;
+// Seconds of every step but the first of one request. REQUIRES: the stepper's request is a new one;
+// so is the next then.
+std::vector<double> StepsAlone(Stepper& engine, std::int64_t rows) {
+  std::vector<double> seconds;
+  for (std::int64_t step = 0; step < rows; ++step) seconds.push_back(engine.Step());
+  seconds.erase(seconds.begin());
+  return seconds;
 }
-
-// The engine in this process: no socket, no daemon, the same entry in the heap.
-class EngineAlone {
- public:
-  EngineAlone(const Options& options, const std::vector<std::int32_t>& prompt)
-      : options_(options),
-        pool_(options.threads),
-        weights_(Load(options.model, pool_)),
-        transformer_(weights_, pool_, options.prompt + options.rows),
-        prompt_(prompt) {
-    const auto rows = engine::PromptThenMasks(prompt, options.rows, weights_.config());
-    engine::PrefillRequest request;
-    request.rows = rows;
-    request.plan.layer_rule = engine::LayerRule::kUniform;
-    request.plan.budget = options.budget;
-    auto entry = std::make_shared<engine::HeapKvEntry>();
-    const auto result = engine::Prefiller(transformer_).Run(request, *entry);
-    if (!result.ok()) Fail(std::string(result.status().message()));
-    entry_ = std::move(entry);
-  }
-
-  const model::ModelConfig& config() const { return weights_.config(); }
-
-  // Seconds of every step but the first of one request.
-  std::vector<double> Steps() {
-    engine::Decoder decoder(transformer_);
-    engine::DecodeRequest request;
-    request.prompt_tokens = static_cast<std::int64_t>(prompt_.size());
-    request.params.gen_length = options_.rows;
-    request.params.block_length = options_.rows;
-    request.params.steps = options_.rows;
-    request.params.ignore_eos = true;
-    request.params.stop_ids = {weights_.config().eos_id};
-    request.prompt = engine::RecomputedTail(weights_.config(), prompt_);
-    request.cache = entry_;
-    if (const auto id = decoder.Add(std::move(request)); !id.ok()) {
-      Fail(std::string(id.status().message()));
-    }
-    std::vector<double> seconds;
-    while (decoder.running() > 0) {
-      const Clock::time_point start = Clock::now();
-      decoder.Step();
-      seconds.push_back(Since(start));
-    }
-    seconds.erase(seconds.begin());
-    return seconds;
-  }
-
- private:
-  static transformer::Weights Load(const std::string& directory, kernels::WorkerPool& pool) {
-    auto checkpoint = model::Checkpoint::Open(directory);
-    if (!checkpoint.ok()) Fail(std::string(checkpoint.status().message()));
-    auto weights = transformer::Weights::Load(std::move(*checkpoint), kernels::DType::kF32, pool);
-    if (!weights.ok()) Fail(std::string(weights.status().message()));
-    return std::move(*weights);
-  }
-
-  const Options& options_;
-  kernels::WorkerPool pool_;
-  transformer::Weights weights_;
-  transformer::Transformer transformer_;
-  const std::vector<std::int32_t>& prompt_;
-  std::shared_ptr<const engine::KvView> entry_;
-};
 
 // A client of the decode service.
 class Served {
@@ -183,12 +105,12 @@ class Served {
   v1::GenerateRequest request_;
 };
 
-nlohmann::json Overhead(EngineAlone& engine, const Served& served, const Options& options) {
+nlohmann::json Overhead(Stepper& engine, const Served& served, const Options& options) {
   std::vector<double> alone, through, first;
   served.Ask();  // prefill; from now on the entry is found
-  engine.Steps();
+  StepsAlone(engine, options.rows);
   for (int round = 0; round < options.rounds; ++round) {
-    const std::vector<double> ours = engine.Steps();
+    const std::vector<double> ours = StepsAlone(engine, options.rows);
     const Served::Answer answer = served.Ask();
     alone.insert(alone.end(), ours.begin(), ours.end());
     through.insert(through.end(), answer.steps.begin(), answer.steps.end());
@@ -258,17 +180,19 @@ int Main(int argc, char** argv) {
   app.add_flag("--overhead-only", options.overhead_only, "no throughput");
   CLI11_PARSE(app, argc, argv);
   omp_set_num_threads(options.threads);
-  auto config = model::LoadModelConfig(options.model + "/config.json");
-  if (!config.ok()) Fail(std::string(config.status().message()));
-  const std::vector<std::int32_t> prompt = RandomPrompt(*config, options.prompt);
-  EngineAlone engine(options, prompt);
+  // The engine in this process: no socket, no daemon, the same entry in the heap.
+  kernels::WorkerPool pool(options.threads);
+  World world({options.model, kernels::DType::kF32, options.prompt + options.rows}, pool);
+  const std::vector<std::int32_t> prompt = world.Prompt(options.prompt);
+  Stepper engine(world, prompt, world.Prefill(prompt, options.rows, options.budget), options.rows,
+                 1);
   const Served served(options, prompt);
   nlohmann::json result = {{"overhead", Overhead(engine, served, options)},
                            {"prompt_tokens", options.prompt},
                            {"rows", options.rows},
                            {"budget", options.budget},
                            {"threads", options.threads}};
-  if (!options.overhead_only) result["throughput"] = Throughput(*config, served, options);
+  if (!options.overhead_only) result["throughput"] = Throughput(world.config(), served, options);
   std::printf("%s\n", result.dump().c_str());
   return 0;
 }

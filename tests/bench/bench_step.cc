@@ -8,6 +8,9 @@
 //   canvas     steps over an entry and full-canvas steps of one prompt, with the rates that bound
 //              both; --prefill: also a real prefill, and all of the answer's steps
 //   batches    steps of several batches beside their matrix products by oneDNN alone
+//   dtypes     prefills and steps of the model in several types of weights, all loaded anew
+//   --repeats
+//              times: where weights happen to lie shifts steps by some per cent
 //   rates      matrix products, prefill attention, exponentials, memory
 //   memory     peak memory of a prefill above the loaded weights
 //   serve      prefills on demand: reads numbers of tokens, one a line, answers with seconds
@@ -42,8 +45,8 @@ struct Options {
   std::string mode, model, dtype = "bf16";
   int threads = 2;
   std::vector<std::int64_t> prompts{1024};
-  std::int64_t rows = 32, budget = 256, rounds = 32, full_steps = 1;
-  std::vector<std::string> batches{"1x32"};
+  std::int64_t rows = 32, budget = 256, rounds = 32, full_steps = 1, repeats = 5;
+  std::vector<std::string> batches{"1x32"}, dtypes{"bf16", "int8"};
   bool prefill = false;
 };
 
@@ -195,6 +198,55 @@ Json Batches(World& world, const Options& options) {
   return {{"cases", std::move(result)}};
 }
 
+kernels::DType DTypeOf(const std::string& name) {
+  if (name == "f32") return kernels::DType::kF32;
+  return name == "bf16" ? kernels::DType::kBF16 : kernels::DType::kInt8;
+}
+
+// Longest prompt that `options` will measure, and room for an answer.
+std::int64_t MaxPositions(const Options& options) {
+  const std::int64_t longest = *std::max_element(options.prompts.begin(), options.prompts.end());
+  // serve is told its prompts later.
+  const std::int64_t most = options.mode == "serve" ? std::int64_t{1} << 15 : longest;
+  return std::max<std::int64_t>(most, 1024) + 1024;
+}
+
+Json DTypes(const Options& options, kernels::WorkerPool& pool) {
+  struct Case {
+    World world;
+    std::unique_ptr<Stepper> stepper{};
+    double prefill_seconds = 0;
+  };
+  Json result = Json::object();
+  for (std::int64_t repeat = 0; repeat < options.repeats; ++repeat) {
+    std::vector<std::unique_ptr<Case>> cases;
+    for (const std::string& name : options.dtypes) {
+      cases.push_back(std::unique_ptr<Case>(
+          new Case{{{options.model, DTypeOf(name), MaxPositions(options)}, pool}}));
+      Case& added = *cases.back();
+      const std::vector<std::int32_t> prompt = added.world.Prompt(options.prompts.front());
+      added.world.Prefill(prompt, options.rows, options.budget);  // the first one allocates
+      auto entry =
+          added.world.Prefill(prompt, options.rows, options.budget, &added.prefill_seconds);
+      added.stepper =
+          std::make_unique<Stepper>(added.world, prompt, std::move(entry), options.rows, 1);
+    }
+    for (std::int64_t round = 0; round < options.rounds; ++round) {
+      for (auto& each : cases) each->stepper->Step();
+    }
+    for (std::size_t i = 0; i < cases.size(); ++i) {
+      Json& of = result[options.dtypes[i]];
+      of["step_s"].push_back(Median(cases[i]->stepper->seconds()));
+      of["prefill_s"].push_back(cases[i]->prefill_seconds);
+      of["weight_bytes"] = cases[i]->world.weights().packed_bytes();
+    }
+  }
+  return {{"cases", std::move(result)},
+          {"prompt", options.prompts.front()},
+          {"rows", options.rows},
+          {"budget", options.budget}};
+}
+
 Json Rates(World& world, const Options& options) {
   double gemm = 0;
   for (const std::int64_t width : {1024, 2048}) {
@@ -258,7 +310,7 @@ int Main(int argc, char** argv) {
   CLI::App app{"Steps and prefills of the engine beside what bounds them"};
   app.add_option("mode", options.mode)
       ->required()
-      ->check(CLI::IsMember({"growth", "canvas", "batches", "rates", "memory", "serve"}));
+      ->check(CLI::IsMember({"growth", "canvas", "batches", "dtypes", "rates", "memory", "serve"}));
   app.add_option("--model", options.model, "checkpoint")->required();
   app.add_option("--dtype", options.dtype)->check(CLI::IsMember({"f32", "bf16"}));
   app.add_option("--threads", options.threads, "of the engine and of oneDNN alone");
@@ -269,28 +321,34 @@ int Main(int argc, char** argv) {
   app.add_option("--rounds", options.rounds, "of alternation");
   app.add_option("--full-steps", options.full_steps, "canvas: steps without a cache");
   app.add_option("--batches", options.batches, "batches: REQUESTSxROWS,...")->delimiter(',');
+  app.add_option("--dtypes", options.dtypes, "dtypes: which, in turn")
+      ->delimiter(',')
+      ->check(CLI::IsMember({"f32", "bf16", "int8"}));
+  app.add_option("--repeats", options.repeats, "dtypes: times that all are loaded anew")
+      ->check(CLI::Range(1, 1000));
   app.add_flag("--prefill", options.prefill, "canvas: a real prefill and the whole answer");
   CLI11_PARSE(app, argc, argv);
   // Large buffers go back to the system when freed, so that one case does not pay for another.
   mallopt(M_MMAP_THRESHOLD, 1 << 20);
   omp_set_num_threads(options.threads);
-  const std::int64_t longest = *std::max_element(options.prompts.begin(), options.prompts.end());
-  // serve is told its prompts later.
-  const std::int64_t most = options.mode == "serve" ? std::int64_t{1} << 15 : longest;
-  World world(options.model, options.dtype == "f32" ? kernels::DType::kF32 : kernels::DType::kBF16,
-              options.threads, std::max<std::int64_t>(most, 1024) + 1024);
+  kernels::WorkerPool pool(options.threads);
   Json result;
-  if (options.mode == "growth") result = Growth(world, options);
-  if (options.mode == "canvas") result = CanvasMode(world, options);
-  if (options.mode == "batches") result = Batches(world, options);
-  if (options.mode == "rates") result = Rates(world, options);
-  if (options.mode == "memory") result = Memory(world, options);
-  if (options.mode == "serve") {
-    Serve(world, options);
-    return 0;
+  if (options.mode == "dtypes") {
+    result = DTypes(options, pool);
+  } else {
+    World world({options.model, DTypeOf(options.dtype), MaxPositions(options)}, pool);
+    if (options.mode == "growth") result = Growth(world, options);
+    if (options.mode == "canvas") result = CanvasMode(world, options);
+    if (options.mode == "batches") result = Batches(world, options);
+    if (options.mode == "rates") result = Rates(world, options);
+    if (options.mode == "memory") result = Memory(world, options);
+    if (options.mode == "serve") {
+      Serve(world, options);
+      return 0;
+    }
+    result["dtype"] = options.dtype;
   }
   result["mode"] = options.mode;
-  result["dtype"] = options.dtype;
   result["threads"] = options.threads;
   std::printf("%s\n", result.dump().c_str());
   return 0;

@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What a file of packed weights is worth (docs/weights_cache.md). Prints JSON.
+// What a file of packed weights is worth (docs/weights_cache.md). Prints JSON; figures are the
+// median, least and most of REPEATS runs, which take turns.
 //
 //   load    seconds from nothing to packed weights: in memory, into a new file, from the file; each
 //           in a process of its own, so that each finds oneDNN's kernels unmade
 //   share   two processes that map the file at once: what each holds of it
-//   steps   decode steps over own memory and over the file, alternated in one process
+//   steps   decode steps over own memory and over the file, alternated in one process; both loaded
+//           anew each time, for where weights happen to lie shifts steps by some per cent
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
@@ -18,47 +19,32 @@
 #include <string>
 #include <vector>
 
-#include "core/engine/decode.h"
-#include "core/engine/heap_kv.h"
-#include "core/engine/prefill.h"
-#include "core/engine/prompt.h"
-#include "core/model/checkpoint.h"
-#include "core/transformer/transformer.h"
-#include "core/transformer/weights.h"
+#include "tests/bench/step_world.h"
+#include "tests/bench/timing.h"
 #include "tests/support/smaps.h"
 
-namespace maskkv {
+namespace maskkv::bench {
 namespace {
 
 using nlohmann::json;
-using Clock = std::chrono::steady_clock;
+
+constexpr std::int64_t kMasks = 32, kPromptTokens = 512, kBudget = 64, kSteps = 48;
 
 struct Arguments {
   std::string what, model, cache;
   kernels::DType dtype = kernels::DType::kF32;
   int threads = 2;
+  int repeats = 5;
 };
 
-[[noreturn]] void Fail(const std::string& what) {
-  std::fprintf(stderr, "bench_weights: %s\n", what.c_str());
-  std::exit(1);
+WorldOptions Options(const Arguments& arguments, const std::string& cache) {
+  return {arguments.model, arguments.dtype, 1024, cache};
 }
 
-double Since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
-
-transformer::Weights Load(const Arguments& arguments, const std::string& cache,
-                          kernels::WorkerPool& pool) {
-  auto checkpoint = model::Checkpoint::Open(arguments.model);
-  if (!checkpoint.ok()) Fail(std::string(checkpoint.status().message()));
-  auto weights = transformer::Weights::Load(
-      *std::move(checkpoint), {.compute = arguments.dtype, .cache_folder = cache}, pool);
-  if (!weights.ok()) Fail(std::string(weights.status().message()));
-  for (const std::string& note : weights->origin().notes) {
-    std::fprintf(stderr, "bench_weights: %s\n", note.c_str());
-  }
-  return *std::move(weights);
+// REQUIRES: values is not empty.
+json Spread(const std::vector<double>& values) {
+  const auto [least, most] = std::minmax_element(values.begin(), values.end());
+  return {{"median", Median(values)}, {"min", *least}, {"max", *most}, {"runs", values.size()}};
 }
 
 json Mapped() {
@@ -115,7 +101,7 @@ json TimedLoad(const Arguments& arguments, const std::string& cache) {
   const Child child([&](const auto& self) {
     kernels::WorkerPool pool(arguments.threads);
     const Clock::time_point start = Clock::now();
-    const transformer::Weights weights = Load(arguments, cache, pool);
+    const transformer::Weights weights = LoadWeights(Options(arguments, cache), pool);
     const double seconds = Since(start);
     self.Tell(
         {{"seconds", seconds}, {"packed_bytes", weights.packed_bytes()}, {"mapped", Mapped()}});
@@ -127,20 +113,28 @@ json TimedLoad(const Arguments& arguments, const std::string& cache) {
 
 json LoadFigures(const Arguments& arguments) {
   TimedLoad(arguments, "");  // the checkpoint into the page cache
-  json out = {{"own memory", TimedLoad(arguments, "")}};
-  for (const auto& entry : std::filesystem::directory_iterator(arguments.cache)) {
-    if (entry.path().extension() == ".packed") std::filesystem::remove(entry.path());
+  std::vector<double> own, made, mapped;
+  json last;
+  for (int repeat = 0; repeat < arguments.repeats; ++repeat) {
+    own.push_back(TimedLoad(arguments, "")["seconds"]);
+    for (const auto& entry : std::filesystem::directory_iterator(arguments.cache)) {
+      if (entry.path().extension() == ".packed") std::filesystem::remove(entry.path());
+    }
+    made.push_back(TimedLoad(arguments, arguments.cache)["seconds"]);
+    last = TimedLoad(arguments, arguments.cache);
+    mapped.push_back(last["seconds"]);
   }
-  out["new file"] = TimedLoad(arguments, arguments.cache);
-  out["file"] = TimedLoad(arguments, arguments.cache);
-  out["file again"] = TimedLoad(arguments, arguments.cache);
-  return out;
+  return {{"own memory s", Spread(own)},
+          {"new file s", Spread(made)},
+          {"file s", Spread(mapped)},
+          {"packed_bytes", last["packed_bytes"]},
+          {"mapped", last["mapped"]}};
 }
 
 json ShareFigures(const Arguments& arguments) {
   const auto body = [&](const auto& self) {
     kernels::WorkerPool pool(1);
-    const transformer::Weights weights = Load(arguments, arguments.cache, pool);
+    const transformer::Weights weights = LoadWeights(Options(arguments, arguments.cache), pool);
     self.Tell({{"loaded", true}});
     self.AwaitParent();
     self.Tell(Mapped());
@@ -158,92 +152,59 @@ json ShareFigures(const Arguments& arguments) {
   return out;
 }
 
-// Decode steps of one request of 32 masks over an entry of a short prompt.
-class Steps {
- public:
-  Steps(const Arguments& arguments, const std::string& cache, kernels::WorkerPool& pool)
-      : weights_(Load(arguments, cache, pool)), transformer_(weights_, pool, 1024) {
-    for (std::int32_t id = 0; id < 512; ++id) prompt_.push_back(id);
-    const auto rows = engine::PromptThenMasks(prompt_, kMasks, weights_.config());
-    engine::PrefillRequest request;
-    request.rows = rows;
-    request.plan.layer_rule = engine::LayerRule::kUniform;
-    request.plan.budget = 64;
-    auto entry = std::make_shared<engine::HeapKvEntry>();
-    const auto result = engine::Prefiller(transformer_).Run(request, *entry);
-    if (!result.ok()) Fail(std::string(result.status().message()));
-    entry_ = std::move(entry);
-  }
-
-  // Seconds of some steps.
-  void Run(std::int64_t steps, std::vector<double>& seconds) {
-    engine::Decoder decoder(transformer_);
-    engine::DecodeRequest request;
-    request.prompt_tokens = std::ssize(prompt_);
-    request.params.gen_length = request.params.block_length = request.params.steps = kMasks;
-    request.params.ignore_eos = true;
-    request.params.stop_ids = {weights_.config().eos_id};
-    request.prompt = engine::RecomputedTail(weights_.config(), prompt_);
-    request.cache = entry_;
-    if (const auto id = decoder.Add(std::move(request)); !id.ok()) {
-      Fail(std::string(id.status().message()));
-    }
-    for (std::int64_t step = 0; step < steps; ++step) {
-      const Clock::time_point start = Clock::now();
-      decoder.Step();
-      if (step > 0) seconds.push_back(Since(start));
-    }
-  }
-
- private:
-  static constexpr std::int64_t kMasks = 32;
-
-  transformer::Weights weights_;
-  transformer::Transformer transformer_;
-  std::vector<std::int32_t> prompt_;
-  std::shared_ptr<const engine::KvView> entry_;
+// A model and one request that steps over the entry of a short prompt.
+struct Side {
+  Side(const Arguments& arguments, const std::string& cache, kernels::WorkerPool& pool)
+      : world(Options(arguments, cache), pool),
+        stepper(world, world.Prompt(kPromptTokens),
+                world.Prefill(world.Prompt(kPromptTokens), kMasks, kBudget), kMasks, 1) {}
+  World world;
+  Stepper stepper;
 };
-
-double Median(std::vector<double> values) {
-  const auto middle = values.begin() + std::ssize(values) / 2;
-  std::ranges::nth_element(values, middle);
-  return *middle;
-}
 
 json StepFigures(const Arguments& arguments) {
   kernels::WorkerPool pool(arguments.threads);
-  Steps own(arguments, "", pool), mapped(arguments, arguments.cache, pool);
-  std::vector<double> own_seconds, mapped_seconds;
-  for (int round = 0; round < 12; ++round) {
-    own.Run(4, own_seconds);
-    mapped.Run(4, mapped_seconds);
+  std::vector<double> own_ms, mapped_ms, ratios;
+  json mapping;
+  for (int repeat = 0; repeat < arguments.repeats; ++repeat) {
+    Side own(arguments, "", pool), mapped(arguments, arguments.cache, pool);
+    for (std::int64_t step = 0; step < kSteps; ++step) {
+      own.stepper.Step();
+      mapped.stepper.Step();
+    }
+    own_ms.push_back(1e3 * Median(own.stepper.seconds()));
+    mapped_ms.push_back(1e3 * Median(mapped.stepper.seconds()));
+    ratios.push_back(mapped_ms.back() / own_ms.back());
+    mapping = Mapped();
   }
-  return {{"own memory ms", 1e3 * Median(own_seconds)},
-          {"file ms", 1e3 * Median(mapped_seconds)},
-          {"file / own memory", Median(mapped_seconds) / Median(own_seconds)},
-          {"mapped", Mapped()}};
+  return {{"own memory ms", Spread(own_ms)},
+          {"file ms", Spread(mapped_ms)},
+          {"file / own memory", Spread(ratios)},
+          {"mapped", mapping}};
 }
 
 }  // namespace
-}  // namespace maskkv
+}  // namespace maskkv::bench
 
 int main(int argc, char** argv) {
-  if (argc != 6) {
+  using namespace maskkv::bench;
+  if (argc != 6 && argc != 7) {
     std::fprintf(stderr,
-                 "usage: bench_weights load|share|steps MODEL_DIR f32|bf16 CACHE_DIR THREADS\n");
+                 "usage: bench_weights load|share|steps MODEL_DIR f32|bf16 CACHE_DIR THREADS "
+                 "[REPEATS]\n");
     return 2;
   }
-  const maskkv::Arguments arguments{.what = argv[1],
-                                    .model = argv[2],
-                                    .cache = argv[4],
-                                    .dtype = std::string(argv[3]) == "bf16"
-                                                 ? maskkv::kernels::DType::kBF16
-                                                 : maskkv::kernels::DType::kF32,
-                                    .threads = std::atoi(argv[5])};
+  const Arguments arguments{.what = argv[1],
+                            .model = argv[2],
+                            .cache = argv[4],
+                            .dtype = std::string(argv[3]) == "bf16" ? maskkv::kernels::DType::kBF16
+                                                                    : maskkv::kernels::DType::kF32,
+                            .threads = std::atoi(argv[5]),
+                            .repeats = argc == 7 ? std::max(1, std::atoi(argv[6])) : 5};
   std::filesystem::create_directories(arguments.cache);
-  const nlohmann::json figures = arguments.what == "load"    ? maskkv::LoadFigures(arguments)
-                                 : arguments.what == "share" ? maskkv::ShareFigures(arguments)
-                                                             : maskkv::StepFigures(arguments);
+  const nlohmann::json figures = arguments.what == "load"    ? LoadFigures(arguments)
+                                 : arguments.what == "share" ? ShareFigures(arguments)
+                                                             : StepFigures(arguments);
   std::printf("%s\n", figures.dump(1).c_str());
   return 0;
 }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/bench/step_world.h"
 
+#include <errno.h>
+
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -14,19 +16,6 @@
 
 namespace maskkv::bench {
 namespace {
-
-void RequireOk(const absl::Status& status) {
-  if (!status.ok()) Fail(std::string(status.message()));
-}
-
-transformer::Weights Load(const std::string& directory, kernels::DType dtype,
-                          kernels::WorkerPool& pool) {
-  auto checkpoint = model::Checkpoint::Open(directory);
-  RequireOk(checkpoint.status());
-  auto weights = transformer::Weights::Load(std::move(*checkpoint), dtype, pool);
-  RequireOk(weights.status());
-  return std::move(*weights);
-}
 
 // `count` of the positions [0, end), ascending.
 void RandomPositions(std::mt19937_64& random, std::int64_t end, std::int64_t count,
@@ -54,22 +43,38 @@ void FillNormal(std::mt19937_64& random, kernels::DType dtype, std::int64_t coun
 }  // namespace
 
 void Fail(const std::string& what) {
-  std::fprintf(stderr, "bench_step: %s\n", what.c_str());
+  std::fprintf(stderr, "%s: %s\n", program_invocation_short_name, what.c_str());
   std::exit(1);
 }
 
-World::World(const std::string& directory, kernels::DType dtype, int threads,
-             std::int64_t max_positions)
-    : pool_(threads),
-      weights_(Load(directory, dtype, pool_)),
-      transformer_(weights_, pool_, max_positions) {}
+void RequireOk(const absl::Status& status) {
+  if (!status.ok()) Fail(std::string(status.message()));
+}
+
+transformer::Weights LoadWeights(const WorldOptions& options, kernels::WorkerPool& pool) {
+  auto checkpoint = model::Checkpoint::Open(options.model);
+  RequireOk(checkpoint.status());
+  auto weights = transformer::Weights::Load(
+      std::move(*checkpoint), {.compute = options.dtype, .cache_folder = options.cache_folder},
+      pool);
+  RequireOk(weights.status());
+  for (const std::string& note : weights->origin().notes) {
+    std::fprintf(stderr, "%s: %s\n", program_invocation_short_name, note.c_str());
+  }
+  return std::move(*weights);
+}
+
+World::World(const WorldOptions& options, kernels::WorkerPool& pool)
+    : pool_(pool),
+      weights_(LoadWeights(options, pool)),
+      transformer_(weights_, pool, options.max_positions) {}
 
 std::vector<std::int32_t> World::Prompt(std::int64_t tokens) const {
   std::mt19937_64 random(1);
   std::vector<std::int32_t> prompt;
   while (static_cast<std::int64_t>(prompt.size()) < tokens) {
     const auto id =
-        static_cast<std::int32_t>(random() % static_cast<std::uint64_t>(config().vocab_rows));
+        static_cast<std::int32_t>(random() % static_cast<std::uint64_t>(config().vocab_size));
     if (id != config().mask_id) prompt.push_back(id);
   }
   return prompt;
@@ -83,7 +88,7 @@ std::shared_ptr<const engine::KvView> World::Prefill(const std::vector<std::int3
   request.rows = rows;
   request.plan.layer_rule = engine::LayerRule::kUniform;
   request.plan.budget = budget;
-  request.kv_dtype = dtype();
+  request.kv_dtype = weights_.kv_dtype();
   auto entry = std::make_shared<engine::HeapKvEntry>();
   const double took =
       SecondsOf([&] { RequireOk(engine::Prefiller(transformer_).Run(request, *entry).status()); });
@@ -96,16 +101,16 @@ std::shared_ptr<const engine::KvView> World::RandomEntry(std::int64_t prompt_tok
   std::mt19937_64 random(2);
   const model::ModelConfig& c = config();
   const std::int64_t pairs = std::min(budget, prompt_tokens);
+  const kernels::DType dtype = weights_.kv_dtype();
   auto entry = std::make_shared<engine::HeapKvEntry>();
-  RequireOk(
-      entry->Begin({c.layers, c.kv_heads, c.head_dim, dtype()}, c.layers * c.kv_heads * pairs));
+  RequireOk(entry->Begin({c.layers, c.kv_heads, c.head_dim, dtype}, c.layers * c.kv_heads * pairs));
   const std::vector<std::int64_t> pairs_per_head(static_cast<std::size_t>(c.kv_heads), pairs);
   for (std::int64_t layer = 0; layer < c.layers; ++layer) {
     const auto extents = entry->AllocateLayer(layer, pairs_per_head);
     RequireOk(extents.status());
     for (const engine::HeadExtent& extent : *extents) {
-      FillNormal(random, dtype(), pairs * c.head_dim, extent.keys);
-      FillNormal(random, dtype(), pairs * c.head_dim, extent.values);
+      FillNormal(random, dtype, pairs * c.head_dim, extent.keys);
+      FillNormal(random, dtype, pairs * c.head_dim, extent.values);
       RandomPositions(random, prompt_tokens, pairs, extent.positions);
     }
   }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What bench_step measures on: a loaded model, random prompts, entries and requests that step for
-// ever. Errors end the process with one line: a bench has nobody to report them to.
+// What the benches of the engine measure on: a loaded model, random prompts, entries and requests
+// that step for ever. Errors end the process with one line: a bench has nobody to report them to.
+// Not thread safe.
 #ifndef MASKKV_TESTS_BENCH_STEP_WORLD_H_
 #define MASKKV_TESTS_BENCH_STEP_WORLD_H_
 
@@ -10,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "core/engine/decode.h"
 #include "core/engine/kv.h"
 #include "core/engine/prefill.h"
@@ -19,12 +21,25 @@
 
 namespace maskkv::bench {
 
+// Prints "PROGRAM: what" and ends the process with exit code 1.
 [[noreturn]] void Fail(const std::string& what);
+
+void RequireOk(const absl::Status& status);
+
+struct WorldOptions {
+  std::string model;                             // folder of a checkpoint
+  kernels::DType dtype = kernels::DType::kBF16;  // of weights; pairs have what goes with it
+  std::int64_t max_positions = 1024;             // prompt and answer together
+  std::string cache_folder{};                    // of packed weights; "": own memory
+};
+
+// Why the cache was not used, if it was not, goes to standard error.
+transformer::Weights LoadWeights(const WorldOptions& options, kernels::WorkerPool& pool);
 
 class World {
  public:
-  World(const std::string& directory, kernels::DType dtype, int threads,
-        std::int64_t max_positions);
+  // The pool outlives it; worlds that are measured in turn share one.
+  World(const WorldOptions& options, kernels::WorkerPool& pool);
 
   const model::ModelConfig& config() const { return weights_.config(); }
   kernels::DType dtype() const { return weights_.compute(); }
@@ -32,7 +47,7 @@ class World {
   transformer::Transformer& transformer() { return transformer_; }
   kernels::WorkerPool& pool() { return pool_; }
 
-  // So many random ids; the mask id is not among them.
+  // So many random ids that mean something; the mask id is not among them. Always the same ones.
   std::vector<std::int32_t> Prompt(std::int64_t tokens) const;
 
   // A real prefill with uniform budgets; seconds of it if asked for.
@@ -46,7 +61,7 @@ class World {
                                                     std::int64_t budget) const;
 
  private:
-  kernels::WorkerPool pool_;
+  kernels::WorkerPool& pool_;
   transformer::Weights weights_;
   transformer::Transformer transformer_;
 };
@@ -60,7 +75,7 @@ class Stepper {
   Stepper(World& world, const std::vector<std::int32_t>& prompt,
           std::shared_ptr<const engine::KvView> entry, std::int64_t rows, std::int64_t batch);
 
-  // Takes one step; seconds.
+  // Takes one step; seconds. Making new requests is not part of it.
   double Step();
 
   // Of all steps but the very first: medians need seconds, shares where they went.
