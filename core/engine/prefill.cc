@@ -21,11 +21,6 @@ namespace {
 
 using kernels::AlignedBuffer;
 
-// Products of a query and a key in a tile, each head's counted once. Where attention costs less
-// than the rest of a block's work whole blocks do.
-constexpr std::int64_t kTilePairs = transformer::kRowBlock * 8192;
-constexpr std::int64_t kFewestTileRows = 32;
-
 }  // namespace
 
 struct Prefiller::Pass {
@@ -72,12 +67,6 @@ struct Prefiller::Pass {
   std::vector<std::size_t> voters;                 // a set of votes
   std::vector<std::unique_ptr<PoolStage>> pools;   // or null
 };
-
-std::int64_t TileRows(std::int64_t keys) {
-  const std::int64_t rows = kTilePairs / std::max<std::int64_t>(keys, 1);
-  return std::clamp(rows / kFewestTileRows * kFewestTileRows, kFewestTileRows,
-                    transformer::kRowBlock);
-}
 
 std::int64_t PrefillResult::pairs() const {
   std::int64_t total = 0;

@@ -51,7 +51,7 @@ struct PrefillForward {
   std::function<absl::Status(std::int64_t, std::int64_t)> after_layer;
   // A tile is at most tile_rows rows (1 to transformer::kRowBlock) through the attention and the
   // rest of a layer, kRowBlock rows' keys and values, or one layer's eviction; rows of the prompt
-  // that vote go block by block. Results are the same bits for any cut. TileRows says how many.
+  // that vote go block by block. Results are the same bits for any cut. tile_rows.h says how many.
   std::int64_t tile_rows = transformer::kRowBlock;
   // Called before each tile but the first, on the caller's thread, while the pool rests; it may
   // block, to leave the cores to others. A status that is not OK stops the prefill and is returned.
@@ -90,10 +90,6 @@ struct PrefillResult {
   // Kept prompt score / all prompt score over layers and heads; 1 for an empty prompt.
   double kept_mass() const;
 };
-
-// Rows of a tile for rows that attend to `keys` pairs: attention over a long prompt takes most of a
-// block's time, so that its blocks are cut. In [32, transformer::kRowBlock].
-std::int64_t TileRows(std::int64_t keys);
 
 class Prefiller {
  public:

@@ -13,6 +13,7 @@
 #include "core/base/scoped_timer.h"
 #include "core/base/status_macros.h"
 #include "core/engine/prompt.h"
+#include "core/engine/tile_rows.h"
 #include "core/model/rope_scaling.h"
 #include "services/common/memory.h"
 
