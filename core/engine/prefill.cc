@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "absl/strings/str_format.h"
+#include "core/base/check.h"
 #include "core/base/error.h"
 #include "core/base/scoped_timer.h"
 #include "core/base/status_macros.h"
@@ -45,6 +46,9 @@ struct Prefiller::Pass {
   bool measures_importance = false;
   std::vector<double> importance;  // of the layers that have run; zeros if it is not measured
   PrefillPhases phases;            // forward and score
+  std::int64_t tile_rows = transformer::kRowBlock;
+  std::function<absl::Status()> between_tiles;  // or empty
+  bool began = false;                           // the first tile
   Votes votes;
   std::vector<std::int32_t> positions;     // (rows)
   AlignedBuffer<float> hidden;             // (computed rows, hidden)
@@ -52,6 +56,10 @@ struct Prefiller::Pass {
   AlignedBuffer<float> mask_log_sum_exp;   // (heads, masks) of the current layer
   AlignedBuffer<float> block_log_sum_exp;  // (heads, block)
   std::vector<double> cosines;             // (computed rows)
+
+  absl::Status BetweenTiles() {
+    return std::exchange(began, true) && between_tiles ? between_tiles() : absl::OkStatus();
+  }
 
   // A cut each.
   std::vector<PrefillResult> results;
@@ -166,6 +174,9 @@ absl::StatusOr<std::vector<PrefillResult>> Prefiller::RunCuts(const PrefillForwa
   const std::unique_ptr<Pass> held = MakePass(forward.rows, forward.rope_scale, forward.document);
   Pass& pass = *held;
   pass.measures_importance = late;
+  MASKKV_CHECK(forward.tile_rows >= 1 && forward.tile_rows <= transformer::kRowBlock, "a tile");
+  pass.tile_rows = forward.tile_rows;
+  pass.between_tiles = forward.between_tiles;
   Start(pass, forward.rows);
   MASKKV_RETURN_IF_ERROR(BeginCuts(pass, cuts));
   std::vector<AlignedBuffer<float>> kv(static_cast<std::size_t>(late ? layers : 1));
@@ -175,7 +186,8 @@ absl::StatusOr<std::vector<PrefillResult>> Prefiller::RunCuts(const PrefillForwa
     layer_kv.Resize(pass.rows * 2 * transformer_.kv_width());
     if (late || layer == 0) kv_bytes += layer_kv.capacity_bytes();
     pass.votes.Begin(layer, transformer_);
-    RunLayer(pass, layer, layer_kv.data());
+    MASKKV_RETURN_IF_ERROR(RunLayer(pass, layer, layer_kv.data()));
+    MASKKV_RETURN_IF_ERROR(pass.BetweenTiles());
     ScoreMasks(pass, layer, layer_kv.data());
     if (forward.on_scores) forward.on_scores(layer, pass.votes.Scores(layer, 0));
     MASKKV_RETURN_IF_ERROR(CutLayer(pass, cuts, /*late=*/false, layer, layer_kv.data()));
@@ -197,8 +209,9 @@ absl::Status Prefiller::CutPools(Pass& pass, std::span<const PrefillCut> cuts) {
   for (std::size_t i = 0; i < cuts.size(); ++i) {
     if (pass.pools[i] == nullptr) continue;
     PrefillResult& result = pass.results[i];
-    const ScopedTimer timer(result.phases.pack);
     for (std::int64_t layer = 0; layer < transformer_.config().layers; ++layer) {
+      MASKKV_RETURN_IF_ERROR(pass.BetweenTiles());
+      const ScopedTimer timer(result.phases.pack);
       result.layers.push_back(ReportOf(pass.pools[i]->Kept(layer)));
       MASKKV_RETURN_IF_ERROR(pass.pools[i]->WriteLayer(pass.positions, *cuts[i].sink));
     }
@@ -218,6 +231,7 @@ absl::Status Prefiller::CutLate(Pass& pass, const PrefillForward& forward,
   }
   for (std::int64_t layer = 0; layer < layers; ++layer) {
     AlignedBuffer<float>& layer_kv = kv[static_cast<std::size_t>(layer)];
+    MASKKV_RETURN_IF_ERROR(pass.BetweenTiles());
     MASKKV_RETURN_IF_ERROR(CutLayer(pass, cuts, /*late=*/true, layer, layer_kv.data()));
     layer_kv.Clear();
     pass.votes.Clear(layer);
@@ -235,28 +249,48 @@ absl::StatusOr<std::vector<double>> Prefiller::MeasureImportance(std::span<const
   Start(pass, rows);
   AlignedBuffer<float> kv(pass.rows * 2 * transformer_.kv_width());
   for (std::int64_t layer = 0; layer < transformer_.config().layers; ++layer) {
-    RunLayer(pass, layer, kv.data());
+    MASKKV_RETURN_IF_ERROR(RunLayer(pass, layer, kv.data()));
   }
   return std::move(pass.importance);
 }
 
-void Prefiller::RunLayer(Pass& pass, std::int64_t layer, float* kv) {
-  const std::int64_t prompt = pass.prompt_tokens;
-  {
+void Prefiller::ProjectBlock(Pass& pass, std::int64_t layer, std::int64_t begin, std::int64_t end,
+                             float* kv) {
+  const ScopedTimer timer(pass.phases.forward);
+  const transformer::RopeRun run{end - begin, pass.rope.get()};
+  transformer_.ProjectKeysValues(
+      layer, pass.hidden.data() + (begin - pass.first) * transformer_.hidden(), run.rows,
+      pass.positions.data() + begin, {&run, 1}, kv + begin * 2 * transformer_.kv_width());
+}
+
+std::int64_t Prefiller::BlockEnd(const Pass& pass, std::int64_t begin) const {
+  const bool prompt = begin < pass.prompt_tokens;
+  const std::int64_t role_begin = prompt ? pass.first : pass.prompt_tokens;
+  const std::int64_t role_end = prompt ? pass.prompt_tokens : pass.rows;
+  const std::int64_t block = begin - (begin - role_begin) % transformer::kRowBlock;
+  const std::int64_t end = std::min(block + transformer::kRowBlock, role_end);
+  // A prompt's votes are added up block by block.
+  if (prompt && pass.votes.AnyVotes(block, end)) return end;
+  return std::min(begin + pass.tile_rows, end);
+}
+
+absl::Status Prefiller::RunLayer(Pass& pass, std::int64_t layer, float* kv) {
+  if (pass.document != nullptr) {
+    MASKKV_RETURN_IF_ERROR(pass.BetweenTiles());
     const ScopedTimer timer(pass.phases.forward);
-    if (pass.document != nullptr) pass.document->ReadLayer(transformer_.pool(), layer, kv);
-    const transformer::RopeRun run{pass.rows - pass.first, pass.rope.get()};
-    transformer_.ProjectKeysValues(layer, pass.hidden.data(), run.rows,
-                                   pass.positions.data() + pass.first, {&run, 1},
-                                   kv + pass.first * 2 * transformer_.kv_width());
+    pass.document->ReadLayer(transformer_.pool(), layer, kv);
+  }
+  for (std::int64_t begin = pass.first; begin < pass.rows; begin += transformer::kRowBlock) {
+    MASKKV_RETURN_IF_ERROR(pass.BetweenTiles());
+    ProjectBlock(pass, layer, begin, std::min(begin + transformer::kRowBlock, pass.rows), kv);
   }
   // Of the last layer nobody reads the prompt's outputs, only its votes.
   const bool voters_only = layer + 1 == transformer_.config().layers && !pass.measures_importance;
   std::int64_t begin = pass.first;
   while (begin < pass.rows) {
-    const std::int64_t end =
-        std::min(begin + transformer::kRowBlock, begin < prompt ? prompt : pass.rows);
-    if (!voters_only || begin >= prompt || pass.votes.AnyVotes(begin, end)) {
+    const std::int64_t end = BlockEnd(pass, begin);
+    if (!voters_only || begin >= pass.prompt_tokens || pass.votes.AnyVotes(begin, end)) {
+      MASKKV_RETURN_IF_ERROR(pass.BetweenTiles());
       AdvanceBlock(pass, layer, begin, end, kv);
     }
     begin = end;
@@ -268,6 +302,7 @@ void Prefiller::RunLayer(Pass& pass, std::int64_t layer, float* kv) {
     importance = std::max(0.0, 1 - mean);  // rounding may pass 1 by an ulp
   }
   pass.importance.push_back(importance);
+  return absl::OkStatus();
 }
 
 void Prefiller::AdvanceBlock(Pass& pass, std::int64_t layer, std::int64_t begin, std::int64_t end,

@@ -49,6 +49,13 @@ struct PrefillForward {
   // have run (kOnline), with (layers, layers) after each cut; a status that is not OK stops the
   // prefill and is returned: cancellation, deadlines, progress.
   std::function<absl::Status(std::int64_t, std::int64_t)> after_layer;
+  // A tile is at most tile_rows rows (1 to transformer::kRowBlock) through the attention and the
+  // rest of a layer, kRowBlock rows' keys and values, or one layer's eviction; rows of the prompt
+  // that vote go block by block. Results are the same bits for any cut. tile_rows.h says how many.
+  std::int64_t tile_rows = transformer::kRowBlock;
+  // Called before each tile but the first, on the caller's thread, while the pool rests; it may
+  // block, to leave the cores to others. A status that is not OK stops the prefill and is returned.
+  std::function<absl::Status()> between_tiles;
   // Sees a layer's mask-query scores (kv_heads, rows), over all rows, before it is evicted. They
   // tell about the prompt: treat them like it.
   std::function<void(std::int64_t layer, std::span<const float> scores)> on_scores;
@@ -115,7 +122,11 @@ class Prefiller {
                                  const DocumentCopy* document);
   void Start(Pass& pass, std::span<const Row> rows);
   absl::Status BeginCuts(Pass& pass, std::span<const PrefillCut> cuts);
-  void RunLayer(Pass& pass, std::int64_t layer, float* kv);
+  absl::Status RunLayer(Pass& pass, std::int64_t layer, float* kv);
+  void ProjectBlock(Pass& pass, std::int64_t layer, std::int64_t begin, std::int64_t end,
+                    float* kv);
+  // The end of the rows that are advanced with row `begin`, which begins a block or a tile of it.
+  std::int64_t BlockEnd(const Pass& pass, std::int64_t begin) const;
   // Advances rows [begin, end), all of one role, and lets those vote that do.
   void AdvanceBlock(Pass& pass, std::int64_t layer, std::int64_t begin, std::int64_t end,
                     const float* kv);

@@ -53,10 +53,27 @@ inline constexpr telemetry::MetricSpec kPromptTokens{
     "Prompt tokens of prefills that were answered and of requests that began to decode.",
     "service"};
 
+inline constexpr std::array kTurnSecondsBuckets{0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005,
+                                                0.01,   0.025,   0.05,   0.1,   0.25,   0.5,
+                                                1.0,    2.5,     5.0,    10.0};
+inline constexpr telemetry::MetricSpec kTurnWait{
+    "maskkv_turn_wait_seconds",
+    telemetry::MetricType::kHistogram,
+    "seconds",
+    "Waits for the other side's turn at the cores: of decode, a step's for tiles of a prefill; of "
+    "prefill, a tile's for a step. What does not wait is not counted.",
+    "service",
+    kTurnSecondsBuckets};
+inline constexpr telemetry::MetricSpec kTurnsMissed{
+    "maskkv_turns_missed_total", telemetry::MetricType::kCounter, "1",
+    "Steps and tiles that ran beside the other side, whose process keeps its turn too long or is "
+    "stopped.",
+    "service"};
+
 inline constexpr std::array kRequestMetricSpecs{
     kRequestsRunning,  kRequestsWaiting, kRequestsWaitingByReason,
     kRequestsFinished, kRequestDuration, kRequestQueue,
-    kPromptTokens};
+    kPromptTokens,     kTurnWait,        kTurnsMissed};
 
 }  // namespace maskkv::services
 

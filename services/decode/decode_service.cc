@@ -58,6 +58,7 @@ StepLoopOptions LoopOptions(const DecodeOptions& options, const services::ModelR
   loop.event_queue = static_cast<std::size_t>(options.event_queue);
   loop.pool = model.pool();
   loop.max_positions = model.max_positions();
+  loop.turns = options.turns;
   return loop;
 }
 

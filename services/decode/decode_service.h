@@ -16,6 +16,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "core/schedule/turns.h"
 #include "core/telemetry/metrics.h"
 #include "services/common/cache_client.h"
 #include "services/common/model_runtime.h"
@@ -41,6 +42,7 @@ struct DecodeOptions {
   // Lines `TOKEN TENANT`; empty: callers need no token, and only those on this machine name a
   // tenant.
   std::string token_file;
+  std::shared_ptr<schedule::Turns> turns;  // of steps at the cores; null: none are taken
 };
 
 class DecodeService {

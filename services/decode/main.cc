@@ -16,6 +16,7 @@
 #include "services/common/model_runtime.h"
 #include "services/common/placement.h"
 #include "services/common/server.h"
+#include "services/common/turns.h"
 #include "services/decode/decode_service.h"
 
 namespace maskkv::decode {
@@ -25,6 +26,7 @@ struct Flags {
   services::ModelOptions model;
   services::ServerOptions server;
   DecodeOptions decode;
+  services::TurnFlags turns;
   std::string dtype = "f32";
   std::string metrics_listen = "127.0.0.1:0";
   std::string log_level = "info";
@@ -95,6 +97,7 @@ void DeclareLimits(CLI::App& app, Flags& flags) {
   app.add_option("--max-gen-length", flags.decode.max_gen_length, "longest answer")
       ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 24))
       ->capture_default_str();
+  flags.turns.Declare(app, schedule::Side::kStep);
   app.add_option("--max-samples", flags.decode.max_samples, "of one request")
       ->check(CLI::Range(1, 64))
       ->capture_default_str();
@@ -109,6 +112,7 @@ absl::Status Serve(Flags& flags) {
   flags.decode.longest_wait = std::chrono::milliseconds(flags.longest_wait_ms);
   flags.decode.stall_limit = std::chrono::milliseconds(flags.stall_limit_ms);
 
+  MASKKV_ASSIGN_OR_RETURN(flags.decode.turns, flags.turns.Open(schedule::Side::kStep));
   MASKKV_ASSIGN_OR_RETURN(const std::shared_ptr<const services::ModelRuntime> model,
                           services::ModelRuntime::Load(flags.model));
   services::LeaveCpusTo(model->pool());

@@ -85,7 +85,9 @@ constexpr std::array kSpecs{services::kRequestsRunning,
                             kReused,
                             kResponseCache,
                             kRefreshes,
-                            kRefresh};
+                            kRefresh,
+                            services::kTurnWait,
+                            services::kTurnsMissed};
 
 constexpr std::array<const char*, kOutcomes> kOutcomeNames{
     "stop", "length", "stop_string", "cancelled", "deadline", "refused", "error"};
@@ -132,6 +134,7 @@ Metrics Metrics::Create(telemetry::Registry& registry) {
   metrics.step.response_cache_bytes = registry.AddGauge(kResponseCache);
   metrics.step.refreshes = registry.AddCounter(kRefreshes);
   metrics.step.refresh_seconds = registry.AddHistogram(kRefresh);
+  metrics.step.turns = services::TurnMetrics::Create(registry, "decode");
   metrics.step.waiting_for_place = waiting("place");
   metrics.step.waiting_displaced = waiting("displaced");
   metrics.step.waiting_for_reader = waiting("reader");

@@ -12,6 +12,7 @@
 #include "absl/status/status.h"
 #include "core/decoding/rule.h"
 #include "core/telemetry/metrics.h"
+#include "services/common/turns.h"
 
 namespace maskkv::decode {
 
@@ -27,6 +28,7 @@ struct StepMetrics {
   telemetry::Gauge response_cache_bytes;
   telemetry::Counter refreshes;
   telemetry::Histogram refresh_seconds;
+  services::TurnMetrics turns;
   // Sequences that wait, by reason.
   telemetry::Gauge waiting_for_place;
   telemetry::Gauge waiting_displaced;

@@ -221,10 +221,17 @@ void StepLoop::Impl::Start(SequenceId id) {
 }
 
 void StepLoop::Impl::Step() {
-  const TimePoint start = clock.Now();
-  std::vector<engine::StepEvent> events = decoder.Step();
-  const double seconds = std::chrono::duration<double>(clock.Now() - start).count();
-  metrics.step_seconds.Observe(seconds);
+  std::vector<engine::StepEvent> events;
+  const TimePoint asked = clock.Now();
+  {
+    const schedule::ScopedTurn turn(options.turns.get(), schedule::Side::kStep);
+    metrics.turns.Observe(turn.wait());
+    const TimePoint start = clock.Now();
+    events = decoder.Step();
+    metrics.step_seconds.Observe(std::chrono::duration<double>(clock.Now() - start).count());
+  }
+  // A sequence's own times are its reader's: with the wait.
+  const double seconds = std::chrono::duration<double>(clock.Now() - asked).count();
   metrics.steps.Add();
   metrics.batch_size.Observe(static_cast<double>(events.size()));
   for (engine::StepEvent& event : events) Handle(std::move(event), seconds);

@@ -29,6 +29,7 @@
 #include "core/base/clock.h"
 #include "core/engine/decode.h"
 #include "core/model/tokenizer.h"
+#include "core/schedule/turns.h"
 #include "core/transformer/weights.h"
 #include "kernels/parallel/worker_pool.h"
 #include "services/decode/event_queue.h"
@@ -42,6 +43,8 @@ struct StepLoopOptions {
   std::size_t event_queue = 16;  // events of a sequence that wait to be read
   kernels::PoolOptions pool{};
   std::int64_t max_positions = 0;  // of prompt and answer
+  // Each step computes in its turn; null: whenever it can.
+  std::shared_ptr<schedule::Turns> turns;
 };
 
 struct GroupSpec {

@@ -16,6 +16,7 @@
 
 #include "core/arena/layout.h"
 #include "core/base/status_macros.h"
+#include "core/schedule/compute_turns.h"
 #include "core/telemetry/log.h"
 #include "core/telemetry/metrics.h"
 #include "services/budget/budget_service.h"
@@ -26,6 +27,7 @@
 #include "services/common/lifecycle.h"
 #include "services/common/model_runtime.h"
 #include "services/common/server.h"
+#include "services/common/turns.h"
 #include "services/decode/decode_service.h"
 #include "services/maskkv/command.h"
 #include "services/maskkv/common_flags.h"
@@ -90,6 +92,9 @@ class ServeCommand final : public Command {
     sub->add_option("--queue-capacity", decode_.queue_capacity, "Requests that wait")
         ->check(IntegerIn(1, 1 << 16))
         ->capture_default_str();
+    services::DeclarePrefillShare(*sub, prefill_share_);
+    sub->add_flag("--no-turns", no_turns_,
+                  "Let prefill and decode compute side by side, instead of steps first");
     sub->add_option("--token-file", decode_.token_file, "Lines `TOKEN TENANT`: callers need one");
     sub->add_option("--state", budget_.keeper.state_file, "File that keeps policy and plan");
     sub->add_option("--audit", budget_.keeper.audit_file, "File for changes of the policy");
@@ -149,6 +154,10 @@ class ServeCommand final : public Command {
     MASKKV_ASSIGN_OR_RETURN(prefill_options.cache, services::CacheClient::Create(client));
     prefill_options.plans = services::PlanWatcher::Start(place.grpc(), "prefill");
     prefill_options.registry = &registry;
+    if (!no_turns_) {
+      decode_.turns = prefill_options.turns =
+          std::make_shared<schedule::ComputeTurns>(prefill_share_, clock_);
+    }
     prefill_options.max_message_bytes = static_cast<std::uint64_t>(server_.max_message_bytes);
     MASKKV_ASSIGN_OR_RETURN(prefill::PrefillService prefill,
                             prefill::PrefillService::Start(prefill_options));
@@ -188,6 +197,7 @@ class ServeCommand final : public Command {
     return options;
   }
 
+  const SteadyClock clock_;  // first: what takes turns refers to it
   ModelFlags model_;
   std::int64_t max_positions_ = 0;
   services::ServerOptions server_;
@@ -196,6 +206,8 @@ class ServeCommand final : public Command {
   budget_service::PolicyFlags policy_;
   budget_service::BudgetServiceOptions budget_;
   decode::DecodeOptions decode_;
+  double prefill_share_ = schedule::kPrefillShare;
+  bool no_turns_ = false;
   std::int64_t drain_ms_ = 30'000;
   std::string log_level_ = "warning";
 };

@@ -13,6 +13,7 @@
 #include "core/base/scoped_timer.h"
 #include "core/base/status_macros.h"
 #include "core/engine/prompt.h"
+#include "core/engine/tile_rows.h"
 #include "core/model/rope_scaling.h"
 #include "services/common/memory.h"
 
@@ -113,9 +114,12 @@ std::uint64_t WorkingBytes(const model::ModelConfig& config, const Job& job) {
 }
 
 Compressor::Compressor(std::shared_ptr<const services::ModelRuntime> model,
-                       std::shared_ptr<services::CacheClient> cache)
+                       std::shared_ptr<services::CacheClient> cache,
+                       std::shared_ptr<schedule::Turns> turns, const services::TurnMetrics& metrics)
     : model_(std::move(model)),
       cache_(std::move(cache)),
+      turns_(std::move(turns)),
+      metrics_(metrics),
       pool_(model_->pool()),
       transformer_(model_->weights(), pool_, model_->max_positions()),
       prefiller_(transformer_) {}
@@ -135,10 +139,22 @@ absl::StatusOr<engine::PrefillResult> Compressor::RunInto(
   if (job.document != nullptr) {
     MASKKV_ASSIGN_OR_RETURN(document, engine::DocumentCopy::Of(*job.document, job.document_tokens));
   }
+  std::function<absl::Status()> give_way;
+  if (turns_ != nullptr) {
+    give_way = [&] {
+      metrics_.Observe(turns_->GiveWay());
+      return alive();
+    };
+  }
+  const schedule::ScopedTurn turn(turns_.get(), schedule::Side::kTile);
+  metrics_.Observe(turn.wait());
   return prefiller_.Run({{.rows = rows,
                           .rope_scale = job.rope_scale,
                           .document = document ? &*document : nullptr,
                           .after_layer = [&](std::int64_t, std::int64_t) { return alive(); },
+                          .tile_rows = turns_ == nullptr ? transformer::kRowBlock
+                                                         : engine::TileRows(std::ssize(rows)),
+                          .between_tiles = give_way,
                           .on_scores = on_scores},
                          job.keep.plan,
                          job.keep.kv_dtype},

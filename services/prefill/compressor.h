@@ -19,11 +19,13 @@
 #include "absl/status/statusor.h"
 #include "core/engine/heap_kv.h"
 #include "core/engine/prefill.h"
+#include "core/schedule/turns.h"
 #include "core/transformer/transformer.h"
 #include "kernels/parallel/worker_pool.h"
 #include "services/common/cache_client.h"
 #include "services/common/call.h"
 #include "services/common/model_runtime.h"
+#include "services/common/turns.h"
 #include "services/prefill/entry_facts.h"
 #include "services/prefill/keep_resolution.h"
 
@@ -61,10 +63,13 @@ class Compressor {
   // Observes the scores of one layer: (kv_heads, rows).
   using ScoreObserver = std::function<void(std::int64_t layer, std::span<const float> scores)>;
 
+  // turns: the forward computes in its turn and gives way between its tiles; null: it does not.
   Compressor(std::shared_ptr<const services::ModelRuntime> model,
-             std::shared_ptr<services::CacheClient> cache);
+             std::shared_ptr<services::CacheClient> cache,
+             std::shared_ptr<schedule::Turns> turns = nullptr,
+             const services::TurnMetrics& metrics = {});
 
-  // Deadline and cancellation are looked at after every layer.
+  // Deadline and cancellation are looked at after every layer, with turns after every tile.
   // Errors: of the cache (CacheClient::Reserve, Seal, Map) and of the engine; RESOURCE_EXHAUSTED
   // (OUT_OF_MEMORY); DATA_LOSS (NOT_FINITE).
   absl::StatusOr<Compressed> Run(const services::Call& call, const Job& job);
@@ -85,6 +90,8 @@ class Compressor {
 
   const std::shared_ptr<const services::ModelRuntime> model_;
   const std::shared_ptr<services::CacheClient> cache_;
+  const std::shared_ptr<schedule::Turns> turns_;
+  const services::TurnMetrics metrics_;
   kernels::WorkerPool pool_;
   transformer::Transformer transformer_;
   engine::Prefiller prefiller_;

@@ -20,6 +20,7 @@
 #include "services/common/placement.h"
 #include "services/common/plan_watcher.h"
 #include "services/common/server.h"
+#include "services/common/turns.h"
 #include "services/prefill/prefill_service.h"
 
 namespace maskkv::prefill {
@@ -30,6 +31,7 @@ struct Flags {
   services::ServerOptions server;
   services::CacheClientOptions cache;
   PrefillServiceOptions prefill;
+  services::TurnFlags turns;
   std::string dtype = "f32";
   std::string kv_dtype;
   std::string metrics_listen = "127.0.0.1:0";
@@ -90,6 +92,7 @@ void DeclareLimits(CLI::App& app, Flags& flags) {
   app.add_option("--queue-bytes", flags.prefill.queue_bytes,
                  "working memory of requests that wait or run, as 4GiB; 0: half of what is free")
       ->transform(CLI::AsSizeValue(/*kb_is_1000=*/false));
+  flags.turns.Declare(app, schedule::Side::kTile);
   app.add_option("--longest-wait-ms", flags.longest_wait_ms, "of a request for its forward")
       ->check(CLI::Range(std::int64_t{1}, kMaxMs))
       ->capture_default_str();
@@ -105,6 +108,7 @@ absl::Status Serve(Flags& flags) {
   options.longest_wait = std::chrono::milliseconds(flags.longest_wait_ms);
   options.max_message_bytes = static_cast<std::uint64_t>(flags.server.max_message_bytes);
   options.reporter = absl::StrFormat("prefill-%d", ::getpid());
+  MASKKV_ASSIGN_OR_RETURN(options.turns, flags.turns.Open(schedule::Side::kTile));
   MASKKV_ASSIGN_OR_RETURN(options.model, services::ModelRuntime::Load(flags.model));
   services::LeaveCpusTo(options.model->pool());
   MASKKV_ASSIGN_OR_RETURN(options.cache, services::CacheClient::Create(flags.cache));

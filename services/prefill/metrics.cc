@@ -59,7 +59,9 @@ constexpr std::array kSpecs{services::kRequestsRunning,
                             kKept,
                             kConsidered,
                             kMass,
-                            kPolicies};
+                            kPolicies,
+                            services::kTurnWait,
+                            services::kTurnsMissed};
 
 constexpr std::array<const char*, kOutcomes> kOutcomeNames{
     "forward", "cached", "remembered", "explained", "cancelled", "deadline", "refused", "error"};
@@ -114,6 +116,7 @@ Metrics Metrics::Create(telemetry::Registry& registry) {
   metrics.output_bytes = registry.AddCounter(kOutputBytes);
   metrics.pairs_kept = registry.AddCounter(kKept);
   metrics.pairs_considered = registry.AddCounter(kConsidered);
+  metrics.turns = services::TurnMetrics::Create(registry, "prefill");
   metrics.mass_kept = registry.AddHistogram(kMass);
   std::vector<std::string> labels = policy::PolicyNames();
   labels.emplace_back(policy::kCustomPolicy);

@@ -14,6 +14,7 @@
 #include "absl/status/status.h"
 #include "core/engine/eviction_plan.h"
 #include "core/telemetry/metrics.h"
+#include "services/common/turns.h"
 
 namespace maskkv::prefill {
 
@@ -45,6 +46,7 @@ struct Metrics {
   telemetry::Counter input_bytes, output_bytes;
   telemetry::Counter pairs_kept, pairs_considered;
   telemetry::Histogram mass_kept;
+  services::TurnMetrics turns;
   std::map<std::string, telemetry::Counter> by_policy;  // by policy::PolicyLabel
 
   static Metrics Create(telemetry::Registry& registry);

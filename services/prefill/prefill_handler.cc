@@ -83,7 +83,7 @@ PrefillHandler::PrefillHandler(const HandlerOptions& options, const Metrics& met
       clock_(*options.clock),
       metrics_(metrics),
       gate_(options.queue, clock_),
-      compressor_(model_, cache_),
+      compressor_(model_, cache_, options.turns, metrics.turns),
       runs_(options.remember, clock_),
       observations_(model_->config().layers, model_->config().kv_heads, clock_) {}
 

@@ -50,7 +50,8 @@ struct HandlerOptions {
   schedule::AdmissionLimits queue;                 // places is 1
   RequestLedger::Limits remember;
   std::uint64_t max_message_bytes = 64 << 20;
-  const Clock* clock = nullptr;  // outlives the handler
+  std::shared_ptr<schedule::Turns> turns;  // at the cores; null: none are taken
+  const Clock* clock = nullptr;            // outlives the handler
 };
 
 class PrefillHandler {

@@ -40,6 +40,7 @@ HandlerOptions HandlerOptionsOf(const PrefillServiceOptions& options, const Cloc
           .remember = {.remember = options.remember,
                        .max_remembered = static_cast<std::size_t>(options.max_remembered)},
           .max_message_bytes = options.max_message_bytes,
+          .turns = options.turns,
           .clock = &clock};
 }
 

@@ -15,6 +15,7 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "core/schedule/turns.h"
 #include "core/telemetry/metrics.h"
 #include "services/common/cache_client.h"
 #include "services/common/model_runtime.h"
@@ -44,6 +45,7 @@ struct PrefillServiceOptions {
   std::chrono::seconds remember{600};
   std::int64_t max_remembered = 4096;
 
+  std::shared_ptr<schedule::Turns> turns;      // of forwards at the cores; null: none are taken
   std::uint64_t max_message_bytes = 64 << 20;  // the server's
   std::string reporter = "prefill";            // name towards the controller
   std::chrono::milliseconds report_period{1'000};

@@ -5,14 +5,18 @@
 #include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
+#include <atomic>
 #include <memory>
 #include <optional>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "core/base/error.h"
+#include "core/schedule/compute_turns.h"
 #include "maskkv/v1/decode.grpc.pb.h"
 #include "services/cache/cache_service.h"
 #include "services/common/call.h"
@@ -29,7 +33,8 @@ using std::chrono::milliseconds;
 
 class SharedMemoryTest : public ::testing::Test {
  protected:
-  SharedMemoryTest() : model_(TestModelRuntime()), alone_(model_) {
+  explicit SharedMemoryTest(const std::shared_ptr<schedule::Turns>& turns = nullptr)
+      : model_(TestModelRuntime()), alone_(model_) {
     cache::CacheServiceOptions cache_options;
     cache_options.limits.capacity_bytes = 64 << 20;
     cache_options.socket = folder_.File("cache.sock");
@@ -41,12 +46,14 @@ class SharedMemoryTest : public ::testing::Test {
     prefill::PrefillServiceOptions prefill_options;
     prefill_options.model = model_;
     prefill_options.cache = *services::CacheClient::Create(client);
+    prefill_options.turns = turns;
     prefill_.emplace(*prefill::PrefillService::Start(prefill_options));
     prefill_server_ = Serve(prefill_->service(), "prefill.grpc");
 
     decode::DecodeOptions decode_options;
     decode_options.prefill = Address("prefill.grpc");
     decode_options.cache = client;
+    decode_options.turns = turns;
     decode_.emplace(*decode::DecodeService::Create(decode_options, model_, registry_));
     decode_server_ = Serve(decode_->service(), "decode.grpc");
   }
@@ -224,6 +231,80 @@ TEST_F(SharedMemoryTest, WithoutItsCacheManagerOnlyAnswersWithoutACacheAreGiven)
   cache_server_->Drain(milliseconds(0));
   EXPECT_EQ(Ask(Request(0)).status.code(), absl::StatusCode::kUnavailable);
   EXPECT_THAT(Ask(Request(3)).status, IsOk());
+}
+
+// Records who computes. Steps begin when a prefill has, and it comes to the end of a tile only when
+// a step waits or none will.
+class RecordedTurns final : public schedule::Turns {
+ public:
+  schedule::TurnWait Begin(schedule::Side side) override {
+    while (side == schedule::Side::kStep && steps_wait) std::this_thread::yield();
+    const schedule::TurnWait wait = turns_.Begin(side);
+    if (side == schedule::Side::kTile) steps_wait = false;
+    log_ += side == schedule::Side::kStep ? 's' : 't';  // whoever has the turn writes
+    return wait;
+  }
+  schedule::TurnWait GiveWay() override {
+    while (turns_.waiting(schedule::Side::kStep) == 0 && steps_go_on) std::this_thread::yield();
+    const schedule::TurnWait wait = turns_.GiveWay();
+    log_ += 't';
+    return wait;
+  }
+  void End(schedule::Side side) override { turns_.End(side); }
+
+  // When nobody computes any more.
+  const std::string& log() const { return log_; }
+
+  std::atomic<bool> steps_wait = true;   // until a tile begins
+  std::atomic<bool> steps_go_on = true;  // as far as the test knows
+
+ private:
+  const SteadyClock clock_;
+  schedule::ComputeTurns turns_{0, clock_};
+  std::string log_;
+};
+
+class TurnsTest : public SharedMemoryTest {
+ protected:
+  TurnsTest() : TurnsTest(std::make_shared<RecordedTurns>()) {}
+  explicit TurnsTest(std::shared_ptr<RecordedTurns> turns)
+      : SharedMemoryTest(turns), turns_(std::move(turns)) {}
+
+  const std::shared_ptr<RecordedTurns> turns_;
+};
+
+TEST_F(TurnsTest, RunningStreamsStepBetweenAnyTwoTilesOfALongPrefill) {
+  v1::GenerateRequest stream = Request(3);  // without a cache, hence without a prefill
+  stream.mutable_sampler()->set_gen_length(32);
+  stream.mutable_sampler()->set_block_length(32);
+  v1::GenerateRequest prompt = Request(0);
+  for (int i = 0; i < 40; ++i) {
+    prompt.mutable_prompt()->mutable_document()->mutable_document()->append("Carl likes tea. ");
+  }
+  const Trace stream_alone = Alone(stream), prompt_alone = Alone(prompt);
+
+  Reply streamed, answered;
+  std::thread asks([&] {
+    answered = Ask(prompt);
+    turns_->steps_wait = false;
+  });
+  std::thread streams([&] {
+    streamed = Ask(stream);
+    turns_->steps_go_on = false;
+  });
+  streams.join();
+  asks.join();
+  ASSERT_THAT(streamed.status, IsOk());
+  ASSERT_THAT(answered.status, IsOk());
+  EXPECT_EQ(streamed.trace(), stream_alone);
+  EXPECT_EQ(answered.trace(), prompt_alone);
+
+  // A step after each tile and a tile after each step, until one of them has ended.
+  const std::string& log = turns_->log();
+  const std::string both = log.substr(0, std::min(log.find("tt"), log.find("ss")));
+  EXPECT_EQ(both.substr(0, 2), "ts");
+  const auto steps = static_cast<std::size_t>(std::ranges::count(both, 's'));
+  EXPECT_GE(steps, std::min<std::size_t>(streamed.steps.size(), 20)) << log;
 }
 
 }  // namespace

@@ -73,6 +73,7 @@ def test_top_names_the_address_that_does_not_answer():
     (("--model", "/nonexistent"), "/nonexistent"),
     (("--model", cli_runs.TINY, "--listen", "0.0.0.0:0"), "0.0.0.0"),
     (("--model", cli_runs.TINY, "--budget", "0"), "budget"),
+    (("--model", cli_runs.TINY, "--prefill-share", "-1"), "prefill-share"),
     (("--model", cli_runs.TINY, "--token-file", "/nonexistent"), "/nonexistent"),
 ])
 def test_serve_says_on_one_line_what_is_wrong(arguments, complaint):

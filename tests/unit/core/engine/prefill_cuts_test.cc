@@ -9,6 +9,7 @@
 
 #include "core/engine/heap_kv.h"
 #include "core/engine/prefill.h"
+#include "core/engine/tile_rows.h"
 #include "tests/support/status_matchers.h"
 #include "tests/unit/core/engine/test_model.h"
 
@@ -26,7 +27,7 @@ class PrefillCutsTest : public ::testing::Test {
  protected:
   PrefillCutsTest()
       : model_(std::string(MASKKV_SOURCE_DIR) + "/tests/data/golden/checkpoints/deep",
-               kernels::DType::kF32, 2, 100) {
+               kernels::DType::kF32, 2, 700) {
     std::vector<std::int32_t> prompt;
     for (std::int32_t i = 0; i < kPrompt; ++i) prompt.push_back((11 * i) % 47);
     rows_ = PromptThenMasks(prompt, kRows - kPrompt, config());
@@ -174,6 +175,69 @@ TEST_F(PrefillCutsTest, EachEntryIsWhatItsPlanAloneMakes) {
     EXPECT_TRUE(std::ranges::is_sorted(scored));
     EXPECT_EQ(std::ssize(done), config().layers * (first == 0 ? 2 : 1));
   }
+}
+
+// The plans' votes come from masks, from windows across borders of blocks, and from every row.
+TEST_F(PrefillCutsTest, EntriesAreTheSameBitsHoweverTheForwardIsCutIntoTiles) {
+  std::vector<std::int32_t> prompt;
+  for (std::int32_t i = 0; i < 600; ++i) prompt.push_back((11 * i + i / 50) % 47);
+  rows_ = PromptThenMasks(prompt, 40, config());
+  forward_.rows = rows_;
+  std::vector<EvictionPlan> plans = Plans();
+  for (const bool late : {true, false}) {
+    if (!late) std::erase_if(plans, [](const EvictionPlan& plan) { return plan.HoldsAllLayers(); });
+    // All of them, and those alone of which no row of the prompt votes.
+    for (const std::size_t count : {plans.size(), std::size_t{2}}) {
+      const auto run = [&](std::int64_t tile_rows, std::deque<HeapKvEntry>& entries) {
+        std::vector<PrefillCut> cuts;
+        for (std::size_t i = 0; i < count; ++i) {
+          cuts.push_back({plans[i], kernels::DType::kF32, &entries.emplace_back()});
+        }
+        forward_.tile_rows = tile_rows;
+        std::int64_t tiles = 1;
+        forward_.between_tiles = [&] {
+          ++tiles;
+          return absl::OkStatus();
+        };
+        EXPECT_THAT(Prefiller(model_.transformer).RunCuts(forward_, cuts), IsOk());
+        return tiles;
+      };
+      std::deque<HeapKvEntry> whole;
+      const std::int64_t blocks = run(transformer::kRowBlock, whole);
+      EXPECT_GE(blocks, config().layers * (3 + 3 + 1)) << "keys and values, rows, eviction";
+      for (const std::int64_t tile_rows : {96, 31}) {
+        std::deque<HeapKvEntry> entries;
+        // Where every row of the prompt votes only the 40 masks are cut.
+        const std::int64_t tiles = run(tile_rows, entries);
+        EXPECT_EQ(tiles > blocks, count == 2 || tile_rows < 40) << tiles;
+        for (std::size_t i = 0; i < count; ++i) {
+          SCOPED_TRACE(i);
+          ExpectEqual(entries[i], whole[i]);
+        }
+      }
+    }
+  }
+}
+
+TEST_F(PrefillCutsTest, WhatIsSaidBetweenTilesStopsTheForward) {
+  std::int64_t tiles = 0;
+  forward_.between_tiles = [&] {
+    return ++tiles == 4 ? absl::CancelledError("stop") : absl::OkStatus();
+  };
+  HeapKvEntry entry;
+  const PrefillCut cut{Plans()[3], kernels::DType::kF32, &entry};
+  EXPECT_THAT(Prefiller(model_.transformer).RunCuts(forward_, {&cut, 1}),
+              StatusIs(absl::StatusCode::kCancelled, HasSubstr("stop")));
+  EXPECT_EQ(tiles, 4);
+  EXPECT_EQ(entry.Finish().code(), absl::StatusCode::kFailedPrecondition);
+}
+
+TEST_F(PrefillCutsTest, TilesOfLongPromptsAreOfFewerRows) {
+  EXPECT_EQ(TileRows(0), transformer::kRowBlock);
+  EXPECT_EQ(TileRows(8192), transformer::kRowBlock);
+  EXPECT_EQ(TileRows(8193), 224);
+  EXPECT_EQ(TileRows(32768), 64);
+  EXPECT_EQ(TileRows(std::int64_t{1} << 40), 32);
 }
 
 TEST_F(PrefillCutsTest, OneBadPlanStopsAllBeforeAnySinkBegins) {
