@@ -156,7 +156,11 @@ int Main(int argc, char** argv) {
   app.add_option("--seconds", options.seconds)->check(CLI::PositiveNumber)->capture_default_str();
   CLI11_PARSE(app, argc, argv);
 
-  World world(options.model, kernels::DType::kF32, options.threads, options.prompt + options.rows);
+  kernels::WorkerPool pool(options.threads);
+  World world({.model = options.model,
+               .dtype = kernels::DType::kF32,
+               .max_positions = options.prompt + options.rows},
+              pool);
   LongPrefill prefill(world, options);
   const std::int64_t tile = engine::TileRows(options.prompt + options.rows);
   std::printf("| mode | steps | p50, ms | p99, ms | longest, ms | prefill, rows of a layer/s |\n");
