@@ -80,10 +80,6 @@ void MultiplyTile(const Product& to, std::int64_t panel, const InputTiles& tiles
                   product.PanelWidth(panel), to.store, target, to.ldy);
     return;
   }
-  const bool direct = to.store == Store::kOverwrite && tiles.Rows(tile) == height &&
-                      to.ldy == product.out() &&
-                      product.MultiplyInto(panel, height, tiles.Data(tile), target, own);
-  if (direct) return;
   const float* const result = product.Multiply(panel, height, tiles.Data(tile), nullptr, own);
   StoreTile(result, tiles.Rows(tile), product.PanelWidth(panel), to.store, target, to.ldy);
 }

@@ -25,15 +25,6 @@ std::int64_t PanelWidthFor(std::int64_t slab, DType storage) {
   return std::clamp(columns / kColumnBlock * kColumnBlock, kColumnBlock, kMaxPanelWidth);
 }
 
-// Wider outputs have no direct kernels: the probe of a vocabulary's would need more memory than the
-// copy that they save is worth, and the head takes tiles anyway. Neither have sums of slabs, nor
-// integers, which are not outputs yet.
-constexpr std::int64_t kWidestDirect = 1 << 15;
-
-std::int64_t DirectStride(DType compute, std::int64_t out, std::int64_t slabs) {
-  return compute != DType::kInt8 && out <= kWidestDirect && slabs == 1 ? out : 0;
-}
-
 MASKKV_MULTIVERSION void AddInPlace(const float* source, std::int64_t count, float* target) {
   for (std::int64_t i = 0; i < count; ++i) target[i] += source[i];
 }
@@ -152,8 +143,7 @@ bool PanelProduct::FindLaddersOfStep(std::int64_t step) {
   for (const std::int64_t panel : {std::int64_t{0}, panels() - 1}) {
     for (const std::int64_t slab : {std::int64_t{0}, slabs_ - 1}) {
       const TileLadder* const ladder =
-          TileLadder::Get({SlabLength(slab), PanelWidth(panel), in_,
-                           DirectStride(compute_, out_, slabs_), storage_, step});
+          TileLadder::Get({SlabLength(slab), PanelWidth(panel), in_, storage_, step});
       if (ladder == nullptr) return false;
       ladders_[panel + 1 == panels()][slab + 1 == slabs_] = ladder;
       const auto bytes = static_cast<std::int64_t>(ladder->base().packed_bytes());
@@ -284,14 +274,6 @@ float* PanelProduct::Multiply(std::int64_t panel, std::int64_t height, const voi
     AddInPlace(scratch.slab.data(), count, scratch.tile.data());
   }
   return scratch.tile.data();
-}
-
-bool PanelProduct::MultiplyInto(std::int64_t panel, std::int64_t height, const void* x, float* y,
-                                WorkerScratch& scratch) const {
-  const TileKernel* const kernel = LadderOf(panel, 0).direct_kernel(height / step_ - 1);
-  if (kernel == nullptr) return false;
-  kernel->Run(x, PackedAt(panel, 0), y, scratch.runner);
-  return true;
 }
 
 }  // namespace maskkv::kernels

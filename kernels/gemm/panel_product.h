@@ -37,8 +37,8 @@ struct WorkerScratch {
   TileRunner runner;
 
   std::int64_t bytes() const {
-    return row.capacity_bytes() + tile.capacity_bytes() + slab.capacity_bytes() + sums.capacity_bytes() +
-           slab_sums.capacity_bytes() + runner.bytes();
+    return row.capacity_bytes() + tile.capacity_bytes() + slab.capacity_bytes() +
+           sums.capacity_bytes() + slab_sums.capacity_bytes() + runner.bytes();
   }
 };
 
@@ -88,11 +88,6 @@ class PanelProduct {
   const std::int32_t* MultiplyIntegers(std::int64_t panel, std::int64_t height, const void* x,
                                        WorkerScratch& scratch) const;
   ColumnScales ScalesOf(std::int64_t panel) const;
-
-  // The same bits as Multiply stored straight into y, (height, PanelWidth(panel)) with row stride
-  // out(). Returns false, having done nothing, where there is no such kernel.
-  bool MultiplyInto(std::int64_t panel, std::int64_t height, const void* x, float* y,
-                    WorkerScratch& scratch) const;
 
  private:
   PanelProduct(std::int64_t out, std::int64_t in, DType compute);

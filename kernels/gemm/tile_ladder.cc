@@ -23,7 +23,7 @@ class Probe {
         x_(RowsOf(shape) * row_bytes_),
         packed_(static_cast<std::int64_t>(base.packed_bytes())),
         expected_(RowsOf(shape) * shape.n),
-        y_(RowsOf(shape) * std::max(shape.n, shape.ldy)),
+        y_(RowsOf(shape) * shape.n),
         w_(shape.n * shape.k * static_cast<std::int64_t>(SizeOf(shape.dtype))) {
     std::minstd_rand random(1);
     if (shape.dtype == DType::kInt8) {
@@ -54,16 +54,15 @@ class Probe {
   bool PlacesAgree(const TileKernel& base) {
     for (std::int64_t shift = 1; shift < shape_.step; ++shift) {
       base.Run(RowOf(shift), packed_.data(), y_.data(), runner_);
-      if (!Same(shift, shape_.step, shape_.n)) return false;
+      if (!Same(shift, shape_.step)) return false;
     }
     return true;
   }
 
-  // `kernel`, of `height` rows that it stores ldy apart, gives every row the bits of the base
-  // height.
-  bool Agrees(const TileKernel& kernel, std::int64_t height, std::int64_t ldy) {
+  // `kernel`, of `height` rows, gives every row the bits of the base height.
+  bool Agrees(const TileKernel& kernel, std::int64_t height) {
     kernel.Run(x_.data(), packed_.data(), y_.data(), runner_);
-    return Same(0, height, ldy);
+    return Same(0, height);
   }
 
  private:
@@ -98,14 +97,10 @@ class Probe {
     }
   }
 
-  // Rows of y, ldy apart, are the expected rows from `first` on, bit for bit.
-  bool Same(std::int64_t first, std::int64_t rows, std::int64_t ldy) const {
-    const auto bytes = static_cast<std::size_t>(shape_.n) * sizeof(float);
-    for (std::int64_t row = 0; row < rows; ++row) {
-      const float* const expected = expected_.data() + (first + row) * shape_.n;
-      if (std::memcmp(expected, y_.data() + row * ldy, bytes) != 0) return false;
-    }
-    return true;
+  // Rows of y are the expected rows from `first` on, bit for bit.
+  bool Same(std::int64_t first, std::int64_t rows) const {
+    return std::memcmp(expected_.data() + first * shape_.n, y_.data(),
+                       static_cast<std::size_t>(rows * shape_.n) * sizeof(float)) == 0;
   }
 
   const LadderShape shape_;
@@ -120,39 +115,31 @@ class Probe {
 
 }  // namespace
 
-TileLadder::Kernels TileLadder::Create(const LadderShape& shape, std::int64_t ldy) {
+TileLadder::Kernels TileLadder::Create(const LadderShape& shape) {
   Kernels kernels;
   for (std::size_t index = 0; index < kernels.size(); ++index) {
     const std::int64_t height = static_cast<std::int64_t>(index + 1) * shape.step;
-    kernels[index] = TileKernel::Create(height, shape.k, shape.n, shape.ldx, ldy, shape.dtype);
+    kernels[index] = TileKernel::Create(height, shape.k, shape.n, shape.ldx, shape.n, shape.dtype);
   }
   return kernels;
 }
 
 std::unique_ptr<const TileLadder> TileLadder::Build(const LadderShape& shape) {
-  Kernels made = Create(shape, shape.n);
+  Kernels made = Create(shape);
   if (made[0] == nullptr) return nullptr;
-  Kernels made_direct = shape.ldy == 0 ? Kernels() : Create(shape, shape.ldy);
   Probe probe(*made[0], shape);  // goes before the kernels that ran in it
   if (shape.dtype == DType::kInt8 && !probe.SumsAreExact()) return nullptr;
   if (!probe.PlacesAgree(*made[0])) return nullptr;
-  const auto passes = [&](const std::unique_ptr<const TileKernel>& kernel, std::size_t index,
-                          std::int64_t ldy) {
-    const std::int64_t height = static_cast<std::int64_t>(index + 1) * shape.step;
-    return kernel != nullptr && kernel->SharesWeightsWith(*made[0]) &&
-           probe.Agrees(*kernel, height, ldy);
-  };
   // Decided before any kernel moves: `made` holds the base, and refused kernels outlive the probe.
   std::array<bool, kHeights> passed{};
-  std::array<bool, kHeights> direct_passed{};
   for (std::size_t index = 0; index < made.size(); ++index) {
-    passed[index] = passes(made[index], index, shape.n);
-    direct_passed[index] = passes(made_direct[index], index, shape.ldy);
+    const std::int64_t height = static_cast<std::int64_t>(index + 1) * shape.step;
+    passed[index] = made[index] != nullptr && made[index]->SharesWeightsWith(*made[0]) &&
+                    probe.Agrees(*made[index], height);
   }
   auto ladder = std::make_unique<TileLadder>();
   for (std::size_t index = 0; index < made.size(); ++index) {
     if (passed[index]) ladder->kernels_[index] = std::move(made[index]);
-    if (direct_passed[index]) ladder->direct_[index] = std::move(made_direct[index]);
   }
   return ladder;
 }
