@@ -23,8 +23,8 @@
 namespace maskkv::kernels {
 
 // What a ladder is made for: x (height, k) with row stride ldx, w (k, n), heights in multiples of
-// `step`; y (height, n) is contiguous: with rows further apart oneDNN's kernels take up to 1.5
-// times as long over weights that come from memory, which a copy of y does not cost.
+// `step`; y (height, n) is contiguous: with rows further apart oneDNN's kernels are
+// slower over weights that come from memory, by more than a copy of y costs.
 struct LadderShape {
   std::int64_t k, n, ldx;
   DType dtype;
