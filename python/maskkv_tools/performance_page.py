@@ -20,10 +20,9 @@ import numpy as np  # noqa: E402
 
 from maskkv_tools import bench_models, bench_table, performance_rows  # noqa: E402
 
-OPS = ("gemm", "attention", "head", "norm", "rope", "activation", "embed")
-NAMES = {"gemm": "products of the layers", "attention": "attention", "head": "vocabulary head",
-         "norm": "norms", "activation": "SwiGLU"}
-MARKS = "osD^v"
+OPS = ("gemm", "attention", "head", "norm", "rope", "embed")
+NAMES = {"gemm": "products of the layers", "attention": "attention", "head": "vocabulary head"}
+MARKS = "osD"
 
 TEXT = """# Performance
 
@@ -73,7 +72,9 @@ QUICK = ". A test of the bench: a tiny model and small sizes, not those that the
 STEP = """
 ## Where the time of a step goes
 
-Milliseconds a step by the engine's own clock; *rest* is what lies between: gathering rows, sampling, commits.
+Milliseconds a step by the engine's own clock. *gemm*: the layers' products with the norms and activations that are computed on the way into them
+([ADR 23](adr/0023-what-feeds-a-product.md)); *head*: the vocabulary's product, streamed through the samplers; *norm*: the last one; *rope*: bias, rotation and
+rounding of queries, keys and values; *rest*: what lies between, gathering rows, sampling, commits.
 
 {ops}
 """
@@ -123,7 +124,7 @@ def op_work(shape, case):
     rows = case["batch"] * case["rows"]
     masked = max(1, case["batch"] * (case["rows"] + 1) // 2)
     keys = case["pairs"] + case["rows"]
-    h, f, layers = shape.hidden, shape.ffn, shape.layers
+    h, layers = shape.hidden, shape.layers
     head = 2 * masked * h * shape.vocab_rows
     head_bytes = 2 * h * shape.vocab_rows
     gemm = performance_rows.gemm_flops(shape, rows, masked, head=False)
@@ -132,9 +133,7 @@ def op_work(shape, case):
     return {"gemm": (gemm, case["products"]["weight_bytes"] - head_bytes),
             "attention": (performance_rows.attention_flops(shape, rows, masked, keys),
                           layers * pair_bytes + 8 * h * advanced),
-            "head": (head, head_bytes),
-            "norm": (4 * h * (layers * rows + 2 * advanced), 8 * h * (layers * rows + 2 * advanced)),
-            "activation": (5 * f * advanced, 12 * f * advanced)}
+            "head": (head, head_bytes)}
 
 
 def roofline_points(report):
