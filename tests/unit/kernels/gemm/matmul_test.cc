@@ -19,6 +19,29 @@ using ::maskkv::testing::AllWithin;
 
 constexpr double kHalfUlp = 0x1p-24;
 
+// Products of the rows of p with two matrices, together and one by one: the same bits.
+void ExpectTheSameBitsTogether(const GemmProblem& p, const GemmProblem& other, DType compute) {
+  WorkerPool pool(3);
+  const PackedMatrix weights = p.Pack(pool, compute), wider = other.Pack(pool, compute);
+  const std::vector<float> first = RowsOf(pool, weights, p, 0, p.rows);
+  const std::vector<float> second = RowsOf(pool, wider, other, 0, p.rows);
+  // Odd rows are made on the way, even ones read where they are.
+  const auto x = [&](std::int64_t row, float* scratch) -> const float* {
+    const float* const from = p.x.data() + row * p.in;
+    if (row % 2 == 0) return from;
+    std::copy_n(from, p.in, scratch);
+    return scratch;
+  };
+  std::vector<float> y(first.size(), -1.0F), z(second.size(), 0.25F);
+  const Product products[] = {{&weights, {0, p.out}, y.data(), p.out, Store::kOverwrite},
+                              {&wider, {0, 0}, nullptr, other.out, Store::kOverwrite},
+                              {&wider, {0, other.out}, z.data(), other.out, Store::kAdd}};
+  GemmWorkspace workspace;
+  MatMulRows(pool, products, x, p.rows, workspace);
+  EXPECT_EQ(y, first);
+  for (std::size_t i = 0; i < z.size(); ++i) ASSERT_EQ(z[i], 0.25F + second[i]) << i;
+}
+
 class MatMulTest
     : public ::testing::TestWithParam<std::tuple<DType, std::int64_t, std::int64_t, std::int64_t>> {
  protected:
@@ -70,28 +93,19 @@ TEST_P(MatMulTest, KeepsTheGapsBetweenStridedRowsAndAddsOneRoundedProduct) {
 
 TEST_P(MatMulTest, ProductsOfTheSameRowsAreTheSameBitsTogether) {
   const GemmProblem p = problem();
-  WorkerPool pool(3);
-  const PackedMatrix weights = p.Pack(pool, compute());
-  GemmProblem other{p.rows, p.in, p.out + 70};
-  other.x = p.x;
-  const PackedMatrix wider = other.Pack(pool, compute());
-  const std::vector<float> first = RowsOf(pool, weights, p, 0, p.rows);
-  const std::vector<float> second = RowsOf(pool, wider, other, 0, p.rows);
-  // Odd rows are made on the way, even ones read where they are.
-  const auto x = [&](std::int64_t row, float* scratch) -> const float* {
-    const float* const from = p.x.data() + row * p.in;
-    if (row % 2 == 0) return from;
-    std::copy_n(from, p.in, scratch);
-    return scratch;
-  };
-  std::vector<float> y(first.size(), -1.0F), z(second.size(), 0.25F);
-  const Product products[] = {{&weights, {0, p.out}, y.data(), p.out, Store::kOverwrite},
-                              {&wider, {0, 0}, nullptr, other.out, Store::kOverwrite},
-                              {&wider, {0, other.out}, z.data(), other.out, Store::kAdd}};
-  GemmWorkspace workspace;
-  MatMulRows(pool, products, x, p.rows, workspace);
-  EXPECT_EQ(y, first);
-  for (std::size_t i = 0; i < z.size(); ++i) ASSERT_EQ(z[i], 0.25F + second[i]) << i;
+  GemmProblem other = p;
+  other.w = maskkv::testing::NormalValues(p.out * p.in, 3);
+  ExpectTheSameBitsTogether(p, other, compute());
+}
+
+TEST(MatMul, ProductsOfAnotherWidthAreTheSameBitsTogether) {
+  for (const DType compute : {DType::kF32, DType::kBF16, DType::kInt8}) {
+    for (const std::int64_t out : {1, 70, 640}) {
+      GemmProblem p{33, 259, 37}, other{33, 259, out};
+      other.x = p.x;
+      ExpectTheSameBitsTogether(p, other, compute);
+    }
+  }
 }
 
 TEST_P(MatMulTest, SomeColumnsAreTheSameBitsAndPanelsWithoutOneAreLeftAlone) {
