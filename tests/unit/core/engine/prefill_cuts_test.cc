@@ -97,6 +97,7 @@ class PrefillCutsTest : public ::testing::Test {
         ASSERT_EQ(left.pairs, right.pairs);
         EXPECT_TRUE(std::ranges::equal(one.Positions(layer, head), other.Positions(layer, head)));
         const auto bytes = static_cast<std::size_t>(left.pairs * config().head_dim * item);
+        if (bytes == 0) continue;  // then there may be no memory either
         EXPECT_EQ(std::memcmp(left.k, right.k, bytes), 0);
         EXPECT_EQ(std::memcmp(left.v, right.v, bytes), 0);
       }
