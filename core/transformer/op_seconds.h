@@ -4,7 +4,9 @@
 
 namespace maskkv::transformer {
 
-// Where the time went, in seconds, since construction.
+// Where the time went, in seconds, since construction. gemm has in it the norms and SwiGLU that are
+// computed on the way into a product (kernels::RowSource), rope all that FinishHeads does; norm is
+// the last one and that before experts, activation what experts need besides their products.
 struct OpSeconds {
   double embed = 0, norm = 0, gemm = 0, rope = 0, attention = 0, activation = 0, head = 0;
 

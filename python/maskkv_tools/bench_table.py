@@ -2,6 +2,7 @@
 """Markdown tables of what `maskkv bench --json` and `bench_gemm --benchmark_format=json` measured."""
 
 import re
+import statistics
 
 MIB = 1 << 20
 NAMES = {"maskkv": "MaskKV", "full": "full", "none": "none"}
@@ -98,9 +99,13 @@ def gemm_table(gemm):
               *([f"{row['oneDNN_GFLOPs']:.0f}", f"{row['ratio']:.2f}"] if "ratio" in row
                 else ["none", ""])]
              for row in rows]
-    ratios = sorted(row["ratio"] for row in rows if "ratio" in row)
-    low, middle = ratios[0], ratios[len(ratios) // 2]
-    return f"Lowest ratio {low:.2f}, median {middle:.2f}.\n\n{table(head, lines)}"
+    ratios = {}
+    for row in rows:
+        if "ratio" in row:
+            ratios.setdefault(row["dtype"], []).append(row["ratio"])
+    said = "; ".join(f"{dtype} {min(of):.2f}, {statistics.median(of):.2f}"
+                     for dtype, of in ratios.items())
+    return f"Lowest ratio and median: {said}.\n\n{table(head, lines)}"
 
 
 def length_sections(bench, machine):

@@ -44,7 +44,7 @@ def test_matrix_products_are_read_from_their_names():
         "dtype": "f32", "rows": 8, "in": 512, "out": 256, "threads": 2, "GFLOPs": 90.0,
         "oneDNN_GFLOPs": 100.0, "ratio": 0.9}
     text = bench_table.gemm_table(GEMM)
-    assert text.startswith("Lowest ratio 0.90, median 1.50.")
+    assert text.startswith("Lowest ratio and median: f32 0.90, 0.90; bf16 1.50, 1.50.")
     assert text.splitlines()[-2:] == ["| bf16 | 1 | 16 | 512 | 256 | 150 | 100 | 1.50 |",
                                       "| bf16 | 1 | 8 | 512 | 256 | 50 | none |  |"]
 
