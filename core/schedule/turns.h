@@ -17,7 +17,8 @@
 // Steps among themselves, and tiles, take turns in order of coming or, between processes, one after
 // the other by chance.
 //
-// A Turns is thread safe; a thread that has a turn takes no second one.
+// A thread that has a turn takes no second one. ComputeTurns is thread safe, a FileTurns is for one
+// thread at a time.
 #ifndef MASKKV_CORE_SCHEDULE_TURNS_H_
 #define MASKKV_CORE_SCHEDULE_TURNS_H_
 
