@@ -2,6 +2,8 @@
 //
 // Cache manager, prefill and decode together, each on a server of its own in this process: real
 // calls, real descriptors, the real engine.
+#include <absl/base/thread_annotations.h>
+#include <absl/synchronization/mutex.h>
 #include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
 
@@ -241,27 +243,36 @@ class RecordedTurns final : public schedule::Turns {
     while (side == schedule::Side::kStep && steps_wait) std::this_thread::yield();
     const schedule::TurnWait wait = turns_.Begin(side);
     if (side == schedule::Side::kTile) steps_wait = false;
-    log_ += side == schedule::Side::kStep ? 's' : 't';  // whoever has the turn writes
+    Log(side == schedule::Side::kStep ? 's' : 't');
     return wait;
   }
   schedule::TurnWait GiveWay() override {
     while (turns_.waiting(schedule::Side::kStep) == 0 && steps_go_on) std::this_thread::yield();
     const schedule::TurnWait wait = turns_.GiveWay();
-    log_ += 't';
+    Log('t');
     return wait;
   }
   void End(schedule::Side side) override { turns_.End(side); }
 
-  // When nobody computes any more.
-  const std::string& log() const { return log_; }
+  std::string log() const {
+    const absl::MutexLock lock(&mutex_);
+    return log_;
+  }
 
   std::atomic<bool> steps_wait = true;   // until a tile begins
   std::atomic<bool> steps_go_on = true;  // as far as the test knows
 
  private:
+  // By whoever has the turn, hence in the order of turns.
+  void Log(char turn) {
+    const absl::MutexLock lock(&mutex_);
+    log_ += turn;
+  }
+
   const SteadyClock clock_;
   schedule::ComputeTurns turns_{0, clock_};
-  std::string log_;
+  mutable absl::Mutex mutex_;  // an answer's way to the test is nothing that orders what was logged
+  std::string log_ ABSL_GUARDED_BY(mutex_);
 };
 
 class TurnsTest : public SharedMemoryTest {
@@ -300,7 +311,7 @@ TEST_F(TurnsTest, RunningStreamsStepBetweenAnyTwoTilesOfALongPrefill) {
   EXPECT_EQ(answered.trace(), prompt_alone);
 
   // A step after each tile and a tile after each step, until one of them has ended.
-  const std::string& log = turns_->log();
+  const std::string log = turns_->log();
   const std::string both = log.substr(0, std::min(log.find("tt"), log.find("ss")));
   EXPECT_EQ(both.substr(0, 2), "ts");
   const auto steps = static_cast<std::size_t>(std::ranges::count(both, 's'));
