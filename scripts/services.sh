@@ -31,9 +31,11 @@ start_service() {
   printf '%s\n' "$line" >"$ready"
 }
 
-# start_services MODEL THREADS: cached, budgetd, prefill, decode. Sets services_decode to the address.
+# start_services MODEL THREADS [FLAG...]: cached, budgetd, prefill, decode; the flags are of the two that
+# load the model. Sets services_decode to the address.
 start_services() {
   local model=$1 threads=$2
+  shift 2
   services_folder=$(mktemp -d)
   trap stop_services EXIT
   local cache=(--cache "unix:$services_folder/cached.grpc"
@@ -42,8 +44,8 @@ start_services() {
     --budget "unix:$services_folder/budgetd.grpc"
   start_service budgetd --model "$model" --state "$services_folder/budget.json" \
     --audit "$services_folder/audit.jsonl"
-  start_service prefill --model "$model" --threads "$threads" "${cache[@]}"
-  start_service decode --model "$model" --threads "$threads" "${cache[@]}" \
+  start_service prefill --model "$model" --threads "$threads" "${cache[@]}" "$@"
+  start_service decode --model "$model" --threads "$threads" "${cache[@]}" "$@" \
     --prefill "unix:$services_folder/prefill.grpc"
   services_decode=unix:$services_folder/decode.grpc
 }

@@ -5,8 +5,9 @@
 //
 //   overhead    one request; time of a step seen by a client of the decode service against the same
 //               steps of an engine in this process. Rounds alternate; ratio of the two medians.
-//               Where a process's weights happen to lie in memory shifts its steps by some per cent
-//               as long as it lives, so the script measures over several starts of both sides.
+//               Where a process's memory happens to lie shifts its steps by a per cent or more as
+//               long as it lives (less when both sides map one file of weights), so the script
+//               measures over several starts of both.
 //   first step  from the end of prefill to the first step's end, without that step's own time:
 //   lease,
 //               descriptor, map, checks, joining the batch.
@@ -35,7 +36,7 @@ namespace {
 constexpr int kThroughputRounds = 9;
 
 struct Options {
-  std::string server, model;
+  std::string server, model, cache_folder;
   int threads = 2;
   std::int64_t prompt = 1024;
   std::int64_t rows = 32;  // of a request: masks and steps
@@ -172,6 +173,7 @@ int Main(int argc, char** argv) {
   CLI::App app{"What serving costs beside the engine alone and beside matrix products alone"};
   app.add_option("--server", options.server, "decode service, HOST:PORT or unix:PATH")->required();
   app.add_option("--model", options.model, "the checkpoint that it serves")->required();
+  app.add_option("--weights-cache", options.cache_folder, "of packed weights, as the server has it");
   app.add_option("--threads", options.threads, "of the engine and the products");
   app.add_option("--prompt", options.prompt, "tokens");
   app.add_option("--rows", options.rows, "masks and steps of a request");
@@ -182,7 +184,9 @@ int Main(int argc, char** argv) {
   omp_set_num_threads(options.threads);
   // The engine in this process: no socket, no daemon, the same entry in the heap.
   kernels::WorkerPool pool(options.threads);
-  World world({options.model, kernels::DType::kF32, options.prompt + options.rows}, pool);
+  World world({options.model, kernels::DType::kF32, options.prompt + options.rows,
+               options.cache_folder},
+              pool);
   const std::vector<std::int32_t> prompt = world.Prompt(options.prompt);
   Stepper engine(world, prompt, world.Prefill(prompt, options.rows, options.budget), options.rows,
                  1);
