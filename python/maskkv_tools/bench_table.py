@@ -76,9 +76,9 @@ def memory_table(bench):
 
 
 def gemm_rows(gemm):
-    """[{dtype, rows, in, out, threads, GFLOPs, oneDNN_GFLOPs, ratio}] of Google Benchmark's JSON.
+    """[{dtype, rows, in, out, threads, GFLOPs, oneDNN_GFLOPs, ratio, label}] of Google Benchmark's JSON.
 
-    The last two are absent where oneDNN has no such product on the machine.
+    label: what oneDNN computes in where it has no such product on the machine, else "".
     """
     result = []
     for run in gemm["benchmarks"]:
@@ -87,7 +87,8 @@ def gemm_rows(gemm):
         rows, width, out, threads = map(int, found.groups()[1:])
         result.append({"dtype": found[1], "rows": rows, "in": width, "out": out,
                        "threads": threads,
-                       **{name: run[name] for name in ("GFLOPs", "oneDNN_GFLOPs", "ratio") if name in run}})
+                       **{name: run[name] for name in ("GFLOPs", "oneDNN_GFLOPs", "ratio")},
+                       "label": run.get("label", "")})
     return result
 
 
@@ -95,16 +96,14 @@ def gemm_table(gemm):
     rows = gemm_rows(gemm)
     head = ["dtype", "threads", "rows", "in", "out", "GFLOP/s", "oneDNN alone, GFLOP/s", "ratio"]
     lines = [[row["dtype"], row["threads"], row["rows"], row["in"], row["out"],
-              f"{row['GFLOPs']:.0f}",
-              *([f"{row['oneDNN_GFLOPs']:.0f}", f"{row['ratio']:.2f}"] if "ratio" in row
-                else ["none", ""])]
+              f"{row['GFLOPs']:.0f}", f"{row['oneDNN_GFLOPs']:.0f}", f"{row['ratio']:.2f}"]
              for row in rows]
     ratios = {}
     for row in rows:
-        if "ratio" in row:
-            ratios.setdefault(row["dtype"], []).append(row["ratio"])
-    said = "; ".join(f"{dtype} {min(of):.2f}, {statistics.median(of):.2f}"
-                     for dtype, of in ratios.items())
+        name = f"{row['dtype']} ({row['label']})" if row["label"] else row["dtype"]
+        ratios.setdefault(name, []).append(row["ratio"])
+    said = "; ".join(f"{name} {min(of):.2f}, {statistics.median(of):.2f}"
+                     for name, of in ratios.items())
     return f"Lowest ratio and median: {said}.\n\n{table(head, lines)}"
 
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The page of what serving costs, from the JSON of build/release/bench/bench_serving: a file for each
-start of the processes, throughput in the last one.
+start of the processes, the last one with throughput.
 
     python -m maskkv_tools.serving_table 1.json 2.json 3.json --markdown docs/serving_performance.md
 """
@@ -20,7 +20,7 @@ layout (width 512, 8 layers, 8 heads, feed-forward 1536, vocabulary 4096), f32, 
 ## A step through gRPC and shared memory
 
 The time between two step events as a client sees it, beside the same steps of an engine in the client's own process
-({rounds} rounds in turn a start, as many steps a round as response rows). Both sides start anew for every measurement, for where a process's memory
+({rounds} rounds in turn a start, as many steps a round as response rows, which are so many that a step takes about 10 ms). Both sides start anew for every measurement, for where a process's memory
 happens to lie shifts its steps as long as it lives, and map one file of packed weights, which are most of it. With the engine on every core, what the client and gRPC compute is
 time taken from the steps; with a core left over it is not.
 
@@ -40,6 +40,7 @@ sampling, no network.
 
 def overhead_table(results):
     """A line for each setting (threads, rows): medians over its starts, and the spread of the ratio."""
+    results = [r for r in results if "overhead" in r]
     settings = sorted({(r["threads"], r["rows"]) for r in results})
     lines = []
     for threads, rows in settings:
@@ -65,12 +66,12 @@ def throughput_table(result):
 
 def page(results, machine, command):
     def median(key):
-        return statistics.median(r["overhead"][key] for r in results)
+        return statistics.median(r["overhead"][key] for r in results if "overhead" in r)
 
     last = results[-1]
     return PAGE.format(machine=machine, command=command, overhead=overhead_table(results),
                        throughput=throughput_table(last), before=median("before_first_step_ms"),
-                       rounds=last["overhead"]["rounds"],
+                       rounds=results[0]["overhead"]["rounds"],
                        **{k: last[k] for k in ("threads", "prompt_tokens", "rows", "budget")})
 
 

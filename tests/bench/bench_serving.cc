@@ -7,7 +7,8 @@
 //               steps of an engine in this process. Rounds alternate; ratio of the two medians.
 //               Where a process's memory happens to lie shifts its steps by a per cent or more as
 //               long as it lives (less when both sides map one file of weights), so the script
-//               measures over several starts of both.
+//               measures over several starts of both. What serving adds is a time, so its share is
+//               told of steps of about 10 ms: --fit-step-ms prints the rows that such a step has.
 //   first step  from the end of prefill to the first step's end, without that step's own time:
 //   lease,
 //               descriptor, map, checks, joining the batch.
@@ -17,6 +18,7 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -34,6 +36,7 @@ namespace {
 
 // Fewer, and one round that something else disturbed moves the median.
 constexpr int kThroughputRounds = 9;
+constexpr std::int64_t kMostFittingRows = 64;
 
 struct Options {
   std::string server, model, cache_folder;
@@ -43,7 +46,8 @@ struct Options {
   std::int64_t budget = 128;
   int rounds = 5;
   std::vector<int> concurrency{1, 2, 4, 8, 16};
-  bool overhead_only = false;
+  std::string only;  // overhead, throughput or empty
+  double fit_step_ms = 0;
 };
 
 // Seconds of every step but the first of one request. REQUIRES: the stepper's request is a new one;
@@ -53,6 +57,21 @@ std::vector<double> StepsAlone(Stepper& engine, std::int64_t rows) {
   for (std::int64_t step = 0; step < rows; ++step) seconds.push_back(engine.Step());
   seconds.erase(seconds.begin());
   return seconds;
+}
+
+// The number of response rows, a multiple of 8, whose step takes most nearly `milliseconds`.
+std::int64_t FittingRows(World& world, const Options& options) {
+  const std::vector<std::int32_t> prompt = world.Prompt(options.prompt);
+  std::int64_t best = 0;
+  double best_distance = 0;
+  for (std::int64_t rows = 8; rows <= kMostFittingRows; rows += 8) {
+    Stepper stepper(world, prompt, world.RandomEntry(options.prompt, options.budget), rows, 1);
+    const double distance = std::abs(1e3 * Median(StepsAlone(stepper, rows)) - options.fit_step_ms);
+    if (best != 0 && distance >= best_distance) break;
+    best = rows;
+    best_distance = distance;
+  }
+  return best;
 }
 
 // A client of the decode service.
@@ -171,32 +190,48 @@ nlohmann::json Throughput(const model::ModelConfig& config, const Served& served
 int Main(int argc, char** argv) {
   Options options;
   CLI::App app{"What serving costs beside the engine alone and beside matrix products alone"};
-  app.add_option("--server", options.server, "decode service, HOST:PORT or unix:PATH")->required();
+  auto* const server =
+      app.add_option("--server", options.server, "HOST:PORT or unix:PATH of decode");
   app.add_option("--model", options.model, "the checkpoint that it serves")->required();
-  app.add_option("--weights-cache", options.cache_folder, "of packed weights, as the server has it");
+  app.add_option("--weights-cache", options.cache_folder,
+                 "of packed weights, as the server has it");
   app.add_option("--threads", options.threads, "of the engine and the products");
   app.add_option("--prompt", options.prompt, "tokens");
   app.add_option("--rows", options.rows, "masks and steps of a request");
   app.add_option("--rounds", options.rounds, "of alternation");
   app.add_option("--concurrency", options.concurrency, "requests at once")->delimiter(',');
-  app.add_flag("--overhead-only", options.overhead_only, "no throughput");
+  app.add_option("--only", options.only, "one of the two measurements")
+      ->check(CLI::IsMember({"overhead", "throughput"}));
+  app.add_option("--fit-step-ms", options.fit_step_ms,
+                 "no measurements: prints the rows whose step takes about so long")
+      ->check(CLI::PositiveNumber)
+      ->excludes(server);
   CLI11_PARSE(app, argc, argv);
+  if (options.server.empty() == (options.fit_step_ms == 0)) Fail("--server or --fit-step-ms");
   omp_set_num_threads(options.threads);
   // The engine in this process: no socket, no daemon, the same entry in the heap.
   kernels::WorkerPool pool(options.threads);
-  World world({options.model, kernels::DType::kF32, options.prompt + options.rows,
-               options.cache_folder},
+  World world({options.model, kernels::DType::kF32,
+               options.prompt + std::max(options.rows, kMostFittingRows), options.cache_folder},
               pool);
+  if (options.fit_step_ms > 0) {
+    std::printf("%lld\n", static_cast<long long>(FittingRows(world, options)));
+    return 0;
+  }
   const std::vector<std::int32_t> prompt = world.Prompt(options.prompt);
-  Stepper engine(world, prompt, world.Prefill(prompt, options.rows, options.budget), options.rows,
-                 1);
   const Served served(options, prompt);
-  nlohmann::json result = {{"overhead", Overhead(engine, served, options)},
-                           {"prompt_tokens", options.prompt},
+  nlohmann::json result = {{"prompt_tokens", options.prompt},
                            {"rows", options.rows},
                            {"budget", options.budget},
                            {"threads", options.threads}};
-  if (!options.overhead_only) result["throughput"] = Throughput(world.config(), served, options);
+  if (options.only != "throughput") {
+    Stepper engine(world, prompt, world.Prefill(prompt, options.rows, options.budget), options.rows,
+                   1);
+    result["overhead"] = Overhead(engine, served, options);
+  }
+  if (options.only != "overhead") {
+    result["throughput"] = Throughput(world.config(), served, options);
+  }
   std::printf("%s\n", result.dump().c_str());
   return 0;
 }

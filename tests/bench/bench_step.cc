@@ -100,6 +100,7 @@ StepProducts ProductsOf(const World& world, std::int64_t batch, std::int64_t row
 
 Json ProductsJson(const StepProducts& products, const std::vector<double>& seconds) {
   return {{"median_s", Median(seconds)},
+          {"dtype", products.dtype() == kernels::DType::kBF16 ? "bf16" : "f32"},
           {"flops", products.flops()},
           {"weight_bytes", products.weight_bytes()}};
 }

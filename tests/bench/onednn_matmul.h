@@ -17,6 +17,26 @@
 
 namespace maskkv::kernels {
 
+// What oneDNN takes a product of `dtype` in on this machine: f32 for bf16 where it has none of bf16
+// (below AVX-512), which is then the best that it offers.
+inline DType OneDnnType(DType dtype) {
+  if (dtype != DType::kBF16) return dtype;
+  using Memory = dnnl::memory;
+  const auto shape = [](Memory::data_type type) {
+    return Memory::desc({16, 16}, type, Memory::format_tag::ab);
+  };
+  try {
+    const dnnl::engine engine(dnnl::engine::kind::cpu, 0);
+    const dnnl::matmul::primitive_desc desc(
+        {shape(Memory::data_type::bf16), shape(Memory::data_type::bf16),
+         shape(Memory::data_type::f32)},
+        engine);
+    return dtype;
+  } catch (const dnnl::error&) {
+    return DType::kF32;
+  }
+}
+
 class OneDnnMatMul {
  public:
   // One matrix's weights as some product likes them, in huge pages as the engine's are.
@@ -26,6 +46,7 @@ class OneDnnMatMul {
   };
   using Layouts = std::vector<Laid>;
 
+  // REQUIRES: OneDnnType(dtype) == dtype.
   OneDnnMatMul(std::int64_t rows, std::int64_t in, std::int64_t out, DType dtype) {
     Make(rows, in, out, dtype, own_);
   }

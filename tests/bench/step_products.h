@@ -40,12 +40,11 @@ class ProductWeights {
 
 class StepProducts {
  public:
-  // rows: of all requests together; masked: those of them that predict. REQUIRES: a dense model,
-  // masked >= 1. Throws dnnl::error where oneDNN has no product of the dtype. `weights` outlives
-  // this.
+  // rows: of all requests together; masked: those of them that predict. Computes in what oneDNN has
+  // for the dtype (OneDnnType). REQUIRES: a dense model, masked >= 1. `weights` outlives this.
   StepProducts(const model::ModelConfig& c, std::int64_t rows, std::int64_t masked,
                kernels::DType dtype, ProductWeights& weights)
-      : dtype_(dtype) {
+      : dtype_(kernels::OneDnnType(dtype)) {
     const std::int64_t q = c.heads * c.head_dim, kv = 2 * c.kv_heads * c.head_dim;
     for (std::int64_t layer = 0; layer < c.layers; ++layer) {
       const std::int64_t advanced = layer + 1 < c.layers ? rows : masked;
@@ -65,6 +64,7 @@ class StepProducts {
     });
   }
 
+  kernels::DType dtype() const { return dtype_; }
   double flops() const { return flops_; }
   // Of the weights that a pass reads.
   double weight_bytes() const { return weight_bytes_; }

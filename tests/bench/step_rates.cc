@@ -41,7 +41,7 @@ void FillNormal(std::int64_t seed, bool rounded, AlignedBuffer<float>& values) {
 }  // namespace
 
 double GemmRate(std::int64_t rows, std::int64_t in, std::int64_t out, kernels::DType dtype) {
-  kernels::OneDnnMatMul product(rows, in, out, dtype);
+  kernels::OneDnnMatMul product(rows, in, out, kernels::OneDnnType(dtype));
   return BestRate(2.0 * static_cast<double>(rows * in * out),
                   [&] { return SecondsOf([&] { product.Run(); }); });
 }

@@ -14,7 +14,7 @@
 
 namespace maskkv::bench {
 
-// One product by oneDNN alone, with OpenMP's threads.
+// One product by oneDNN alone in what it has for the dtype (OneDnnType), with OpenMP's threads.
 double GemmRate(std::int64_t rows, std::int64_t in, std::int64_t out, kernels::DType dtype);
 
 // The engine's attention, as a layer calls it: query rows over pairs of an entry and own rows. In a

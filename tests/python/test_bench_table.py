@@ -23,7 +23,7 @@ GEMM = {"benchmarks": [
     {"name": "BM_MatMul/bf16/rows:16/in:512/out:256/threads:1/iterations:1/manual_time",
      "GFLOPs": 150.0, "oneDNN_GFLOPs": 100.0, "ratio": 1.5},
     {"name": "BM_MatMul/bf16/rows:8/in:512/out:256/threads:1/iterations:1/manual_time",
-     "GFLOPs": 50.0},
+     "GFLOPs": 50.0, "oneDNN_GFLOPs": 25.0, "ratio": 2.0, "label": "oneDNN in f32"},
     {"name": "BM_Other", "ratio": 0.1}]}
 
 
@@ -42,11 +42,12 @@ def test_shares_add_up():
 def test_matrix_products_are_read_from_their_names():
     assert bench_table.gemm_rows(GEMM)[0] == {
         "dtype": "f32", "rows": 8, "in": 512, "out": 256, "threads": 2, "GFLOPs": 90.0,
-        "oneDNN_GFLOPs": 100.0, "ratio": 0.9}
+        "oneDNN_GFLOPs": 100.0, "ratio": 0.9, "label": ""}
     text = bench_table.gemm_table(GEMM)
-    assert text.startswith("Lowest ratio and median: f32 0.90, 0.90; bf16 1.50, 1.50.")
+    assert text.startswith("Lowest ratio and median: f32 0.90, 0.90; bf16 1.50, 1.50; "
+                           "bf16 (oneDNN in f32) 2.00, 2.00.")
     assert text.splitlines()[-2:] == ["| bf16 | 1 | 16 | 512 | 256 | 150 | 100 | 1.50 |",
-                                      "| bf16 | 1 | 8 | 512 | 256 | 50 | none |  |"]
+                                      "| bf16 | 1 | 8 | 512 | 256 | 50 | 25 | 2.00 |"]
 
 
 def test_sections_of_a_real_run():

@@ -93,8 +93,9 @@ def test_a_high_priority_is_not_held_up_by_low_ones_and_they_do_not_starve(stack
                     client.generate(**request(ids, priority=priority, **long))
                     break
                 except maskkv.Error as error:
-                    assert error.reason == "QUEUE_FULL", error
-                    threading.Event().wait(error.retry_after)
+                    # On a slow machine some wait in vain; they come again.
+                    assert error.reason in ("QUEUE_FULL", "QUEUE_TIMEOUT"), error
+                    threading.Event().wait(error.retry_after or 0)
             else:
                 raise AssertionError(f"{name} starved")
         with lock:
