@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from maskkv.v1 import budget_pb2_grpc, cache_pb2_grpc, decode_pb2_grpc, prefill_pb2_grpc
 
 OPTIONS = (("grpc.max_receive_message_length", 64 << 20),
-           ("grpc.max_send_message_length", 64 << 20))
+           ("grpc.max_send_message_length", 64 << 20),
+           # With probes of the bandwidth a client answers every step event with two window updates,
+           # for which the server's threads wake up.
+           ("grpc.http2.bdp_probe", 0))
 
 
 @dataclass(frozen=True)

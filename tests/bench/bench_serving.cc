@@ -86,6 +86,7 @@ class Served {
 
   Served(const Options& options, const std::vector<std::int32_t>& prompt) : options_(options) {
     grpc::ChannelArguments arguments;
+    arguments.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);  // as the Python client
     stub_ = v1::DecodeService::NewStub(
         grpc::CreateCustomChannel(options.server, grpc::InsecureChannelCredentials(), arguments));
     request_.mutable_prompt()->mutable_tokens()->mutable_ids()->Add(prompt.begin(), prompt.end());
