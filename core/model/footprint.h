@@ -29,8 +29,7 @@ class Footprint {
 
   // Matrices packed in `compute` (kInt8: routers in bf16, and 8 bytes of scales a row), norms and
   // biases in f32. The embedding stays in the mapped file and is not counted, but a tied head is
-  // packed beside it. A machine without a product of bf16 or of bytes packs them in as many bytes
-  // as f32.
+  // packed beside it. A machine without AVX2 packs them in as many bytes as f32.
   std::int64_t PackedBytes(kernels::DType compute) const;
 
   // K and V of one prompt position in all layers and KV heads, with their scales where dtype is

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// PackedMatrix: the weights W (out, in) of y = x W^T, converted once into oneDNN's blocked layout
-// and cut into fixed column panels. Panels are the unit of parallel work and of streaming.
+// PackedMatrix: the weights W (out, in) of y = x W^T, converted once into the blocked layout of
+// the kernels that multiply it (tile_kernel.h) and cut into fixed column panels. Panels are the unit of parallel work and of streaming.
 //
 // A panel product sums over `in` in fixed slabs; inside a slab oneDNN chooses the order, and it may
 // choose another one for another number of rows. So rows are cut into tiles of a few fixed heights,
@@ -50,10 +50,10 @@ class PackedMatrix {
 
   // Stacks `parts` by rows (query | key | value, gate | up) and packs them for computing in
   // `compute`: kF32 widens bf16 sources exactly; kBF16 rounds f32 sources to the nearest bf16.
-  // Where the machine or ONEDNN_MAX_CPU_ISA has no bf16 product, kBF16 keeps the rounded values in
-  // f32 (twice the bytes, the same inputs, so the same result within the f32 summation error).
-  // kInt8 quantises every row of W (quantise.h); where there is no exact byte product the integers
-  // are kept in f32 (four times the bytes, the same bits of every result).
+  // kInt8 quantises every row of W (quantise.h). Where the machine or ONEDNN_MAX_CPU_ISA has not
+  // even AVX2, kBF16 keeps the rounded values in f32 (twice the bytes, the same inputs, so the same
+  // result within the f32 summation error) and kInt8 its integers (four times the bytes, the same
+  // bits of every result).
   // REQUIRES: in >= 1, every part's out >= 1, at least one part; kInt8: in <= kLongestInt8. Throws
   // std::bad_alloc.
   static PackedMatrix Pack(WorkerPool& pool, std::span<const MatrixSource> parts, std::int64_t in,
@@ -63,7 +63,7 @@ class PackedMatrix {
   // planned matrix has every figure below but no weights. REQUIRES: out >= 1, in >= 1.
   static PackedMatrix Plan(WorkerPool& pool, std::int64_t out, std::int64_t in, DType compute);
   // All that packed bytes depend on besides the weights, as text: shape, types, panels, oneDNN's
-  // version and blocks. Bytes of one matrix serve every other of the same text.
+  // version, whose kernels and their blocks. Bytes of one matrix serve every other of the same text.
   std::string Layout() const;
   // Packs into bytes() at `packed` (64-byte aligned), which this matrix borrows.
   // REQUIRES: parts of out() rows in all.

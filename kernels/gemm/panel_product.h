@@ -3,10 +3,11 @@
 // PanelProduct: the packed panels of a matrix and the product of one row tile with one panel, on
 // the calling thread. MatMul and the vocabulary head loop over it. A panel's `in` is summed in
 // slabs of at most kSlab: oneDNN sums a slab in registers, slabs are added in ascending order
-// (longer sums make its bf16 kernels block, which costs more than the additions). An int8 matrix
-// (quantise.h) where the machine's byte product is not exact keeps its integers in f32 and sums
-// slabs so short that f32 sums are exact: the same bits, four times the memory. Immutable and
-// thread safe once it has its packed bytes.
+// (longer sums make its bf16 kernels block, which costs more than the additions). Where oneDNN has
+// no bf16 product or no exact one of bytes our own kernels take its place (block_tile.h). Where
+// these cannot run either, below AVX2, weights are kept in f32: bf16 rounded, in twice the memory,
+// int8 as integers in four times the memory and slabs so short that f32 sums are exact, which gives
+// the same bits. Immutable and thread safe once it has its packed bytes.
 #ifndef MASKKV_KERNELS_GEMM_PANEL_PRODUCT_H_
 #define MASKKV_KERNELS_GEMM_PANEL_PRODUCT_H_
 
@@ -58,8 +59,8 @@ class PanelProduct {
   std::int64_t out() const { return out_; }
   std::int64_t in() const { return in_; }
   DType compute() const { return compute_; }
-  // What tiles of x are stored as: compute() (kInt8: bytes + kInt8Offset), or kF32 holding rounded
-  // values where bf16 or int8 is emulated.
+  // What weights and tiles of x are stored as: compute() (of x kInt8: bytes + kInt8Offset), or kF32
+  // holding rounded values where nothing multiplies bf16 or bytes.
   DType storage() const { return storage_; }
   std::int64_t bytes() const {
     const auto scales = static_cast<std::int64_t>(sizeof(float) + sizeof(std::int32_t));
@@ -92,8 +93,8 @@ class PanelProduct {
  private:
   PanelProduct(std::int64_t out, std::int64_t in, DType compute);
   void CutSlabs(std::int64_t longest);
-  bool FindLadders(DType storage);
-  bool FindLaddersOfStep(std::int64_t step);
+  bool FindLadders(DType storage, TileMaker maker);
+  bool FindLaddersOfStep(std::int64_t step, TileMaker maker);
   void FindHeights();
   void PackPanel(std::int64_t panel, std::span<const MatrixSource> parts, std::byte* packed,
                  WorkerScratch& scratch) const;

@@ -41,7 +41,7 @@ inline constexpr std::int64_t kExactInF32 = 1024;
 static_assert(kExactInF32 * kLargestInt8 * kLargestInt8 <= 1 << 24);
 
 // Writes the integers of a row (n) and returns its scale. q: as bytes, as bytes + kInt8Offset, or
-// as f32 for machines without a byte product; in the last case v may be q.
+// as f32 for machines without an exact product of bytes; in the last case v may be q.
 float QuantiseRow(const float* v, std::int64_t n, std::int8_t* q);
 float QuantiseRow(const float* v, std::int64_t n, std::uint8_t* q);
 float QuantiseRow(const float* v, std::int64_t n, float* q);

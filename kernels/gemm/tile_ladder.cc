@@ -8,6 +8,8 @@
 #include <random>
 
 #include "kernels/base/aligned_buffer.h"
+#include "kernels/gemm/block_tile.h"
+#include "kernels/gemm/onednn_tile.h"
 #include "kernels/gemm/quantise.h"
 
 namespace maskkv::kernels {
@@ -119,7 +121,8 @@ TileLadder::Kernels TileLadder::Create(const LadderShape& shape) {
   Kernels kernels;
   for (std::size_t index = 0; index < kernels.size(); ++index) {
     const std::int64_t height = static_cast<std::int64_t>(index + 1) * shape.step;
-    kernels[index] = TileKernel::Create(height, shape.k, shape.n, shape.ldx, shape.n, shape.dtype);
+    const TileShape tile{height, shape.k, shape.n, shape.ldx, shape.n, shape.dtype};
+    kernels[index] = shape.maker == TileMaker::kOneDnn ? MakeOneDnnTile(tile) : MakeBlockTile(tile);
   }
   return kernels;
 }
@@ -134,7 +137,8 @@ std::unique_ptr<const TileLadder> TileLadder::Build(const LadderShape& shape) {
   std::array<bool, kHeights> passed{};
   for (std::size_t index = 0; index < made.size(); ++index) {
     const std::int64_t height = static_cast<std::int64_t>(index + 1) * shape.step;
-    passed[index] = made[index] != nullptr && made[index]->SharesWeightsWith(*made[0]) &&
+    passed[index] = made[index] != nullptr &&
+                    made[index]->WeightsLayout() == made[0]->WeightsLayout() &&
                     probe.Agrees(*made[index], height);
   }
   auto ladder = std::make_unique<TileLadder>();

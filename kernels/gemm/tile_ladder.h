@@ -8,7 +8,8 @@
 // left out. Another summation order shows in random data with near certainty (all height * n
 // outputs would have to round alike), and the order depends on shapes, never on values. Sums of
 // bytes have no order, but oneDNN's code for machines without a byte product saturates them half
-// way: a ladder of int8 is refused unless extreme bytes give the exact sums.
+// way: a ladder of int8 is refused unless extreme bytes give the exact sums. Our own kernels go
+// through the same probe.
 #ifndef MASKKV_KERNELS_GEMM_TILE_LADDER_H_
 #define MASKKV_KERNELS_GEMM_TILE_LADDER_H_
 
@@ -22,6 +23,11 @@
 
 namespace maskkv::kernels {
 
+enum class TileMaker : std::uint8_t {
+  kOneDnn,  // onednn_tile.h
+  kBlocks,  // block_tile.h
+};
+
 // What a ladder is made for: x (height, k) with row stride ldx, w (k, n), heights in multiples of
 // `step`; y (height, n) is contiguous: with rows further apart oneDNN's kernels are
 // slower over weights that come from memory, by more than a copy of y costs.
@@ -29,6 +35,7 @@ struct LadderShape {
   std::int64_t k, n, ldx;
   DType dtype;
   std::int64_t step;
+  TileMaker maker;
 
   auto operator<=>(const LadderShape&) const = default;
 };
@@ -40,7 +47,7 @@ class TileLadder {
   // Heights are step, 2 step, ..., kHeights * step, by index.
   static constexpr std::int64_t kHeights = 8;
 
-  // The ladder of a shape, or null when the machine has no such product (of int8: no exact one) or
+  // The ladder of a shape, or null when the maker has no such product (of int8: no exact one) or
   // when a row's place within the base height (`step`) changes its bits. Made once a process and
   // kept: a memo of a pure function, as oneDNN's own cache of generated code is. Thread safe.
   // REQUIRES: the calling thread runs OpenMP single threaded.

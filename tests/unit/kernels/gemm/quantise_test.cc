@@ -12,7 +12,6 @@
 #include <vector>
 
 #include "kernels/gemm/matmul_ref.h"
-#include "kernels/gemm/panel_product.h"
 #include "tests/support/closeness.h"
 #include "tests/unit/kernels/gemm/gemm_problem.h"
 
@@ -186,15 +185,6 @@ TEST(Int8Product, SpecialRowsDoWhatTheHeaderSaysAndLeaveOthersAlone) {
     const std::vector<float> alone = RowsOf(pool, weights, p, row, 1);
     ExpectSame(alone, {y.begin() + row * 66, y.begin() + (row + 1) * 66}, "alone");
   }
-}
-
-TEST(Int8Product, TakesAQuarterOfTheMemoryWhereTheMachineMultipliesBytes) {
-  WorkerPool pool(1);
-  const GemmProblem p{0, 512, 256};
-  const PackedMatrix weights = p.Pack(pool, DType::kInt8);
-  const bool bytes = weights.product().storage() == DType::kInt8;
-  std::printf("exact product of bytes: %s\n", bytes ? "yes" : "no");
-  EXPECT_EQ(weights.bytes(), p.in * p.out * (bytes ? 1 : 4) + p.out * 8);
 }
 
 }  // namespace
