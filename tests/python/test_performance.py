@@ -63,9 +63,10 @@ def test_what_the_rates_allow_is_the_sum_of_products_and_attention():
 
 
 def test_batches_are_compared_with_what_the_products_allow():
-    def case(name, batch, rows, step_s, alone_s):
-        return {"name": name, "batch": batch, "rows": rows, "products": {"median_s": alone_s},
-                "steps": {"median_s": step_s, "steps": 48}}
+    def case(name, batch, rows, step_s, alone_s, dtype="bf16"):
+        return {"name": name, "batch": batch, "rows": rows,
+                "products": {"median_s": alone_s, "dtype": dtype},
+                "steps": {"median_s": step_s, "steps": 64}}
 
     raw = {"batch_rows": 16, "cases": [case("1x32", 1, 32, 0.015, 0.012),
                                        case("8x16", 8, 16, 0.040, 0.036),
@@ -74,7 +75,10 @@ def test_batches_are_compared_with_what_the_products_allow():
     assert row.figure == pytest.approx((8 * 10 / 40) / (8 * 8 / 36))
     one, many = performance_rows.step_products("S", raw, ("1x32", "8x16"))
     assert one.figure == pytest.approx(0.8) and many.figure == pytest.approx(0.9)
-    assert not one.holds and many.holds
+    assert not one.holds and many.holds and "oneDNN" not in one.note
+    raw["cases"] = [case("1x32", 1, 32, 0.015, 0.012, "f32")]
+    row, = performance_rows.step_products("S", raw, ("1x32",))
+    assert row.note.endswith("; oneDNN's products are of f32 here")
 
 
 def test_exponentials_bound_attention_only_where_products_are_fast():
