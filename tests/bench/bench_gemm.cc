@@ -4,8 +4,8 @@
 // threads, in alternating blocks of one run. oneDNN gets what it likes best: weights packed for
 // that very shape, inputs already in the computing type, output contiguous, its own OpenMP team.
 // Counters: GFLOP/s of both and their ratio, from the fast calls of each; ours alone where oneDNN
-// has no such product (bf16 below AVX-512). Its int8 product saturates below VNNI: a peer in speed
-// alone. Arguments: rows, in, out, threads.
+// has no such product (bf16 below AVX-512, which MatMul emulates). Arguments: rows, in, out,
+// threads.
 //
 // Set OMP_WAIT_POLICY=passive, or OpenMP's threads spin into our blocks of the run.
 #include <benchmark/benchmark.h>
