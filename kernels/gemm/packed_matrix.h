@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // PackedMatrix: the weights W (out, in) of y = x W^T, converted once into the blocked layout of
-// the kernels that multiply it (tile_kernel.h) and cut into fixed column panels. Panels are the unit of parallel work and of streaming.
+// the kernels that multiply it (tile_kernel.h) and cut into fixed column panels. Panels are the
+// unit of parallel work and of streaming.
 //
 // A panel product sums over `in` in fixed slabs; inside a slab oneDNN chooses the order, and it may
 // choose another one for another number of rows. So rows are cut into tiles of a few fixed heights,
@@ -63,7 +64,8 @@ class PackedMatrix {
   // planned matrix has every figure below but no weights. REQUIRES: out >= 1, in >= 1.
   static PackedMatrix Plan(WorkerPool& pool, std::int64_t out, std::int64_t in, DType compute);
   // All that packed bytes depend on besides the weights, as text: shape, types, panels, oneDNN's
-  // version, whose kernels and their blocks. Bytes of one matrix serve every other of the same text.
+  // version, whose kernels and their blocks. Bytes of one matrix serve every other of the same
+  // text.
   std::string Layout() const;
   // Packs into bytes() at `packed` (64-byte aligned), which this matrix borrows.
   // REQUIRES: parts of out() rows in all.

@@ -65,9 +65,9 @@ TEST(PolicyFlagsTest, AQualityCurveNamesTheBudget) {
   EXPECT_FALSE(Parse("--coverage 0.5 --quality " + path).ok());
   curve.agreement = 1;
   ASSERT_TRUE(budget::SaveQualityCurve(curve, path).ok());
-  EXPECT_THAT(Parse("--quality " + path).status(),
-              testing::StatusIs(absl::StatusCode::kInvalidArgument,
-                                ::testing::HasSubstr("field budget")));
+  EXPECT_THAT(
+      Parse("--quality " + path).status(),
+      testing::StatusIs(absl::StatusCode::kInvalidArgument, ::testing::HasSubstr("field budget")));
   EXPECT_FALSE(Parse("--quality " + path + ".none").ok());
 }
 
