@@ -142,7 +142,7 @@ def gemm_section(gemm):
     return f"""## Matrix products beside oneDNN alone
 
 Ours packs weights once and keeps rows independent of each other; oneDNN has weights packed for the very shape and its own threads. Both in
-alternating blocks of one run, medians; "none" where oneDNN has no such product on the machine.
+alternating blocks of one run, medians. Where oneDNN has no bf16 (below AVX-512) it computes in f32, its best there.
 
 {gemm_table(gemm)}
 """
