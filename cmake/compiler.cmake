@@ -27,7 +27,9 @@ if(CMAKE_BUILD_TYPE STREQUAL Release)
   set(MASKKV_SERVICE_OPTIONS -O1)
   set(MASKKV_TEST_OPTIONS -O0)
 elseif(MASKKV_SANITIZE AND NOT MASKKV_FUZZ)
-  set(MASKKV_TEST_OPTIONS -O0)  # half of the time of -O1 to compile; what they test keeps its own level
+  # Half of the time of -O1 to compile. What computes keeps its own level.
+  set(MASKKV_SERVICE_OPTIONS -O0)
+  set(MASKKV_TEST_OPTIONS -O0)
 endif()
 if(MASKKV_UNITY)
   # What these say of a file that another includes does not hold of sources compiled together.
