@@ -2,8 +2,6 @@
 //
 // Cache manager, prefill and decode together, each on a server of its own in this process: real
 // calls, real descriptors, the real engine.
-#include <absl/base/thread_annotations.h>
-#include <absl/synchronization/mutex.h>
 #include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
 
@@ -11,6 +9,7 @@
 #include <array>
 #include <atomic>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <thread>
@@ -255,7 +254,7 @@ class RecordedTurns final : public schedule::Turns {
   void End(schedule::Side side) override { turns_.End(side); }
 
   std::string log() const {
-    const absl::MutexLock lock(&mutex_);
+    const std::lock_guard lock(mutex_);
     return log_;
   }
 
@@ -265,14 +264,14 @@ class RecordedTurns final : public schedule::Turns {
  private:
   // By whoever has the turn, hence in the order of turns.
   void Log(char turn) {
-    const absl::MutexLock lock(&mutex_);
+    const std::lock_guard lock(mutex_);
     log_ += turn;
   }
 
   const SteadyClock clock_;
   schedule::ComputeTurns turns_{0, clock_};
-  mutable absl::Mutex mutex_;  // an answer's way to the test is nothing that orders what was logged
-  std::string log_ ABSL_GUARDED_BY(mutex_);
+  mutable std::mutex mutex_;  // an answer's way to the test is nothing that orders what was logged
+  std::string log_;           // guarded by mutex_
 };
 
 class TurnsTest : public SharedMemoryTest {
