@@ -18,15 +18,14 @@
 #include "core/base/sha256.h"
 #include "core/base/status_macros.h"
 #include "core/transformer/packed_file_bytes.h"
+#include "kernels/base/round_up.h"
 
 namespace maskkv::transformer {
 namespace {
 
-constexpr std::size_t kHugePage = std::size_t{1} << 21;
+using kernels::RoundUp;
 
-constexpr std::int64_t RoundUp(std::int64_t value, std::int64_t step) {
-  return (value + step - 1) / step * step;
-}
+constexpr std::size_t kHugePage = std::size_t{1} << 21;
 
 absl::Status SystemError(const std::string& path, const char* action) {
   return absl::ErrnoToStatus(errno, absl::StrFormat("%s: cannot %s", path, action));

@@ -6,15 +6,13 @@
 #include <cstdlib>
 #include <new>
 
+#include "kernels/base/round_up.h"
+
 namespace maskkv::kernels {
 namespace {
 
 constexpr std::size_t kAlignment = 64;
 constexpr std::size_t kHugePage = std::size_t{1} << 21;
-
-constexpr std::size_t RoundUp(std::size_t bytes, std::size_t step) {
-  return (bytes + step - 1) / step * step;
-}
 
 }  // namespace
 

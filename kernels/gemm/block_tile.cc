@@ -5,16 +5,13 @@
 #include <cstring>
 
 #include "kernels/base/multiversion.h"
+#include "kernels/base/round_up.h"
 #include "kernels/gemm/register_block.h"
 
 namespace maskkv::kernels {
 namespace {
 
 using BlockProduct = void (*)(const RegisterBlock& block);
-
-constexpr std::int64_t RoundUp(std::int64_t value, std::int64_t step) {
-  return (value + step - 1) / step * step;
-}
 
 // Bytes between the ends of widened rows, which would else start in the same few sets of a cache.
 constexpr std::int64_t kRowGap = 64;

@@ -7,13 +7,10 @@
 
 #include "kernels/base/multiversion.h"
 #include "kernels/base/require.h"
+#include "kernels/base/round_up.h"
 
 namespace maskkv::kernels {
 namespace {
-
-constexpr std::int64_t RoundUp(std::int64_t value, std::int64_t step) {
-  return (value + step - 1) / step * step;
-}
 
 // A panel slab should stay in a core's second-level cache while row tiles stream past it.
 constexpr std::int64_t kPanelBytes = std::int64_t{1} << 19;

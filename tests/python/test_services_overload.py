@@ -29,9 +29,11 @@ def prompts():
 
 
 @pytest.fixture
-def stack(tmp_path):
+def stack(tmp_path, request):
+    """Parameter: how long a request may wait in decode's queue, in seconds."""
+    longest_wait_s = getattr(request, "param", LONGEST_WAIT_S)
     decode = ["--max-running", RUNNING, "--queue-capacity", WAITING,
-              "--longest-wait-ms", LONGEST_WAIT_S * 1000]
+              "--longest-wait-ms", longest_wait_s * 1000]
     cached = ["--capacity-bytes", CAPACITY]
     with stacks.Stack(tmp_path, model=MODEL, decode=decode, cached=cached) as stack:
         yield stack
@@ -79,6 +81,8 @@ def test_four_times_the_capacity_is_answered_or_refused_and_stays_within_bounds(
     assert metrics.quantile_bound(queue, "maskkv_request_queue_seconds", 0.99) <= LONGEST_WAIT_S
 
 
+# Three rounds of long answers on a slow machine are longer than the other tests' bound.
+@pytest.mark.parametrize("stack", [60], indirect=True)
 def test_a_high_priority_is_not_held_up_by_low_ones_and_they_do_not_starve(stack, prompts):
     order, lock = [], threading.Lock()
     # A low one runs for much longer than a request takes from here into the queue.
@@ -93,9 +97,8 @@ def test_a_high_priority_is_not_held_up_by_low_ones_and_they_do_not_starve(stack
                     client.generate(**request(ids, priority=priority, **long))
                     break
                 except maskkv.Error as error:
-                    # On a slow machine some wait in vain; they come again.
-                    assert error.reason in ("QUEUE_FULL", "QUEUE_TIMEOUT"), error
-                    threading.Event().wait(error.retry_after or 0)
+                    assert error.reason == "QUEUE_FULL", error
+                    threading.Event().wait(error.retry_after)
             else:
                 raise AssertionError(f"{name} starved")
         with lock:
