@@ -52,10 +52,11 @@ function(maskkv_binary NAME)
   endif()
 endfunction()
 
-# maskkv_test(NAME [THREADS] SOURCES ... DEPS ...): a GoogleTest binary, one ctest entry. THREADS
-# labels a test that runs several threads: those run under ThreadSanitizer too.
+# maskkv_test(NAME [THREADS] [TSAN_FILTER pattern] SOURCES ... DEPS ...): a GoogleTest binary, one
+# ctest entry. THREADS labels a test that runs several threads: those run under ThreadSanitizer too,
+# of a binary with a filter those cases that share something between threads.
 function(maskkv_test NAME)
-  cmake_parse_arguments(ARG "THREADS" "" "SOURCES;DEPS" ${ARGN})
+  cmake_parse_arguments(ARG "THREADS" "TSAN_FILTER" "SOURCES;DEPS" ${ARGN})
   add_executable(${NAME} ${ARG_SOURCES})
   target_link_libraries(${NAME} PRIVATE maskkv_flags ${ARG_DEPS} GTest::gmock GTest::gtest_main)
   target_compile_definitions(${NAME} PRIVATE MASKKV_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
@@ -64,8 +65,12 @@ function(maskkv_test NAME)
   maskkv_unity(${NAME} 6)
   set_target_properties(${NAME} PROPERTIES
     RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/tests)
-  add_test(NAME ${NAME} COMMAND ${NAME})
-  set_tests_properties(${NAME} PROPERTIES TIMEOUT 1200)
+  set(filter "")
+  if(ARG_TSAN_FILTER AND MASKKV_SANITIZE STREQUAL thread)
+    set(filter --gtest_filter=${ARG_TSAN_FILTER})
+  endif()
+  add_test(NAME ${NAME} COMMAND ${NAME} ${filter})
+  set_tests_properties(${NAME} PROPERTIES TIMEOUT 1200 FAIL_REGULAR_EXPRESSION "Running 0 tests")
   if(ARG_THREADS)
     set_tests_properties(${NAME} PROPERTIES LABELS threads)
     add_dependencies(threaded_tests ${NAME})

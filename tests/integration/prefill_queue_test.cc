@@ -233,7 +233,7 @@ TEST_F(PrefillQueueTest, ACallCancelledInItsForwardGivesItsReservationBack) {
   arena::CacheManager& manager = harness_->cache->manager();
   const std::uint64_t before = manager.Stat().allocated_bytes;
   for (int round = 0; round < 3; ++round) {
-    Running running(*harness_, Request(static_cast<std::uint64_t>(round), 4000));
+    Running running(*harness_, Request(static_cast<std::uint64_t>(round), 2000));
     Until([&] { return manager.Stat().reserved_entries == 1; });
     EXPECT_GT(manager.Stat().allocated_bytes, before);
     running.Cancel();
@@ -242,7 +242,7 @@ TEST_F(PrefillQueueTest, ACallCancelledInItsForwardGivesItsReservationBack) {
     EXPECT_EQ(manager.Stat().allocated_bytes, before);
   }
   // The deadline counts in the forward as well.
-  Running late(*harness_, Request(50, 4000), std::chrono::milliseconds(60));
+  Running late(*harness_, Request(50, 2000), std::chrono::milliseconds(60));
   EXPECT_TRUE(absl::IsDeadlineExceeded(late.Get().status()));
   ExpectNothingHeld();
   EXPECT_EQ(manager.Stat().allocated_bytes, before);
