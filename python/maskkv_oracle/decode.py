@@ -31,6 +31,8 @@ class Rule:
     span_threshold: float = 0.3  # this and the next two: slowfast
     explore_steps: int = 6
     stable_steps: int = 2
+    top_p: float = 1.0
+    top_k: int = 0
 
     @property
     def scheduled(self):
@@ -40,10 +42,12 @@ class Rule:
         return {k: v for k, v in dataclasses.asdict(self).items() if k != "name"}
 
     def fields(self):
-        """For JSON: the numbers of other rules are in every file, those of slowfast in its own."""
+        """For JSON: the numbers of other rules are in every file, those of slowfast in its own, top_p
+        and top_k where they filter."""
         own = ("span_threshold", "explore_steps", "stable_steps")
         return {k: v for k, v in dataclasses.asdict(self).items()
-                if self.name == "slowfast" or k not in own}
+                if (self.name == "slowfast" or k not in own)
+                and (k not in ("top_p", "top_k") or v != getattr(Rule(), k))}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,15 +171,20 @@ def step_forward(model, prompt, canvas, cache, rows, params, noise=None, served=
     return guidance.guide(raw, without, params.cfg_scale, noise), routers
 
 
-def predict(raw, forbidden, noise_of_row, temperature):
-    """-> (tokens, gaps): arg-max of raw (+ temperature * noise), forbidden ids removed first."""
+def predict(raw, forbidden, noise_of_row, temperature, rule=Rule()):
+    """-> (tokens, gaps): arg-max of raw (+ temperature * noise), forbidden ids removed first, then
+    what the rule's top-p and top-k leave out."""
     values = raw.copy()
     values[:, forbidden] = -np.inf
+    scale, border = temperature or 1.0, np.inf
+    if rule.top_p < 1 or rule.top_k > 0:
+        border = np.array([rules.filter_gap(v, scale, rule.top_p, rule.top_k) for v in values])
+        values = np.stack([rules.filtered(v, scale, rule.top_p, rule.top_k) for v in values])
     if temperature > 0:
         values = values + temperature * np.stack([noise_of_row(i) for i in range(len(raw))])
     tokens = values.argmax(axis=1)  # the first, so the lowest id, of equals
     best_two = np.sort(values, axis=1)[:, -2:]
-    return tokens, best_two[:, 1] - best_two[:, 0]
+    return tokens, np.minimum(best_two[:, 1] - best_two[:, 0], border)
 
 
 def confidence_of(raw, tokens, forbidden, noise=None):
@@ -239,7 +248,8 @@ def scores_of(raw, tokens, forbidden, params, positions, step):
     if name not in rules.DREAM:
         return confidence_of(raw, tokens, forbidden)
     return np.array([
-        rules.score_of(row, int(token), name, forbidden, params.temperature)
+        rules.score_of(row, int(token), name, forbidden, params.temperature, params.rule.top_p,
+                       params.rule.top_k)
         for row, token in zip(raw, tokens)
     ])  # fmt: skip
 
@@ -299,7 +309,7 @@ def run(model, prompt, params, cache=None, served=None, run_rows=forward.run_row
         def noise_of_row(i):
             return sampling.gumbel(params.seed, n_p + int(rows[i]), place["step"], raw.shape[1])
 
-        tokens, gaps = predict(raw, forbidden, noise_of_row, params.temperature)
+        tokens, gaps = predict(raw, forbidden, noise_of_row, params.temperature, params.rule)
         confidence = confidence_of(raw, tokens, forbidden)
         score = scores_of(raw, tokens, forbidden, params, rows + n_p, place["step"])
         context = place | {"seed": params.seed, "first_position": n_p}

@@ -182,6 +182,12 @@ def infill_cases():
     return files
 
 
+def seeded_cases():
+    """Those of golden_cases.SEEDED, in no committed file either."""
+    names = sorted({case.checkpoint for case in golden_cases.SEEDED.values()})
+    return _files_of(golden_cases.SEEDED, *_checkpoints(names))
+
+
 def embedded_rule_cases():
     """Every rule on the embedded models, greedy over the whole cache and seeded over an evicted one.
 

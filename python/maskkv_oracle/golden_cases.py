@@ -182,6 +182,32 @@ CASES = {
     "deep-suppress-eos": Case("deep", 25, _s(16, 4, 16, suppress_eos=True), "none", prompt_seed=8),
 }
 
+# Seeded rules, top-p, top-k and eps over whole answers: made anew by the test, as INFILL.
+SEEDED = {
+    "random-noise": Case("mha", 20, _r("random", 12, 6, 8, temperature=0.8, seed=5), "full"),
+    "entropy-noise": Case(
+        "dream", 22, _r("entropy", 12, 12, 6, {"alg_temp": 0.3}, temperature=0.7, seed=4), "maskkv", 5
+    ),
+    "factor-noise": Case("gqa", 21, _r("factor", 12, 12, 1, temperature=0.8, seed=6), "full"),
+    "hierarchical-noise": Case(
+        "deep", 20, _r("hierarchical", 12, 12, 1, temperature=0.8, seed=8), "none"
+    ),
+    "prefix-noise": Case("dream", 22, _r("prefix", 12, 6, 1, temperature=0.8, seed=9), "full"),
+    "entropy-top-p": Case(
+        "mha", 20, _r("entropy", 12, 12, 6, {"top_p": 0.8}, temperature=0.7, seed=2), "maskkv", 6
+    ),
+    "margin-top-k": Case(
+        "dream", 22, _r("topk_margin", 12, 12, 5, {"top_k": 5, "eps": 0.05}), "full"
+    ),
+    "maskgit-top-both": Case(
+        "gqa", 21, _r("maskgit_plus", 12, 6, 6, {"top_p": 0.6, "top_k": 7, "eps": 0.3},
+                      temperature=1.2, seed=3), "none",
+    ),
+    "threshold-top-k": Case(
+        "deep", 20, _r("threshold", 12, 6, 1, {"top_k": 3}, temperature=0.8, seed=1), "full"
+    ),
+}
+
 # Filling in: masks between given tokens, the prompt on both sides of the canvas. Made anew by the
 # test that runs the engine on them (test_golden_made_here.py), in no committed file.
 INFILL = {

@@ -88,7 +88,7 @@ def _commits(rng):
             "threshold": float(rng.choice([0.5, 0.75, 0.875, 1.0])),
             "low_threshold": float(rng.choice([0.25, 0.5])),
             "factor": float(rng.choice([0.5, 1.0, 2.0])),
-            "eps": 1e-3,
+            "eps": float(rng.choice([1e-3, 0.05, 0.3])),
             "alg_temp": float(rng.choice([0.0, 0.5])),
         }
         chosen = rules.commit(rule, scores, positions, context, **params)

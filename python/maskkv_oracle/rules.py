@@ -54,11 +54,43 @@ def _only(values, kept):
     return left
 
 
-def score_of(raw, token, rule, forbidden=(), temperature=0.0):
-    """The score of a token that was chosen without top-p and top-k, after temperature."""
+def filtered(allowed, scale, top_p, top_k):
+    """The row with what top-p, then top-k leave of it; -inf elsewhere. scale: the softmax's."""
+    if top_p < 1:
+        allowed = _only(allowed, keep_top_p(allowed / scale, top_p))
+    if top_k > 0:
+        allowed = _only(allowed, keep_top_k(allowed, top_k))
+    return allowed
+
+
+def filter_gap(allowed, scale, top_p, top_k):
+    """How far logits may come nearer to each other before other ids are left; inf: whatever they do.
+
+    An id comes in for another as their logits meet. Logits that move by d each move the probability
+    p of a set by p (1 - p) 2 d / scale, at most d / (2 scale), so a sum of probabilities that is e
+    from top_p is 4 scale e away in what two logits move against each other.
+    """
+    gap = np.inf
+    if top_p < 1:
+        best = np.sort(allowed[allowed > -np.inf])[::-1]
+        sums = np.cumsum(_softmax(best / scale))
+        kept = len(keep_top_p(allowed / scale, top_p))
+        near = [abs(x - top_p) for x in sums[max(kept - 2, 0) : kept]]
+        gap = min([4 * scale * x for x in near] + list(best[kept - 1 : kept] - best[kept : kept + 1]))
+        allowed = _only(allowed, keep_top_p(allowed / scale, top_p))
+    if top_k > 0:
+        best = np.sort(allowed[allowed > -np.inf])[::-1]
+        if top_k < len(best):
+            gap = min(gap, best[top_k - 1] - best[top_k])
+    return float(gap)
+
+
+def score_of(raw, token, rule, forbidden=(), temperature=0.0, top_p=1.0, top_k=0):
+    """The score of a token that was chosen, after temperature, top-p and top-k."""
     values = np.array(raw, dtype=np.float64)
     values[list(forbidden)] = -np.inf
-    return _score(rule, _softmax(values / (temperature if temperature > 0 else 1.0)), token)
+    scale = temperature if temperature > 0 else 1.0
+    return _score(rule, _softmax(filtered(values, scale, top_p, top_k) / scale), token)
 
 
 def _score(rule, p, token):
@@ -75,16 +107,12 @@ def choose(raw, rule, forbidden=(), temperature=0.0, top_p=1.0, top_k=0, source=
     allowed = np.array(raw, dtype=np.float64)
     allowed[list(forbidden)] = -np.inf
     scale = temperature if temperature > 0 else 1.0
-    filtered = allowed
-    if top_p < 1:
-        filtered = _only(filtered, keep_top_p(filtered / scale, top_p))
-    if top_k > 0:
-        filtered = _only(filtered, keep_top_k(filtered, top_k))
-    wanted = filtered if temperature == 0 else filtered + temperature * noise
+    left = filtered(allowed, scale, top_p, top_k)
+    wanted = left if temperature == 0 else left + temperature * noise
     token = int(np.argmax(wanted))
     confidence = _softmax(allowed)[token]
     after = source == "filtered" or (source is None and rule in DREAM)
-    p = _softmax(filtered / scale) if after else _softmax(allowed)
+    p = _softmax(left / scale) if after else _softmax(allowed)
     score = _score(rule, p, token)
     return token, float(confidence), float(score)
 

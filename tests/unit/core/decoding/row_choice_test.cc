@@ -4,12 +4,15 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <bit>
 #include <cmath>
+#include <functional>
 #include <limits>
 #include <vector>
 
 #include "core/decoding/rule.h"
 #include "core/decoding/scheduled_rules.h"
+#include "kernels/sample/philox.h"
 
 namespace maskkv::decoding {
 namespace {
@@ -51,7 +54,21 @@ TEST(RowChoice, TheBestComeByProbabilityTiesByTheLowerId) {
   EXPECT_EQ(choice.token, 1);
 }
 
-// Pearson's statistic over `draws` seeded draws of the row against `expected`.
+// Pearson's statistic of counts over `draws` draws whose probabilities are `expected`.
+double Pearson(const std::vector<double>& counts, const std::vector<double>& expected, int draws) {
+  double statistic = 0;
+  for (std::size_t i = 0; i < expected.size(); ++i) {
+    const double mean = expected[i] * draws;
+    if (mean == 0) {
+      EXPECT_EQ(counts[i], 0) << i;
+    } else {
+      statistic += (counts[i] - mean) * (counts[i] - mean) / mean;
+    }
+  }
+  return statistic;
+}
+
+// The statistic of `draws` seeded draws of the row.
 double ChiSquare(const std::vector<float>& logits, const RuleParams& rule, double temperature,
                  const std::vector<double>& expected, int draws) {
   std::vector<double> counts(logits.size(), 0);
@@ -63,16 +80,7 @@ double ChiSquare(const std::vector<float>& logits, const RuleParams& rule, doubl
     const RowChoice choice = ChooseFromRow(sampling, static_cast<std::uint32_t>(i / 97), logits);
     counts[static_cast<std::size_t>(choice.token)] += 1;
   }
-  double statistic = 0;
-  for (std::size_t id = 0; id < expected.size(); ++id) {
-    const double mean = expected[id] * draws;
-    if (mean == 0) {
-      EXPECT_EQ(counts[id], 0) << id;
-    } else {
-      statistic += (counts[id] - mean) * (counts[id] - mean) / mean;
-    }
-  }
-  return statistic;
+  return Pearson(counts, expected, draws);
 }
 
 TEST(RowChoice, SeededDrawsFollowTheExactDistribution) {
@@ -87,27 +95,37 @@ TEST(RowChoice, SeededDrawsFollowTheExactDistribution) {
     for (double& value : p) value /= sum;
     return p;
   };
-  // 99.99 % quantiles of chi-square with 5, 2 and 2 degrees of freedom.
-  EXPECT_LT(ChiSquare(logits, {}, kTemperature, softmax_of({0, 1, 2, 3, 4, 5}), 20000), 25.74);
+  // 99.99 % quantiles of chi-square with 5, 2 and 2 degrees of freedom. What a rule ranks by does
+  // not move its draws.
+  for (const Rule rule : AllRules()) {
+    EXPECT_LT(
+        ChiSquare(logits, {.rule = rule}, kTemperature, softmax_of({0, 1, 2, 3, 4, 5}), 20000),
+        25.74)
+        << Name(rule);
+  }
   EXPECT_LT(ChiSquare(logits, {.top_k = 3}, kTemperature, softmax_of({1, 3, 5}), 20000), 18.42);
   // The three best hold 0.30 + 0.21 + 0.18 of it: those before the third do not exceed 0.6.
   EXPECT_LT(ChiSquare(logits, {.top_p = 0.6}, kTemperature, softmax_of({1, 3, 5}), 20000), 18.42);
 }
 
-// How often each of three masks is committed in the one step that is looked at.
-std::vector<double> Committed(const RuleParams& params, const StepContext& at, int draws,
-                              const std::vector<float>& scores) {
-  std::vector<double> counts(scores.size(), 0);
+// How often each set of masks (bit i: mask i) is committed in the one step that is looked at, over
+// seeds; scores_of(seed): of every mask.
+std::vector<double> Committed(
+    const RuleParams& params, const StepContext& at, int draws,
+    const std::function<std::vector<float>(std::uint64_t seed)>& scores_of) {
+  std::vector<double> counts(std::size_t{1} << scores_of(0).size(), 0);
   for (int draw = 0; draw < draws; ++draw) {
     StepContext context = at;
     context.seed = static_cast<std::uint64_t>(draw);
     std::vector<Prediction> predictions;
-    for (std::size_t i = 0; i < scores.size(); ++i) {
-      predictions.push_back({.position = static_cast<std::int64_t>(i), .score = scores[i]});
+    for (const float score : scores_of(context.seed)) {
+      predictions.push_back({.position = std::ssize(predictions), .score = score});
     }
+    std::size_t set = 0;
     for (const std::size_t i : MakeCommitRule(params)->Choose(context, predictions)) {
-      counts[i] += 1;
+      set |= std::size_t{1} << i;
     }
+    counts[set] += 1;
   }
   return counts;
 }
@@ -116,25 +134,52 @@ TEST(CommitDraws, OriginTakesEachMaskWithTheStepsShare) {
   constexpr int kDraws = 20000;
   const StepContext context{.step = 1, .block_step = 1, .block_steps = 4, .block_masks = 3};
   const double share = TimestepShare(1e-3, 4, 1);
-  const double deviation = std::sqrt(kDraws * share * (1 - share));
-  for (const double count : Committed({.rule = Rule::kOrigin}, context, kDraws, {0, 0, 0})) {
-    EXPECT_NEAR(count, kDraws * share, 4.5 * deviation);  // 7e-6 a mask
+  std::vector<double> expected;
+  for (unsigned set = 0; set < 8; ++set) {
+    const int taken = std::popcount(set);
+    expected.push_back(std::pow(share, taken) * std::pow(1 - share, 3 - taken));
   }
+  const auto counts = Committed({.rule = Rule::kOrigin}, context, kDraws,
+                                [](std::uint64_t) { return std::vector<float>(3); });
+  EXPECT_LT(Pearson(counts, expected, kDraws), 29.88);  // 99.99 % of 7 degrees of freedom
 }
 
-TEST(CommitDraws, AlgTempDrawsFromTheSoftmaxOfScores) {
+TEST(CommitDraws, AlgTempDrawsFromTheSoftmaxOfScoresWithoutReplacement) {
   constexpr int kDraws = 20000;
-  // Three masks, a share of 1/3 and a little: one is drawn.
-  const StepContext context{.step = 0, .block_step = 0, .block_steps = 2, .block_masks = 3};
-  const std::vector<float> scores{0.2F, 0.9F, 0.5F};
-  const std::vector<double> counts =
-      Committed({.rule = Rule::kMaskgitPlus, .alg_temp = 0.5}, context, kDraws, scores);
+  // Five masks, a share of 1/2: two are drawn.
+  const StepContext context{.step = 0, .block_step = 0, .block_steps = 2, .block_masks = 5};
+  const std::vector<float> scores{0.2F, 0.9F, 0.5F, 0.7F, 0.1F};
+  std::vector<double> weight, expected(32, 0);
   double sum = 0;
   for (const float score : scores) sum += std::exp(static_cast<double>(score) / 0.5);
-  for (std::size_t i = 0; i < scores.size(); ++i) {
-    const double p = std::exp(static_cast<double>(scores[i]) / 0.5) / sum;
-    EXPECT_NEAR(counts[i], kDraws * p, 4.5 * std::sqrt(kDraws * p * (1 - p))) << i;
+  for (const float score : scores) {
+    weight.push_back(std::exp(static_cast<double>(score) / 0.5) / sum);
   }
+  for (std::size_t i = 0; i < scores.size(); ++i) {
+    for (std::size_t j = 0; j < scores.size(); ++j) {  // i first, j of what is left
+      if (i != j) expected[1U << i | 1U << j] += weight[i] * weight[j] / (1 - weight[i]);
+    }
+  }
+  const RuleParams params{.rule = Rule::kMaskgitPlus, .eps = 1e-4, .alg_temp = 0.5};
+  const auto counts = Committed(params, context, kDraws, [&](std::uint64_t) { return scores; });
+  EXPECT_LT(Pearson(counts, expected, kDraws), 33.72);  // 99.99 % of 9 degrees of freedom
+}
+
+TEST(CommitDraws, RandomTakesEveryMaskAsOften) {
+  constexpr int kDraws = 20000;
+  const StepContext context{.step = 2, .block_step = 0, .block_steps = 3, .block_masks = 3};
+  // The scores that the engine gives this rule's predictions.
+  const auto scores_of = [&](std::uint64_t seed) {
+    std::vector<float> scores;
+    for (std::uint32_t position = 40; position < 43; ++position) {
+      scores.push_back(kernels::Uniform(seed, position, static_cast<std::uint32_t>(context.step), 0,
+                                        kernels::PhiloxStream::kRandomConfidence));
+    }
+    return scores;
+  };
+  const auto counts = Committed({.rule = Rule::kRandom}, context, kDraws, scores_of);
+  const double third = 1.0 / 3;
+  EXPECT_LT(Pearson(counts, {0, third, third, 0, third, 0, 0, 0}, kDraws), 18.42);  // of 2 degrees
 }
 
 }  // namespace

@@ -186,7 +186,7 @@ TEST_P(DeterminismTest, OneTwoAndFourThreadsGiveTheSameBits) {
   for (const int threads : {1, 2, 4}) {
     TestModel model(folder.path(), dtype, threads, kMaxPositions);
     std::mt19937_64 random(maskkv::testing::Seed());
-    const std::vector<Job> jobs = RandomJobs(model.weights.config(), 6, random);
+    const std::vector<Job> jobs = RandomJobs(model.weights.config(), 12, random);
     std::vector<Trace>& runs = traces.emplace_back();
     for (const Job& job : jobs) runs.push_back(RunAlone(model, job));
     const auto entry = Prefill(model, jobs[0]);

@@ -68,6 +68,8 @@ GenerateParams GoldenParams(const json& golden) {
   params.rule.threshold = rule.at("threshold");
   params.rule.low_threshold = rule.at("low_threshold");
   params.rule.factor = rule.at("factor");
+  params.rule.top_p = rule.value("top_p", params.rule.top_p);
+  params.rule.top_k = rule.value("top_k", params.rule.top_k);
   params.rule.span_threshold = rule.value("span_threshold", params.rule.span_threshold);
   params.rule.explore_steps = rule.value("explore_steps", params.rule.explore_steps);
   params.rule.stable_steps = rule.value("stable_steps", params.rule.stable_steps);

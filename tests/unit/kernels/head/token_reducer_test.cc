@@ -140,6 +140,27 @@ TEST(GumbelReducer, ChoosesTheArgmaxOfTheDocumentedScoreWithTheRawConfidence) {
   }
 }
 
+TEST(GumbelReducer, DrawsFollowTheSoftmaxAtItsTemperature) {
+  const std::vector<float> logits = {0.5F, 2, -1, 1.25F, 0, 1.5F, -0.5F};
+  constexpr float kTemperature = 0.7F;
+  constexpr int kDraws = 40000;
+  std::vector<double> counts(logits.size()), weights;
+  for (int draw = 0; draw < kDraws; ++draw) {
+    const GumbelReducer reducer(Seed(), static_cast<std::uint32_t>(draw / 64), kTemperature, {});
+    counts[static_cast<std::size_t>(Reduce(reducer, logits, 3, draw % 64).token)] += 1;
+  }
+  double sum = 0;
+  for (const float logit : logits) {
+    sum += weights.emplace_back(std::exp(static_cast<double>(logit) / kTemperature));
+  }
+  double statistic = 0;
+  for (std::size_t id = 0; id < logits.size(); ++id) {
+    const double mean = kDraws * weights[id] / sum;
+    statistic += (counts[id] - mean) * (counts[id] - mean) / mean;
+  }
+  EXPECT_LT(statistic, 33.11);  // 99.999 % of chi-square with 6 degrees of freedom
+}
+
 TEST(GumbelReducer, NeverChoosesAnIdOfNoProbability) {
   std::vector<float> logits(300, -kInfinity);
   logits[123] = -1000.0F;
