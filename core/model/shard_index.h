@@ -17,6 +17,9 @@ struct ShardIndex {
 
   // Tensor name -> file name. A file name is a plain name next to the index, ending in
   // ".safetensors": nothing that leads out of the directory.
+  //
+  // metadata.total_size is checked for its type alone: published indices count tied or dropped
+  // tensors in it or not. What the shards must hold follows from config.json.
   std::map<std::string, std::string, std::less<>> weight_map;
 };
 

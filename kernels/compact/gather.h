@@ -22,6 +22,10 @@ namespace maskkv::kernels {
 void GatherRows(const float* rows, std::int64_t ld, std::int64_t head_dim,
                 std::span<const std::int32_t> kept, DType dtype, void* out, float* scales);
 
+// The slow twin: element by element, from the definitions of the types. Equal bits.
+void GatherRowsRef(const float* rows, std::int64_t ld, std::int64_t head_dim,
+                   std::span<const std::int32_t> kept, DType dtype, void* out, float* scales);
+
 }  // namespace maskkv::kernels
 
 #endif  // MASKKV_KERNELS_COMPACT_GATHER_H_

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "kernels/base/cached_row.h"
+#include "tests/support/seed.h"
 
 namespace maskkv::kernels {
 namespace {
@@ -74,6 +75,29 @@ TEST(GatherRows, QuantisesEachRowWithAScaleOfItsOwn) {
     }
     EXPECT_EQ(out[at], 99);
     EXPECT_EQ(scales.back(), -3.0F);
+  }
+}
+
+TEST(GatherRows, EqualsTheTwinOnRandomShapes) {
+  std::mt19937_64 random(maskkv::testing::Seed());
+  const auto up_to = [&](std::int64_t most) {
+    return 1 + static_cast<std::int64_t>(random() % static_cast<std::uint64_t>(most));
+  };
+  for (int round = 0; round < 200; ++round) {
+    const std::int64_t head_dim = up_to(130), count = up_to(40);
+    const Rows rows(count, head_dim + up_to(20));
+    std::vector<std::int32_t> kept(static_cast<std::size_t>(up_to(30)));
+    for (std::int32_t& row : kept) row = static_cast<std::int32_t>(up_to(count) - 1);
+    for (const DType dtype : {DType::kF32, DType::kBF16, DType::kInt8}) {
+      const std::size_t bytes = kept.size() * static_cast<std::size_t>(head_dim) * SizeOf(dtype);
+      std::vector<std::byte> ours(bytes), twins(bytes);
+      std::vector<float> scales(kept.size()), twin_scales(kept.size());
+      const float* const head = rows.values.data();
+      GatherRows(head, rows.ld, head_dim, kept, dtype, ours.data(), scales.data());
+      GatherRowsRef(head, rows.ld, head_dim, kept, dtype, twins.data(), twin_scales.data());
+      EXPECT_EQ(ours, twins) << Name(dtype) << " " << head_dim;
+      EXPECT_EQ(scales, twin_scales);
+    }
   }
 }
 
