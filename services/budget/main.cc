@@ -66,8 +66,8 @@ absl::Status Serve(Flags& flags) {
   telemetry::ParseLogLevel(flags.log_level, level);
   telemetry::ConfigureLog("budgetd", level);
   KeeperOptions& keeper = flags.budget.keeper;
-  MASKKV_ASSIGN_OR_RETURN(keeper.policy, flags.policy.policy());
   MASKKV_ASSIGN_OR_RETURN(keeper.model, LoadPlannedModel(flags.model, flags.profile));
+  MASKKV_ASSIGN_OR_RETURN(keeper.policy, flags.policy.policy(keeper.model.fingerprint));
 
   telemetry::Registry registry;
   registry.SetConfigInfo(flags.model.empty() ? "" : NameOf(flags.model), keeper.model.fingerprint,

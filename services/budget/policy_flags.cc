@@ -5,10 +5,17 @@
 #include <algorithm>
 
 #include "absl/strings/str_format.h"
+#include "core/base/error.h"
 #include "core/base/status_macros.h"
 #include "core/budget/quality_curve.h"
 
 namespace maskkv::budget_service {
+namespace {
+
+// Whose shares of layers and heads a plan gives (docs/policies.md).
+constexpr std::string_view kPlannedPolicy = "maskkv";
+
+}  // namespace
 
 void PolicyFlags::Declare(CLI::App& app) {
   const CLI::Range pairs(std::int64_t{1}, budget::kMaxBudget), share(0.0, 1.0);
@@ -48,18 +55,33 @@ void PolicyFlags::Declare(CLI::App& app) {
       ->capture_default_str();
 }
 
-absl::StatusOr<budget::Policy> PolicyFlags::policy() const {
+absl::StatusOr<std::int64_t> PolicyFlags::NamedBudget(std::string_view model_fingerprint) const {
+  MASKKV_ASSIGN_OR_RETURN(const budget::QualityCurve curve, budget::LoadQualityCurve(quality_));
+  if (curve.policy != kPlannedPolicy) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("%s: field policy: expected %s, which the controller plans for, found %s",
+                        quality_, kPlannedPolicy, curve.policy));
+  }
+  if (!model_fingerprint.empty() && curve.model_fingerprint != model_fingerprint) {
+    return MakeError(absl::StatusCode::kFailedPrecondition, "MODEL_MISMATCH",
+                     absl::StrFormat("%s: field model_fingerprint: expected the planned model's %s, "
+                                     "found %s: run maskkv calibrate --quality",
+                                     quality_, model_fingerprint, curve.model_fingerprint));
+  }
+  const std::optional<std::int64_t> named = curve.NamedBudget();
+  if (!named) {
+    return absl::InvalidArgumentError(absl::StrFormat(
+        "%s: field budget: expected a budget, found null: none that was measured leaves %g of "
+        "predictions unchanged",
+        quality_, curve.agreement));
+  }
+  return *named;
+}
+
+absl::StatusOr<budget::Policy> PolicyFlags::policy(std::string_view model_fingerprint) const {
   budget::Policy policy = policy_;
   if (!quality_.empty()) {
-    MASKKV_ASSIGN_OR_RETURN(const budget::QualityCurve curve, budget::LoadQualityCurve(quality_));
-    const std::optional<std::int64_t> named = curve.NamedBudget();
-    if (!named) {
-      return absl::InvalidArgumentError(absl::StrFormat(
-          "%s: field budget: expected a budget, found null: none that was measured leaves %g of "
-          "predictions unchanged",
-          quality_, curve.agreement));
-    }
-    policy.budget = *named;
+    MASKKV_ASSIGN_OR_RETURN(policy.budget, NamedBudget(model_fingerprint));
   }
   policy.max_budget = max_budget_.value_or(std::max(policy.max_budget, policy.budget));
   policy.min_budget =

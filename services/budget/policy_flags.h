@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "absl/status/statusor.h"
 #include "core/budget/plan.h"
@@ -26,11 +27,15 @@ class PolicyFlags {
   void Declare(CLI::App& app);
 
   // Limits that were not given make room for a budget that was.
-  // Errors: INVALID_ARGUMENT (BAD_POLICY): flags that do not go together; of LoadQualityCurve, and
-  // INVALID_ARGUMENT for a curve that names no budget.
-  absl::StatusOr<budget::Policy> policy() const;
+  // model_fingerprint: of the model that the plan is for, empty if it is not known.
+  // Errors: INVALID_ARGUMENT (BAD_POLICY): flags that do not go together; of LoadQualityCurve,
+  // INVALID_ARGUMENT for a curve that names no budget or is of another eviction policy than the
+  // plan's, FAILED_PRECONDITION (MODEL_MISMATCH) for one of another model.
+  absl::StatusOr<budget::Policy> policy(std::string_view model_fingerprint) const;
 
  private:
+  absl::StatusOr<std::int64_t> NamedBudget(std::string_view model_fingerprint) const;
+
   budget::Policy policy_;
   std::optional<std::int64_t> min_budget_, max_budget_;
   std::string quality_;

@@ -137,9 +137,10 @@ class ServeCommand final : public Command {
                      telemetry::Registry& registry) {
     const services::CacheClientOptions client{.address = place.grpc(),
                                               .socket = place.descriptors()};
-    MASKKV_ASSIGN_OR_RETURN(budget_.keeper.policy, policy_.policy());
     MASKKV_ASSIGN_OR_RETURN(budget_.keeper.model,
                             budget_service::LoadPlannedModel(model_.model, ""));
+    MASKKV_ASSIGN_OR_RETURN(budget_.keeper.policy,
+                            policy_.policy(budget_.keeper.model.fingerprint));
     MASKKV_ASSIGN_OR_RETURN(budget_service::BudgetService budget,
                             budget_service::BudgetService::Start(budget_, registry));
 

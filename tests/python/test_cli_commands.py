@@ -4,7 +4,10 @@
 import json
 import os
 
+import grpc
 import pytest
+import stack
+from maskkv.v1 import budget_pb2, budget_pb2_grpc
 
 from cli_runs import GOLDEN, TINY, config, run, validated
 
@@ -312,6 +315,18 @@ def test_calibrate_quality_names_a_budget_that_the_controller_takes(tiny, tmp_pa
     assert masses == sorted(masses) and points[0]["divergence"] > points[2]["divergence"] >= 0
     reaching = [p["budget"] for p in points if p["agreed"] >= 0.9 * p["predictions"]]
     assert printed["budget"] == min(reaching) == 8
+    address = f"unix:{tmp_path}/budgetd.grpc"
+    arguments = [stack.binary("maskkv-budgetd"), "--listen", address, "--metrics-listen",
+                 "127.0.0.1:0", "--model", TINY, "--quality", curve]
+    controller = stack.Process(arguments, tmp_path / "budgetd.log")
+    with grpc.insecure_channel(address) as channel:
+        budget = budget_pb2_grpc.BudgetServiceStub(channel)
+        assert budget.GetPlan(budget_pb2.GetPlanRequest(), timeout=30).plan.budget == 8
+    assert controller.stop() == 0
+    curve.write_text(curve.read_text().replace('"maskkv"', '"maskkv-pool"'))
+    refused = stack.Process(arguments, tmp_path / "refused.log", wait=False)
+    assert refused.popen.wait(stack.STOP_TIMEOUT_S) == 3
+    assert "field policy: expected maskkv" in stack.tail(tmp_path / "refused.log")
 
 
 def test_calibrate_quality_flags_need_each_other(tiny):

@@ -14,7 +14,8 @@
 namespace maskkv::budget_service {
 namespace {
 
-absl::StatusOr<budget::Policy> Parse(const std::string& arguments) {
+absl::StatusOr<budget::Policy> Parse(const std::string& arguments,
+                                     const std::string& model_fingerprint = "") {
   CLI::App app("test");
   PolicyFlags flags;
   flags.Declare(app);
@@ -23,7 +24,7 @@ absl::StatusOr<budget::Policy> Parse(const std::string& arguments) {
   } catch (const CLI::ParseError& error) {
     return absl::InvalidArgumentError(error.what());
   }
-  return flags.policy();
+  return flags.policy(model_fingerprint);
 }
 
 TEST(PolicyFlagsTest, NoFlagsAreThePolicysDefaults) {
@@ -63,6 +64,14 @@ TEST(PolicyFlagsTest, AQualityCurveNamesTheBudget) {
   EXPECT_EQ(policy.max_budget, 700);
   EXPECT_FALSE(Parse("--budget 4 --quality " + path).ok());
   EXPECT_FALSE(Parse("--coverage 0.5 --quality " + path).ok());
+  EXPECT_THAT(Parse("--quality " + path, "abc"), testing::IsOk());
+  EXPECT_EQ(ErrorReason(Parse("--quality " + path, "abd").status()), "MODEL_MISMATCH");
+  curve.policy = "maskkv-pool";
+  ASSERT_TRUE(budget::SaveQualityCurve(curve, path).ok());
+  EXPECT_THAT(
+      Parse("--quality " + path).status(),
+      testing::StatusIs(absl::StatusCode::kInvalidArgument, ::testing::HasSubstr("field policy")));
+  curve.policy = "maskkv";
   curve.agreement = 1;
   ASSERT_TRUE(budget::SaveQualityCurve(curve, path).ok());
   EXPECT_THAT(
