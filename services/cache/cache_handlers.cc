@@ -7,6 +7,7 @@
 #include <cstring>
 #include <span>
 #include <string>
+#include <string_view>
 
 #include "absl/strings/str_format.h"
 #include "core/arena/layout.h"
@@ -72,7 +73,7 @@ class Handlers final : public v1::CacheService::Service {
 
   grpc::Status Reserve(ServerContext* context, const v1::ReserveRequest* request,
                        v1::ReserveResponse* response) override {
-    return Answer(context, [&](const Caller& caller) -> absl::Status {
+    return Answer(context, "reserve", [&](const Caller& caller) -> absl::Status {
       std::optional<arena::Digest> key;
       if (!request->key().empty()) {
         MASKKV_ASSIGN_OR_RETURN(key, ReadBytes<arena::Digest>(request->key(), "key"));
@@ -93,7 +94,7 @@ class Handlers final : public v1::CacheService::Service {
 
   grpc::Status Seal(ServerContext* context, const v1::SealRequest* request,
                     v1::SealResponse* response) override {
-    return Answer(context, [&](const Caller& caller) -> absl::Status {
+    return Answer(context, "seal", [&](const Caller& caller) -> absl::Status {
       const auto sealed =
           manager_.Seal(caller, FromProto(request->handle()), request->used_bytes());
       if (sealed.status().code() == absl::StatusCode::kDataLoss) {
@@ -110,7 +111,7 @@ class Handlers final : public v1::CacheService::Service {
 
   grpc::Status Lease(ServerContext* context, const v1::LeaseRequest* request,
                      v1::LeaseResponse* response) override {
-    return Answer(context, [&](const Caller& caller) -> absl::Status {
+    return Answer(context, "lease", [&](const Caller& caller) -> absl::Status {
       MASKKV_ASSIGN_OR_RETURN(const arena::LeaseGrant grant,
                               manager_.Lease(caller, FromProto(request->handle()),
                                              std::chrono::milliseconds(request->ttl_ms())));
@@ -123,7 +124,7 @@ class Handlers final : public v1::CacheService::Service {
 
   grpc::Status Renew(ServerContext* context, const v1::RenewRequest* request,
                      v1::RenewResponse* response) override {
-    return Answer(context, [&](const Caller& caller) -> absl::Status {
+    return Answer(context, "", [&](const Caller& caller) -> absl::Status {
       MASKKV_ASSIGN_OR_RETURN(const auto lease,
                               ReadBytes<arena::LeaseId>(request->lease_id(), "lease_id"));
       MASKKV_ASSIGN_OR_RETURN(
@@ -136,7 +137,7 @@ class Handlers final : public v1::CacheService::Service {
 
   grpc::Status Release(ServerContext* context, const v1::ReleaseRequest* request,
                        v1::ReleaseResponse* /*response*/) override {
-    return Answer(context, [&](const Caller& caller) -> absl::Status {
+    return Answer(context, "", [&](const Caller& caller) -> absl::Status {
       if (request->has_reservation()) {
         return manager_.Drop(caller, FromProto(request->reservation()));
       }
@@ -149,7 +150,7 @@ class Handlers final : public v1::CacheService::Service {
 
   grpc::Status Evict(ServerContext* context, const v1::EvictRequest* request,
                      v1::EvictResponse* response) override {
-    return Answer(context, [&](const Caller& caller) -> absl::Status {
+    return Answer(context, "", [&](const Caller& caller) -> absl::Status {
       arena::EvictOutcome outcome;
       if (request->all()) {
         outcome = manager_.EvictAll(caller);
@@ -184,7 +185,7 @@ class Handlers final : public v1::CacheService::Service {
 
   grpc::Status List(ServerContext* context, const v1::ListRequest* request,
                     v1::ListResponse* response) override {
-    return Answer(context, [&](const Caller& caller) -> absl::Status {
+    return Answer(context, "", [&](const Caller& caller) -> absl::Status {
       const int limit = request->limit() == 0 ? kDefaultListed : request->limit();
       if (limit < 1 || limit > kMostListed) {
         return MakeError(
@@ -212,11 +213,13 @@ class Handlers final : public v1::CacheService::Service {
   }
 
  private:
-  // Authenticates, answers, brings the metrics up to date.
+  // Authenticates, answers, logs what is done for one request (event: its name, or ""), brings the
+  // metrics up to date.
   template <typename Handler>
-  grpc::Status Answer(const ServerContext* context, Handler handler) {
+  grpc::Status Answer(const ServerContext* context, std::string_view event, Handler handler) {
+    const absl::StatusOr<services::Call> call = services::Call::Read(*context, "");
     const absl::Status status = [&]() -> absl::Status {
-      MASKKV_ASSIGN_OR_RETURN(const services::Call call, services::Call::Read(*context, ""));
+      MASKKV_RETURN_IF_ERROR(call.status());
       const auto& metadata = context->client_metadata();
       const auto session = metadata.find(services::kSessionKey);
       arena::SessionToken token;
@@ -225,9 +228,15 @@ class Handlers final : public v1::CacheService::Service {
       }
       const bool named = metadata.find(services::kTenantKey) != metadata.end();
       MASKKV_ASSIGN_OR_RETURN(const Caller caller,
-                              manager_.Authenticate(token, named ? call.tenant() : ""));
+                              manager_.Authenticate(token, named ? call->tenant() : ""));
       return handler(caller);
     }();
+    if (call.ok() && !event.empty()) {
+      telemetry::Log(telemetry::LogLevel::kInfo, event,
+                     {{"request_id", call->log_id()},
+                      {"traceparent", call->trace_parent()},
+                      {"code", absl::StatusCodeToString(status.code())}});
+    }
     metrics_.Update(manager_.Stat(), manager_.counters());
     return ToGrpc(status);
   }

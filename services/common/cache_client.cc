@@ -169,11 +169,12 @@ namespace {
 template <typename Impl>
 class Reservation final : public WritableEntry {
  public:
-  Reservation(std::shared_ptr<Impl> client, std::shared_ptr<Session> session, std::string tenant,
+  Reservation(std::shared_ptr<Impl> client, std::shared_ptr<Session> session, const Call& call,
               arena::Handle handle)
       : client_(std::move(client)),
         session_(std::move(session)),
-        tenant_(std::move(tenant)),
+        tenant_(call.tenant()),
+        log_id_(call.log_id()),
         handle_(std::move(handle)) {}
 
   ~Reservation() override {
@@ -202,6 +203,7 @@ class Reservation final : public WritableEntry {
     mapping_.Reset();
     grpc::ClientContext context;
     Impl::PrepareOwn(context, *session_, tenant_, kSealDeadline);
+    context.AddMetadata(kRequestIdKey, log_id_);
     v1::SealRequest request;
     ToProto(handle_, *request.mutable_handle());
     request.set_used_bytes(used_bytes);
@@ -214,7 +216,7 @@ class Reservation final : public WritableEntry {
  private:
   const std::shared_ptr<Impl> client_;
   const std::shared_ptr<Session> session_;
-  const std::string tenant_;
+  const std::string tenant_, log_id_;
   const arena::Handle handle_;
   arena::Mapping mapping_;
   bool sealed_ = false;
@@ -249,7 +251,7 @@ absl::StatusOr<std::variant<std::unique_ptr<WritableEntry>, CachedHandle>> Cache
   if (response.has_cached()) {
     return CachedHandle{FromProto(response.cached().handle()), response.cached().bytes()};
   }
-  auto entry = std::make_unique<Reservation<Impl>>(impl_, session, call.tenant(),
+  auto entry = std::make_unique<Reservation<Impl>>(impl_, session, call,
                                                    FromProto(response.reservation().handle()));
   MASKKV_RETURN_IF_ERROR(entry->Map());
   return std::unique_ptr<WritableEntry>(std::move(entry));

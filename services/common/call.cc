@@ -105,9 +105,10 @@ absl::StatusOr<Call> Call::Read(const grpc::ServerContext& context, std::string_
   if (!twice && IsTraceParent(trace)) call.trace_parent_ = std::string(trace);
 
   twice = false;
+  std::string_view passed_on = Find(context, kRequestIdKey, &twice);
+  if (twice || !IsPrintableAscii(passed_on, 1, 128)) passed_on = {};
   if (request_id.empty()) {
-    const std::string_view passed_on = Find(context, kRequestIdKey, &twice);
-    if (!twice && IsPrintableAscii(passed_on, 1, 128)) request_id = passed_on;
+    request_id = passed_on;
   } else if (!IsPrintableAscii(request_id, 1, 128)) {
     return MakeError(absl::StatusCode::kInvalidArgument, "BAD_REQUEST_ID",
                      absl::StrFormat("request_id: expected 1 to 128 printable ASCII characters, "
@@ -116,6 +117,7 @@ absl::StatusOr<Call> Call::Read(const grpc::ServerContext& context, std::string_
                      {{"field", "request_id"}});
   }
   call.request_id_ = request_id.empty() ? RandomRequestId() : std::string(request_id);
+  call.log_id_ = passed_on.empty() ? call.request_id_ : std::string(passed_on);
 
   if (const auto left = TimeLeft(context)) {
     call.deadline_ = std::chrono::steady_clock::now() + *left;
@@ -136,7 +138,7 @@ absl::Status Call::Alive() const {
 
 void Call::PrepareClient(grpc::ClientContext& client) const {
   client.AddMetadata(kTenantKey, tenant_);
-  client.AddMetadata(kRequestIdKey, request_id_);
+  client.AddMetadata(kRequestIdKey, log_id_);
   if (!trace_parent_.empty()) client.AddMetadata(kTraceKey, trace_parent_);
   if (!deadline_) return;
   const auto left = *deadline_ - std::chrono::steady_clock::now();

@@ -45,6 +45,9 @@ class Call {
 
   const std::string& tenant() const { return tenant_; }
   const std::string& request_id() const { return request_id_; }
+  // For logs: the id of the request that the call is made for, as the service that a client asked
+  // has it and as PrepareClient passes it on; request_id() where nothing was passed on.
+  const std::string& log_id() const { return log_id_; }
   const std::string& trace_parent() const { return trace_parent_; }  // "" if there was none
 
   // OK, or CANCELLED or DEADLINE_EXCEEDED: what handlers look at in queues, layers and steps.
@@ -66,7 +69,7 @@ class Call {
   Call() = default;
 
   const grpc::ServerContext* context_ = nullptr;
-  std::string tenant_, request_id_, trace_parent_;
+  std::string tenant_, request_id_, log_id_, trace_parent_;
   std::optional<std::chrono::steady_clock::time_point> deadline_;
 };
 

@@ -385,7 +385,7 @@ void GenerateHandler::Report(const Answer& answer, const absl::Status& status) c
   const RequestFigures& figures = answer.figures;
   telemetry::Log(status.code() == absl::StatusCode::kInternal ? LogLevel::kError : LogLevel::kInfo,
                  "generate",
-                 {{"request_id", std::string_view(answer.call.request_id())},
+                 {{"request_id", std::string_view(answer.call.log_id())},
                   {"traceparent", std::string_view(answer.call.trace_parent())},
                   {"code", std::string_view(code)},
                   {"prompt_tokens", figures.prompt_tokens},

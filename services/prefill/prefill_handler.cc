@@ -349,15 +349,15 @@ void PrefillHandler::Finished(std::string_view event, const services::Call& call
   if (answer != nullptr) metrics_.prompt_tokens.Add(static_cast<double>(answer->prompt_tokens()));
   if (!status.ok()) {
     telemetry::Log(outcome == Outcome::kError ? LogLevel::kWarning : LogLevel::kInfo, event,
-                   {{"request_id", call.request_id()},
-                    {"trace", call.trace_parent()},
+                   {{"request_id", call.log_id()},
+                    {"traceparent", call.trace_parent()},
                     {"reason", ErrorReason(status)},
                     {"total_ms", Milliseconds(took)}});
     return;
   }
   telemetry::Log(LogLevel::kInfo, event,
-                 {{"request_id", call.request_id()},
-                  {"trace", call.trace_parent()},
+                 {{"request_id", call.log_id()},
+                  {"traceparent", call.trace_parent()},
                   {"prompt_tokens", answer != nullptr ? answer->prompt_tokens() : std::int64_t{0}},
                   {"pairs", answer != nullptr ? answer->kept().pairs() : std::int64_t{0}},
                   {"cached", answer != nullptr && answer->cached()},

@@ -36,13 +36,14 @@ class CallTest : public ::testing::Test {
  protected:
   // What the handler saw.
   struct Seen {
-    std::string tenant, request_id, trace;
+    std::string tenant, request_id, log_id, trace;
     std::optional<std::chrono::steady_clock::time_point> deadline;
   };
 
   void SetUp() override {
     service_.on_prefill = [this](const Call& call, const auto&, auto&) {
-      seen_ = {call.tenant(), call.request_id(), call.trace_parent(), call.deadline()};
+      seen_ = {call.tenant(), call.request_id(), call.log_id(), call.trace_parent(),
+               call.deadline()};
       return call.Alive();
     };
     grpc::Service* const services[] = {&service_};
@@ -83,6 +84,17 @@ TEST_F(CallTest, TenantTraceAndRequestIdAreRead) {
   EXPECT_EQ(seen_.tenant, "team-a.x_1");
   EXPECT_EQ(seen_.trace, kTrace);
   EXPECT_EQ(seen_.request_id, "question 7");
+  EXPECT_EQ(seen_.log_id, "question 7");
+}
+
+TEST_F(CallTest, LogsNameTheRequestThatACallIsMadeFor) {
+  EXPECT_THAT(With({{"maskkv-request-id", "question 7"}}, "part 2"), IsOk());
+  EXPECT_EQ(seen_.request_id, "part 2");
+  EXPECT_EQ(seen_.log_id, "question 7");
+  EXPECT_THAT(With({{"maskkv-request-id", "question 7"}}), IsOk());
+  EXPECT_EQ(seen_.request_id, "question 7");
+  EXPECT_THAT(With({{"maskkv-request-id", "a"}, {"maskkv-request-id", "b"}}, "part 2"), IsOk());
+  EXPECT_EQ(seen_.log_id, "part 2");
 }
 
 TEST_F(CallTest, MalformedTenantsAreRefused) {
@@ -237,6 +249,7 @@ TEST_F(CallTest, WhatIsPassedOnArrivesAtTheNextService) {
   EXPECT_EQ(seen_.tenant, "team-a");
   EXPECT_EQ(seen_.trace, kTrace);
   EXPECT_EQ(seen_.request_id, "r1");
+  EXPECT_EQ(seen_.log_id, "r1");
   ASSERT_TRUE(seen_.deadline.has_value());
   EXPECT_LE(*seen_.deadline - std::chrono::steady_clock::now(), 21s);
 }
