@@ -3,7 +3,7 @@
 question serves every policy and budget.
 
     python -m maskkv_eval.embedded --policies maskkv,snapkv --budgets 8,16 --questions 200 \\
-        --json build/eval.json
+        --json build/eval.json --markdown build/eval.md --plot build/eval.png
 
 Questions are asked in chunks; finished chunks stay in FILE.partial.jsonl, and the same command goes
 on from there.
@@ -13,15 +13,19 @@ import argparse
 import itertools
 import json
 import pathlib
+import shlex
 import subprocess
+import sys
 import tempfile
 
 from tqdm import tqdm
 
+from maskkv_eval import tables
 from maskkv_eval.journal import Journal
 from maskkv_tiny import world
 
 CHUNK = 100
+_NOT_ASKED = ("json", "bin", "models", "markdown", "plot")  # change no cell of a chunk
 
 
 def words_and_names(count, length, seed, lookalikes):
@@ -56,7 +60,7 @@ def ask(args, model, questions, extra=()):
 
 def identity(args):
     """What a chunk is a function of: a partial file of another run is not gone on with."""
-    return {k: str(v) for k, v in sorted(vars(args).items()) if k not in ("json", "bin", "models")}
+    return {k: str(v) for k, v in sorted(vars(args).items()) if k not in _NOT_ASKED}
 
 
 def finished_chunks(journal, args):
@@ -127,9 +131,20 @@ def parser():
     p.add_argument("--gen-length", type=int, default=8)
     p.add_argument("--dtype", default="f32", choices=("f32", "bf16", "int8"))
     p.add_argument("--json", type=pathlib.Path, required=True)
+    p.add_argument("--markdown", type=pathlib.Path, metavar="FILE",
+                   help="the tables of what --json holds, as a page that names this command")
+    p.add_argument("--plot", type=pathlib.Path, metavar="FILE",
+                   help="accuracy by budget as a picture, shown by the page")
     p.add_argument("--bin", default="build/release/bin/maskkv", help=argparse.SUPPRESS)
     return p
 
 
+def main():
+    args = parser().parse_args()
+    run(args)
+    tables.write(tables.load(args.json), shlex.join(["scripts/eval", *sys.argv[1:]]),
+                 args.markdown, args.plot)
+
+
 if __name__ == "__main__":
-    run(parser().parse_args())
+    main()

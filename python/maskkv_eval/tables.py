@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Draws what scripts/eval measured: tables of accuracy with paired tests, and a plot.
+"""Draws what scripts/eval measured, as its flags --markdown and --plot do: tables of accuracy with
+paired tests, and a plot.
 
     python -m maskkv_eval.tables build/eval.json --markdown docs/comparison.md \\
         --plot docs/images/comparison.png
@@ -11,6 +12,7 @@ compared pair by pair; cells of graded tasks also hold a score a question, 0 to 
 import argparse
 import collections
 import json
+import os
 import pathlib
 import statistics
 
@@ -225,6 +227,17 @@ def plot(cells, path):
     figure.savefig(path, dpi=110, bbox_inches="tight", metadata={"Software": None})
 
 
+def write(cells, command, page=None, picture=None):
+    """The page that names `command`, and the plot that it shows, as far as files are given."""
+    if page:
+        text = markdown(cells, command)
+        if picture:
+            text = with_image(text, os.path.relpath(picture, page.parent))
+        page.write_text(f"{text}\n", encoding="utf-8")
+    if picture:
+        plot(cells, picture)
+
+
 def main():
     parser = argparse.ArgumentParser(prog="python -m maskkv_eval.tables", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -234,15 +247,9 @@ def main():
     parser.add_argument("--plot", type=pathlib.Path)
     args = parser.parse_args()
     cells = [cell for path in args.files for cell in load(path)]
-    text = markdown(cells, args.command)
-    if args.markdown:
-        if args.plot:
-            text = with_image(text, f"images/{args.plot.name}")
-        args.markdown.write_text(f"{text}\n", encoding="utf-8")
-    else:
-        print(text)
-    if args.plot:
-        plot(cells, args.plot)
+    if not args.markdown:
+        print(markdown(cells, args.command))
+    write(cells, args.command, args.markdown, args.plot)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from maskkv_eval import embedded
+from maskkv_eval import embedded, tables
 
 # Answers as maskkv evaluate does: a question is right if its number is even. Writes each call down.
 FAKE = f"""#!{sys.executable}
@@ -87,3 +87,21 @@ def test_a_partial_file_of_other_arguments_is_refused(fake):
         embedded.run(arguments(fake, "--models", "one"))
     with pytest.raises(SystemExit, match=r"partial.jsonl:1: expected a run with the same argum"):
         embedded.run(arguments(fake, "--models", "one", "--seed", "2"))
+
+
+def test_page_and_plot_are_of_the_cells_and_name_the_command(fake, monkeypatch):
+    flags = ["--bin", str(fake / "bin"), "--policies", "maskkv,snapkv", "--budgets", "8,16",
+             "--models", "one", "--questions", "4", "--length", "120",
+             "--json", str(fake / "out.json")]
+    monkeypatch.setattr("sys.argv", ["embedded", *flags])
+    embedded.main()
+    cells = (fake / "out.json").read_text()
+    assert sorted(path.name for path in fake.iterdir()) == ["bin", "calls", "out.json"]
+    flags += ["--markdown", str(fake / "page.md"), "--plot", str(fake / "plot.png")]
+    monkeypatch.setattr("sys.argv", ["embedded", *flags])
+    embedded.main()
+    assert (fake / "out.json").read_text() == cells
+    page = (fake / "page.md").read_text()
+    assert f"`scripts/eval {' '.join(flags)}`" in page and "![accuracy by budget](plot.png)" in page
+    assert "\n".join(tables.accuracy_table(json.loads(cells)["cells"][::2])) in page
+    assert (fake / "plot.png").read_bytes().startswith(b"\x89PNG")

@@ -99,12 +99,14 @@ def test_a_broken_report_is_named(tmp_path, change, complaint):
 
 def test_the_command_writes_page_and_plot(tmp_path, monkeypatch, capsys):
     (tmp_path / "r.json").write_text(json.dumps({"cells": CELLS}))
+    (tmp_path / "images").mkdir()
+    picture = tmp_path / "images" / "p.png"
     common = ["tables", str(tmp_path / "r.json"), "--command", "c"]
     monkeypatch.setattr("sys.argv", [*common, "--markdown", str(tmp_path / "p.md"), "--plot",
-                                     str(tmp_path / "p.png")])
+                                     str(picture)])
     tables.main()
     page = (tmp_path / "p.md").read_text()
-    assert "![accuracy by budget](images/p.png)" in page and (tmp_path / "p.png").exists()
+    assert "![accuracy by budget](images/p.png)" in page and picture.exists()
     monkeypatch.setattr("sys.argv", common)
     tables.main()
     assert rows(capsys.readouterr().out) == rows(page)
