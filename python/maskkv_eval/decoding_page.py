@@ -155,6 +155,11 @@ def markdown(cells, args, command, image):
         "answers with 95 % Wilson intervals. Bold: no other rule",
         "of the table decides more tokens a step with as many right, or as many tokens with more "
         "right.", "",
+        "`remix` mixes embeddings, and these models were trained on masks and tokens alone, never on "
+        "anything between: likely why it can fall behind `threshold`,",
+        "on tiny-dream in names: logits are shifted, so that a name's second token is predicted in "
+        "the row of its first, a mixed mask, and one word in the prompt's last",
+        "row, which is none ([decoding.md](decoding.md#masks-that-are-mixed)).", "",
         "## Defaults", "",
         "A schedule that suits answers of one or two words would decide a longer one blindly, so a "
         "default is a rule that looks at how sure it is. Of",

@@ -222,7 +222,7 @@ def parser():
     p.add_argument("--canvas", type=int, default=128,
                    help="masks of the long canvas for the same questions; 0: none")
     p.add_argument("--canvas-budgets", default="4,32")
-    p.add_argument("--canvas-floors", default="0.9")
+    p.add_argument("--canvas-floors", default="1,0.97,0.9")
     p.add_argument("--json", type=pathlib.Path, help="the cells and reports, as they were measured")
     p.add_argument("--markdown", type=pathlib.Path, default=pathlib.Path("docs/refresh.md"))
     p.add_argument("--bin", default="build/release/bin/maskkv", help=argparse.SUPPRESS)

@@ -2,7 +2,7 @@
 """What to keep of a document for questions that nobody has asked yet: `maskkv reuse` on documents
 about held-out people, as a section of docs/reuse.md.
 
-    python -m maskkv_tools.document_reuse --maskkv build/release/bin/maskkv --markdown docs/reuse.md
+    python -m maskkv_tools.document_reuse --documents 50 --markdown docs/reuse.md
 
 Every document is asked six questions, no two about the same fact; the first four come before and
 choose what is kept, the last two are counted.
@@ -12,6 +12,7 @@ import argparse
 import json
 import pathlib
 import random
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -171,33 +172,37 @@ def reading(reports, budgets):
     return "\n".join(lines)
 
 
-def section(reports, args, budgets):
+def section(reports, args, budgets, command):
     tables = "\n\n".join(
         f"### `{pathlib.Path(report['model']).name}`\n\n{model_table(report, budgets)}"
         for report in reports)
     return TEXT.format(
-        command=args.command, count=args.documents, length=args.length, masks=args.gen_length,
+        command=command, count=args.documents, length=args.length, masks=args.gen_length,
         asked=reports[0]["cells"][0]["questions"], policy=args.policy, tables=tables,
         chance=100 * guess(args.documents, args.length, args.seed),
         reading=reading(reports, budgets))
 
 
+def parser():
+    p = argparse.ArgumentParser(prog="scripts/document-reuse", description=__doc__,
+                                formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--maskkv", default="build/release/bin/maskkv", help="the program")
+    p.add_argument("--models", nargs="+", default=["models/tiny-llada", "models/tiny-dream"])
+    p.add_argument("--documents", type=int, default=40)
+    p.add_argument("--length", type=int, default=1000)
+    p.add_argument("--gen-length", type=int, default=8)
+    p.add_argument("--budgets", default="4,8,16,32,128")
+    p.add_argument("--policy", default="maskkv")
+    p.add_argument("--seed", type=int, default=1)
+    p.add_argument("--json", type=pathlib.Path, help="reports of maskkv reuse, to be written")
+    p.add_argument("--markdown", type=pathlib.Path, default=pathlib.Path("docs/reuse.md"),
+                   help="page whose section is replaced")
+    return p
+
+
 def main(argv=None):
-    parser = argparse.ArgumentParser(prog="python -m maskkv_tools.document_reuse",
-                                     description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--maskkv", default="build/release/bin/maskkv", help="the program")
-    parser.add_argument("--models", nargs="+", default=["models/tiny-llada", "models/tiny-dream"])
-    parser.add_argument("--documents", type=int, default=40)
-    parser.add_argument("--length", type=int, default=1000)
-    parser.add_argument("--gen-length", type=int, default=8)
-    parser.add_argument("--budgets", default="4,8,16,32,128")
-    parser.add_argument("--policy", default="maskkv")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--command", default="scripts/document-reuse")
-    parser.add_argument("--json", type=pathlib.Path, help="reports of maskkv reuse, to be written")
-    parser.add_argument("--markdown", type=pathlib.Path, help="page whose section is replaced")
-    args = parser.parse_args(argv)
+    argv = sys.argv[1:] if argv is None else argv
+    args = parser().parse_args(argv)
     reports = []
     with tempfile.TemporaryDirectory() as folder:
         questions = pathlib.Path(folder) / "questions.jsonl"
@@ -210,11 +215,9 @@ def main(argv=None):
                                    args.policy))
     if args.json:
         args.json.write_text(json.dumps(reports), encoding="utf-8")
-    text = section(reports, args, [int(budget) for budget in args.budgets.split(",")])
-    if args.markdown is None:
-        print(text)
-        return
-    sections.write(args.markdown, HEADING, text)
+    budgets = [int(budget) for budget in args.budgets.split(",")]
+    command = shlex.join(["scripts/document-reuse", *argv])
+    sections.write(args.markdown, HEADING, section(reports, args, budgets, command))
 
 
 if __name__ == "__main__":

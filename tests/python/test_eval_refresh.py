@@ -28,6 +28,7 @@ def test_a_long_canvas_has_schedules_of_its_own():
     short, long = refresh.canvases(refresh.parser().parse_args([]))
     assert (short.gen_length, short.every) == (8, "4,2,1")
     assert (long.gen_length, long.every, long.budgets) == (128, "100,50,25", "4,32")
+    assert long.floors == "1,0.97,0.9"
     assert len(refresh.canvases(refresh.parser().parse_args(["--canvas", "0"]))) == 1
 
 
