@@ -58,7 +58,7 @@ BAD = [
     ("white_space", "core/a.cc", "int a; \n"),
     ("white_space", "core/a.cc", "\tint a;\n"),
     ("commented", "protos/a.proto", "// Text.\nmessage A {\n  int64 a = 1;\n}\n"),
-    ("commented", "protos/a.proto", "  // Both.\n  A a = 1;\n  repeated B b = 2 [packed = true];\n"),
+    ("commented", "protos/a.proto", "  // Both.\n  A a = 1;\n  repeated B b = 2 [x = true];\n"),
     ("commented", "protos/a.proto", "  int64 a = 1;  // Text.\n  map<int32, x.B> b = 2;\n"),
     ("commented", "protos/a.proto", "  // Text.\n\n  int64 a = 1;\n"),
     ("commented", "protos/a.proto", "enum E {  // Text.\n  E_UNSPECIFIED = 0;\n}\n"),
@@ -81,7 +81,7 @@ GOOD = [
     ("machine_paths", "docs/a.md", "https://host/home/page and /tmp/x and ./work/x\n"),
     ("white_space", "core/a.cc", "  int a;\n"),
     ("white_space", "core/empty.cc", ""),
-    ("commented", "protos/a.proto", "// A.\nmessage A {\n  B b = 1;  // B.\n  // C.\n  C c = 2;\n}\n"),
+    ("commented", "protos/a.proto", "// A.\nmessage A {\n  B b = 1;  // B.\n  // C.\n  C c = 2;\n"),
     ("commented", "protos/a.proto", "  oneof form {\n    // Text.\n    A a = 1;\n  }\n"),
     ("commented", "core/a.cc", "  int a = 1;\n"),
 ]
