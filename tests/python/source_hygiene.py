@@ -20,6 +20,11 @@ _REASON = re.compile(r"^: (?:\S+\s+){3,}\S+")
 _MACHINE_PATH = re.compile(
     r"(?<![\w.])/(?:ho" r"me|wo" r"rk|ro" r"ot|Us" r"ers|m" r"nt)/\w+|\.\./sha" r"red\b|\bsha" r"red/spec\b"
 )
+# A field or an enum's value, the beginning of a message, an enum or a service, an RPC.
+_DECLARED = re.compile(
+    r"\s*(?:(?:repeated |optional )?(?:[\w.]+(?:<[^>]*>)? )?(\w+) = -?\d+ *[;\[]"
+    r"|(?:message|enum|service|rpc) (\w+))"
+)
 
 
 def read_tree(root):
@@ -113,4 +118,18 @@ def white_space(path, text):
     return complaints
 
 
-CHECKS = (licence, length, header_guard, notes, machine_paths, white_space)
+def commented(path, text):
+    """What a .proto declares has a comment, on its line or directly above it."""
+    if Path(path).suffix != ".proto":
+        return []
+    complaints, above = [], ""
+    for number, line in enumerate(text.splitlines(), 1):
+        declared = _DECLARED.match(line)
+        if declared and "//" not in line and not above.lstrip().startswith("//"):
+            name = declared[1] or declared[2]
+            complaints.append(f"{path}:{number}: expected a comment on or above '{name}'")
+        above = line
+    return complaints
+
+
+CHECKS = (licence, length, header_guard, notes, machine_paths, white_space, commented)

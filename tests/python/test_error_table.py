@@ -37,7 +37,7 @@ def test_every_reason_that_a_source_makes_is_listed(text):
         for name, source in error_table.sources(ROOT)
         for pair in error_table.made_in(source)
     }
-    assert len(found) > 20, "the sources were not found"
+    assert len(found) > 60, "the sources were not found"
     assert sorted((name, pair) for name, pair in found if pair not in known) == []
 
 
@@ -50,11 +50,38 @@ def test_every_reason_that_the_api_names_is_listed(text):
     }
     assert len(found) > 15, "the protos were not found"
     assert sorted((name, pair) for name, pair in found if pair not in known) == []
+    reasons = {reason for _, reason in known}
+    protos = dict(error_table.protos(ROOT))
+    values = set().union(*map(error_table.enum_values, protos.values()))
+    bare = {
+        (name, reason)
+        for name, proto in protos.items()
+        for reason in error_table.bare_in_proto(proto, values)
+    }
+    assert len(bare) > 15
+    assert sorted((name, reason) for name, reason in bare if reason not in reasons) == []
 
 
 def test_what_is_read_of_a_source_and_of_a_comment():
     source = 'MakeError(absl::StatusCode::kNotFound,\n    "HANDLE_UNKNOWN", "x")'
     assert error_table.made_in(source) == {("NOT_FOUND", "HANDLE_UNKNOWN")}
+    either = 'absl::StatusCode::kResourceExhausted,\n  own ? "QUOTA_EXCEEDED" : "CACHE_FULL"'
+    assert error_table.made_in(either) == {
+        ("RESOURCE_EXHAUSTED", "QUOTA_EXCEEDED"),
+        ("RESOURCE_EXHAUSTED", "CACHE_FULL"),
+    }
+    helper = (
+        "absl::Status Down(std::string_view reason, std::string_view message) {\n"
+        "  return MakeError(absl::StatusCode::kUnavailable, reason, message);\n"
+        "}\n"
+        'if (a) return Down("CACHE_DOWN", "x");\n'
+        'return Down(\n    "PREFILL_DOWN", "x");\n'
+        'return Up("BAD_STOP", "x");\n'
+    )
+    assert error_table.made_in(helper) == {
+        ("UNAVAILABLE", "CACHE_DOWN"),
+        ("UNAVAILABLE", "PREFILL_DOWN"),
+    }
     comment = (
         "  // NOT_FOUND (HANDLE_UNKNOWN,\n"
         "  // LEASE_UNKNOWN), ABORTED (EPOCH_MOVED: the daemon restarted).\n"
@@ -64,3 +91,6 @@ def test_what_is_read_of_a_source_and_of_a_comment():
         ("NOT_FOUND", "LEASE_UNKNOWN"),
         ("ABORTED", "EPOCH_MOVED"),
     }
+    comment = "  // Refused with a canvas\n  // (BAD_STOP), not by CACHE_NONE (CACHE_NONE).\n"
+    enum = "  CACHE_NONE = 2;\n"
+    assert error_table.bare_in_proto(comment, error_table.enum_values(enum)) == {"BAD_STOP"}

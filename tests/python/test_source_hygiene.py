@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rules about single files: licence line, length, header guards, notes, paths, white space."""
+"""Rules about single files: licence line, length, header guards, notes, paths, white space, and
+the comments of protos."""
 
 from pathlib import Path
 
@@ -56,6 +57,13 @@ BAD = [
     ("white_space", "core/a.cc", "int a;"),
     ("white_space", "core/a.cc", "int a; \n"),
     ("white_space", "core/a.cc", "\tint a;\n"),
+    ("commented", "protos/a.proto", "// Text.\nmessage A {\n  int64 a = 1;\n}\n"),
+    ("commented", "protos/a.proto", "  // Both.\n  A a = 1;\n  repeated B b = 2 [x = true];\n"),
+    ("commented", "protos/a.proto", "  int64 a = 1;  // Text.\n  map<int32, x.B> b = 2;\n"),
+    ("commented", "protos/a.proto", "  // Text.\n\n  int64 a = 1;\n"),
+    ("commented", "protos/a.proto", "enum E {  // Text.\n  E_UNSPECIFIED = 0;\n}\n"),
+    ("commented", "protos/a.proto", "message A {}\n"),
+    ("commented", "protos/a.proto", "// Text.\nservice A {\n  rpc B(C) returns (stream D);\n}\n"),
 ]
 
 GOOD = [
@@ -73,6 +81,9 @@ GOOD = [
     ("machine_paths", "docs/a.md", "https://host/home/page and /tmp/x and ./work/x\n"),
     ("white_space", "core/a.cc", "  int a;\n"),
     ("white_space", "core/empty.cc", ""),
+    ("commented", "protos/a.proto", "// A.\nmessage A {\n  B b = 1;  // B.\n  // C.\n  C c = 2;\n"),
+    ("commented", "protos/a.proto", "  oneof form {\n    // Text.\n    A a = 1;\n  }\n"),
+    ("commented", "core/a.cc", "  int a = 1;\n"),
 ]
 
 
