@@ -11,10 +11,10 @@
 #include <utility>
 
 #include "core/base/check.h"
-#include "core/base/error.h"
 #include "core/base/status_macros.h"
 #include "core/transformer/transformer.h"
 #include "kernels/parallel/worker_pool.h"
+#include "services/common/call.h"
 #include "services/decode/answer_text.h"
 
 namespace maskkv::decode {
@@ -148,8 +148,7 @@ void StepLoop::Impl::Run() {
       signal->WaitFor(kIdleLook);
     }
   }
-  const absl::Status draining =
-      MakeError(absl::StatusCode::kUnavailable, "DRAINING", "the server is going away");
+  const absl::Status draining = services::DrainingError();
   while (!sequences.empty()) End(sequences.begin()->first, draining);
   seat.reset();
 }
