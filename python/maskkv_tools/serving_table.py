@@ -20,7 +20,7 @@ layout (width 512, 8 layers, 8 heads, feed-forward 1536, vocabulary 4096), f32, 
 ## A step through gRPC and shared memory
 
 The time between two step events as a client sees it, beside the same steps of an engine in the client's own process
-({rounds} rounds in turn a start, as many steps a round as response rows, which are so many that a step takes about 10 ms). Both sides start anew for every measurement, for where a process's memory
+({rounds} rounds in turn a start, as many steps a round as response rows, at least 8 and so many that a step takes 10 ms or, where 8 take longer, that). Both sides start anew for every measurement, for where a process's memory
 happens to lie shifts its steps as long as it lives, and map one file of packed weights, which are most of it. With the engine on every core, what the client and gRPC compute is
 time taken from the steps; with a core left over it is not.
 
